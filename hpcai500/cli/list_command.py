@@ -1,0 +1,58 @@
+"""`hpcai500 list`."""
+
+import argparse
+from importlib.util import find_spec
+from pathlib import Path
+
+from hpcai500.cli.output import default_data, print_json
+from hpcai500.spec.levels import Level
+from hpcai500.spec.workload import load_rules, shipped_workloads
+from hpcai500.system.devices import num_gpus
+
+
+def main(args: argparse.Namespace) -> int:
+    listing = {
+        "workloads": [workload_record(folder) for folder in shipped_workloads()],
+        "levels": [level.value for level in Level],
+        "backends": [{"name": "torch", "missing": [] if find_spec("torch") else ["pip install torchvision"]}],
+        "launchers": ["local"],
+        "num_gpus": num_gpus(),
+    }
+    if args.json:
+        print_json(listing)
+        return 0
+    for workload in listing["workloads"]:
+        print(f"{workload['name']}: {workload['title']}, {workload['model']}")
+        for problem in workload["problems"]:
+            missing = f"; missing: {problem['missing']}" if problem["missing"] else ""
+            print(
+                f"  {problem['name']}: {problem['dataset']}; {problem['metric']} {problem['target_quality']:g} "
+                f"in {problem['num_epochs']} epochs, n = {problem['penalty_exponent']}{missing}"
+            )
+    print(f"levels: {', '.join(listing['levels'])}")
+    for backend in listing["backends"]:
+        print(f"backend: {backend['name']}{'; missing: ' + ', '.join(backend['missing']) if backend['missing'] else ''}")
+    print(f"launchers: {', '.join(listing['launchers'])}")
+    print(f"GPUs here: {listing['num_gpus']}")
+    return 0
+
+
+def workload_record(folder: Path) -> dict[str, object]:
+    rules = load_rules(folder)
+    return {
+        "name": folder.name,
+        "title": rules.title,
+        "model": rules.model,
+        "problems": [
+            {
+                "name": name,
+                "dataset": settings.problem.dataset,
+                "metric": settings.problem.metric,
+                "target_quality": settings.problem.target_quality,
+                "num_epochs": settings.problem.num_epochs,
+                "penalty_exponent": settings.problem.penalty_exponent,
+                "missing": "" if default_data(folder.name, name).is_dir() else f"data in {default_data(folder.name, name)}",
+            }
+            for name, settings in rules.problems.items()
+        ],
+    }

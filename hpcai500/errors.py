@@ -1,0 +1,105 @@
+"""The exception tree: every failure a user can meet, with its exit code.
+
+    HpcAi500Error            70  our bug, when raised bare
+    ├── InputError            2  what the user gave is wrong
+    │   ├── SpecError            a key, a value or a combination of them
+    │   ├── DataError            a data set or a file of it
+    │   └── OccupiedError        a place that already holds something else
+    ├── EnvironmentError_     3  the machine lacks something
+    ├── ShortfallError        1  the thing checked or trained fell short
+    │   ├── DivergedError        the loss is not finite
+    │   └── RankError            a rank died
+    └── PreemptedError       75  stopped from outside; can be resumed
+"""
+
+import difflib
+import json
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class HpcAi500Error(Exception):
+    """What went wrong and where (`message`), and how to mend it (`hint`)."""
+
+    exit_code = 70
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class InputError(HpcAi500Error):
+    exit_code = 2
+
+
+class SpecError(InputError):
+    pass
+
+
+class DataError(InputError):
+    pass
+
+
+class OccupiedError(InputError):
+    pass
+
+
+class EnvironmentError_(HpcAi500Error):
+    exit_code = 3
+
+
+class ShortfallError(HpcAi500Error):
+    exit_code = 1
+
+
+class DivergedError(ShortfallError):
+    pass
+
+
+class RankError(ShortfallError):
+    pass
+
+
+class PreemptedError(HpcAi500Error):
+    exit_code = 75
+
+
+def nearest(wrong: str, choices: Iterable[str]) -> str:
+    """A hint that names the choice nearest to `wrong`, or lists them all."""
+    known = sorted(choices)
+    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
+    if not close:  # the leaf of a dotted key may be right where the table is not
+        leaf = wrong.rsplit(".", 1)[-1]
+        close = [key for key in known if key.rsplit(".", 1)[-1] == leaf][:1]
+    return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known) or 'nothing'}"
+
+
+FAILURE_TOKEN = ":::HPCAI500_FAILURE"
+
+
+class Failure(NamedTuple):
+    """How a rank ended, as it told its launcher."""
+
+    rank: int
+    exit_code: int
+    message: str
+    hint: str
+
+
+def format_failure(error: HpcAi500Error, rank: int) -> str:
+    """The line by which a rank tells its launcher, over stderr, why it ends."""
+    failure = Failure(rank, error.exit_code, error.message, error.hint)
+    return f"{FAILURE_TOKEN} {json.dumps(failure._asdict())}"
+
+
+def parse_failure(line: str) -> Failure | None:
+    """The failure that `line` tells of, if it does."""
+    _, token, text = line.partition(FAILURE_TOKEN)
+    try:
+        return Failure(**json.loads(text)) if token else None
+    except (ValueError, TypeError):  # torn by the death that it tells of
+        return None

@@ -1,0 +1,79 @@
+"""Appending MLLOG lines so that a SIGKILL loses nothing that was written before it."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hpcai500.events.vocabulary import Key, Type
+from hpcai500.files import storage
+
+TOKEN = ":::MLLOG"
+
+
+def format_line(
+    key: Key, event_type: Type, value: Any, metadata: Mapping[str, Any], *, time_ms: int, file: str, lineno: int
+) -> str:
+    """One event as a line, without its end."""
+    record = {
+        "namespace": "",
+        "time_ms": time_ms,
+        "event_type": event_type.value,
+        "key": key.value,
+        "value": value,
+        "metadata": {"file": file, "lineno": lineno, **metadata},
+    }
+    return f"{TOKEN} {json.dumps(record, allow_nan=False)}"
+
+
+class EventWriter:
+    """The one writer of a run's events.log; each event is one `write` to a file opened for appending.
+
+    A half-written last line, which a crash can leave, is cut off first.
+
+    Raises:
+        HpcAi500Error: when the file system refuses (a full disk, a missing right).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with storage(path):
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            content = path.read_bytes()
+            os.ftruncate(self._fd, content.rfind(b"\n") + 1)
+
+    def point(self, key: Key, value: Any = None, **metadata: Any) -> None:
+        self._write(key, Type.POINT, value, metadata)
+
+    def start(self, key: Key, value: Any = None, **metadata: Any) -> None:
+        self._write(key, Type.START, value, metadata)
+
+    def end(self, key: Key, value: Any = None, **metadata: Any) -> None:
+        self._write(key, Type.END, value, metadata)
+
+    def sync(self) -> None:
+        """Have the lines so far survive a power cut too."""
+        with storage(self._path):
+            os.fsync(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _write(self, key: Key, event_type: Type, value: Any, metadata: Mapping[str, Any]) -> None:
+        caller = sys._getframe(2)
+        line = format_line(
+            key,
+            event_type,
+            value,
+            metadata,
+            time_ms=time.time_ns() // 1_000_000,
+            file=os.path.basename(caller.f_code.co_filename),
+            lineno=caller.f_lineno,
+        )
+        remaining = f"{line}\n".encode()
+        with storage(self._path):
+            while remaining:
+                remaining = remaining[os.write(self._fd, remaining) :]

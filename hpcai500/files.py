@@ -1,0 +1,87 @@
+"""Finding packaged data, writing files whole or not at all, and digests."""
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hpcai500.errors import EnvironmentError_, HpcAi500Error, InputError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def data_dir(name: str) -> Path:
+    """The folder `name` ("workloads") of the wheel, or of the checkout that is installed editable."""
+    packaged = _PACKAGE / "_data" / name
+    return packaged if packaged.is_dir() else _PACKAGE.parent / name
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace `path` by `text`: a reader sees the old file or the new one, also after a crash."""
+    with storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from error
+
+
+@contextmanager
+def storage(path: Path) -> Iterator[None]:
+    """Turn what a file system says into one line that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def storage_error(path: Path, error: OSError) -> HpcAi500Error:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EnvironmentError_(
+            f"{path}: {error.strerror}", "free some space there, or choose another place with --output"
+        )
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return InputError(f"{path}: {error.strerror}", "choose a place that you may write to")
+    return EnvironmentError_(f"{path}: {error.strerror or error}")
+
+
+def digest(value: Any) -> str:
+    """SHA-256, in hex, of `value` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_tree(folder: Path, suffixes: tuple[str, ...]) -> str:
+    """SHA-256, in hex, of the names and bytes of the files below `folder` that end in one of `suffixes`."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if path.suffix in suffixes and not any(p.startswith(".") or p == "__pycache__" for p in relative.parts):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            total.update(f"{relative.as_posix()}\0{content}\n".encode())
+    return total.hexdigest()

@@ -1,0 +1,14 @@
+"""Valid FLOPS (HPC AI500 V2.0): FLOPS, penalised when the model misses its target quality."""
+
+
+def valid_flops(flops: float, achieved_quality: float, target_quality: float, penalty_exponent: int) -> float:
+    """`flops * (achieved_quality / target_quality) ** penalty_exponent`, in the unit of `flops`.
+
+    Not capped above the target. The same penalty makes VFLOPS per watt of FLOPS per watt.
+    """
+    return float(flops * (achieved_quality / target_quality) ** penalty_exponent)
+
+
+def published_flops(flops_per_sample: float, num_epochs: int, num_samples: int, time_sec: float) -> float:
+    """FLOPS by the published lists' convention: a fixed count a sample, over the whole training time."""
+    return flops_per_sample * num_epochs * num_samples / time_sec

@@ -1,0 +1,49 @@
+"""The base of every specification model, and validation errors as one line."""
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hpcai500.errors import SpecError, nearest
+
+
+class Frozen(BaseModel):
+    """Keyword-only, immutable, unknown keys refused, no silent conversion between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parse(model: type[Model], value: Any, source: str) -> Model:
+    """`value`, made of what JSON knows, as a `model`; `source` (a file, an option) is named in the error.
+
+    Raises:
+        SpecError: for an unknown key (the nearest right one is named), a wrong type or value.
+    """
+    try:
+        return model.model_validate_json(json.dumps(value))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            fields = _fields_at(model, first["loc"][:-1])
+            raise SpecError(f"{source}: unknown key {key!r}", nearest(str(first["loc"][-1]), fields)) from error
+        if first["type"] == "missing":
+            raise SpecError(f"{source}: key {key!r} is missing", "add it") from error
+        shown = "" if isinstance(first["input"], dict) else f", not {first['input']!r}"
+        message = first["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
+        raise SpecError(f"{source}: {f'{key}: ' if key else ''}{message}{shown}") from error
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    current: Any = model
+    for part in location:
+        annotation = current.model_fields[part].annotation if part in current.model_fields else None
+        if annotation is None or not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        current = annotation
+    return list(current.model_fields)

@@ -1,0 +1,228 @@
+"""RunSpec: one run of one seed, everything resolved, frozen, and written before anything starts."""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from hpcai500 import __version__
+from hpcai500.errors import OccupiedError, SpecError
+from hpcai500.files import digest, digest_tree, read_json, storage, write_atomic
+from hpcai500.spec.levels import Level, require_open
+from hpcai500.spec.models import Frozen, parse
+from hpcai500.spec.workload import (
+    Count,
+    Settings,
+    find_workload,
+    load_rules,
+    problem_settings,
+    with_overrides,
+)
+
+SYNTHETIC = "synthetic"
+"""The value of `--data` that trains on random batches."""
+
+_CODE = (".py", ".toml")
+_MOST_SEEDS = 10_000
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class WorkloadIdentity(Frozen):
+    name: str
+    folder: str
+    code_digest: str
+    """SHA-256 of the folder's Python and TOML files: Layer 7's identity."""
+    title: str
+    benchmark: str
+    model: str
+
+
+class RunSpec(Frozen):
+    """What `run.json` holds. Equal digests mean the same experiment but for the seed and the place."""
+
+    schema_version: Literal[1] = 1
+    hpcai500_version: str = __version__
+    workload: WorkloadIdentity
+    problem: str
+    level: Level
+    backend: Literal["torch"] = "torch"
+    launcher: Literal["local"] = "local"
+    nodes: Count = 1
+    procs_per_node: Count = 1
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    settings: Settings
+    overrides: dict[str, Any] = {}
+    """What `--set` and its short forms changed: dotted key to new value."""
+    unranked: bool = False
+    """A trial: any key may be overridden, and the result is never ranked."""
+    system: Annotated[str, Field(pattern=_NAME)]
+    """The machine's name in rankings."""
+    data: str
+    """The data set's folder, or `synthetic`."""
+    output: str
+    """The results directory that holds this run's folder."""
+
+    @model_validator(mode="after")
+    def _ranks_share_the_batch(self) -> "RunSpec":
+        if self.launcher == "local" and self.nodes > 1:
+            raise ValueError("launcher local starts ranks on one node alone")
+        if self.settings.batch.global_batch_size % self.world_size:
+            raise ValueError(
+                f"batch.global_batch_size ({self.settings.batch.global_batch_size}) must be a multiple of "
+                f"the number of ranks ({self.world_size})"
+            )
+        if self.settings.batch.global_batch_size > self.settings.problem.num_train_samples:
+            raise ValueError("batch.global_batch_size exceeds problem.num_train_samples")
+        return self
+
+    @property
+    def world_size(self) -> int:
+        return self.nodes * self.procs_per_node
+
+    @property
+    def samples_per_rank(self) -> int:
+        """Samples of one global batch that one rank trains."""
+        return self.settings.batch.global_batch_size // self.world_size
+
+    @property
+    def micro_batch_size(self) -> int:
+        """The largest divisor of a rank's share that is at most `batch.micro_batch_size`."""
+        share = self.samples_per_rank
+        limit = min(share, self.settings.batch.micro_batch_size)
+        return next(size for size in range(limit, 0, -1) if share % size == 0)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.settings.problem.num_train_samples // self.settings.batch.global_batch_size
+
+    @property
+    def is_synthetic(self) -> bool:
+        return self.data == SYNTHETIC
+
+    @property
+    def experiment_digest(self) -> str:
+        """SHA-256 over all that can change a result, but the seed and the places."""
+        record = self.model_dump(
+            mode="json", exclude={"seed", "system", "output", "data", "overrides", "hpcai500_version"}
+        )
+        del record["workload"]["folder"]
+        return digest(record | {"synthetic": self.is_synthetic})
+
+    @property
+    def run_id(self) -> str:
+        size = f"{self.nodes}x{self.procs_per_node}"
+        precision = self.settings.execution.precision
+        return f"{self.backend}-{size}-{precision}-{self.experiment_digest[:8]}-seed{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        return (
+            Path(self.output)
+            / self.system
+            / self.workload.name
+            / f"{self.problem}-{self.level}"
+            / self.run_id
+        )
+
+    def write(self) -> Path:
+        """Claim the run's folder and write `run.json` into it.
+
+        Raises:
+            OccupiedError: if something stands there already.
+        """
+        if (Path(self.output) / "run.json").exists():
+            raise OccupiedError(f"{self.output} is the folder of another run", "give another --output")
+        path = self.folder / "run.json"
+        with storage(path):
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.folder.mkdir()
+            except FileExistsError as error:
+                raise OccupiedError(
+                    f"{self.folder} holds another run", "remove it, or give another --output"
+                ) from error
+            (self.folder / "logs").mkdir()
+        write_atomic(path, self.model_dump_json(indent=2) + "\n")
+        return path
+
+
+def read_run(path: Path) -> RunSpec:
+    """The RunSpec of a `run.json`."""
+    return parse(RunSpec, read_json(path), str(path))
+
+
+def resolve(
+    workload: str,
+    *,
+    problem: str,
+    level: Level,
+    seed: int,
+    overrides: dict[str, Any],
+    unranked: bool = False,
+    **fields: Any,
+) -> RunSpec:
+    """Rules and command line as one RunSpec; `fields` are further fields of RunSpec.
+
+    Raises:
+        SpecError: for anything unknown, ill-typed, or closed at `level`.
+    """
+    folder = find_workload(workload)
+    rules = load_rules(folder)
+    settings = problem_settings(rules, problem)
+    overridden = with_overrides(settings, overrides)
+    if not unranked:
+        require_open(level, list(overrides), rules.levels.by_level())
+    record = {
+        "workload": {
+            "name": folder.name,
+            "folder": str(folder),
+            "code_digest": digest_tree(folder, _CODE),
+            "title": rules.title,
+            "benchmark": rules.benchmark,
+            "model": rules.model,
+        },
+        "problem": problem,
+        "level": level,
+        "seed": seed,
+        "settings": overridden.model_dump(mode="json"),
+        "overrides": overrides,
+        "unranked": unranked,
+        **fields,
+    }
+    return parse(RunSpec, record, "run")
+
+
+def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
+    """`["optimizer.learning_rate=0.1"]` as `{"optimizer.learning_rate": 0.1}`; values are TOML, or bare words."""
+    overrides: dict[str, Any] = {}
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not key:
+            raise SpecError(f"--set {assignment}: no value", "write --set table.key=value")
+        try:
+            overrides[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            overrides[key] = text
+    return overrides
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0-2,7` as `[0, 1, 2, 7]`.
+
+    Raises:
+        SpecError: if a part is neither a number nor a range, or a seed stands twice.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise SpecError(f"--seeds {text}: {part.strip()!r} is no seed", "write numbers and ranges, e.g. 0-4,7")
+        seeds.extend(range(int(match[1]), min(int(match[2] or match[1]), int(match[1]) + _MOST_SEEDS) + 1))
+    if len(seeds) > _MOST_SEEDS:
+        raise SpecError(f"--seeds {text}: more than {_MOST_SEEDS:,} seeds", "give a shorter range")
+    if len(set(seeds)) < len(seeds):
+        raise SpecError(f"--seeds {text}: a seed stands twice", "give each seed once")
+    return seeds

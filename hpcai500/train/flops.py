@@ -1,0 +1,40 @@
+"""Counting the FLOPs that a model's convolutions and matrix products need, forward and backward."""
+
+import copy
+import statistics
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+CONVENTION = "convolutions and matrix products as executed, forward and backward, MAC = 2"
+
+
+class FlopCount(NamedTuple):
+    """FLOPs to train one sample, over several batches."""
+
+    mean: float
+    standard_deviation: float
+    """Over the batches; 0 where shapes do not vary, or for one batch."""
+    num_batches: int
+
+
+def count_flops(
+    model: nn.Module, batches: Iterable[tuple[object, int]], loss: Callable[[nn.Module, object], torch.Tensor]
+) -> FlopCount:
+    """Dispatch each (batch, number of samples) once through a copy of `model`, with torch's counter on.
+
+    The model, its gradients and the random generators are left as they were.
+    """
+    copied = copy.deepcopy(model)
+    per_sample: list[float] = []
+    with torch.random.fork_rng():
+        for batch, num_samples in batches:
+            with FlopCounterMode(display=False) as counter:
+                loss(copied, batch).backward()
+            copied.zero_grad(set_to_none=True)
+            per_sample.append(counter.get_total_flops() / num_samples)
+    spread = statistics.stdev(per_sample) if len(per_sample) > 1 else 0.0
+    return FlopCount(statistics.fmean(per_sample), spread, len(per_sample))

@@ -1,0 +1,199 @@
+"""What a run says while it trains: events on rank 0, one line an epoch, a progress bar on a terminal."""
+
+import sys
+import time
+from typing import Any, Protocol, TypedDict
+
+import torch
+from tqdm import tqdm
+
+from hpcai500.events.vocabulary import Key, RunStatus
+from hpcai500.events.writer import EventWriter
+from hpcai500.spec.run import RunSpec
+
+
+class EpochRow(TypedDict):
+    """The value of `hpcai500.epoch`, and a row of result.json."""
+
+    epoch_num: int
+    train_loss: float
+    quality: float
+    num_samples: int
+    flops: float
+    """FLOPs of the epoch, over all ranks."""
+    train_sec: float
+    eval_sec: float
+    learning_rate: float
+    """Of the epoch's last step."""
+    energy_joules: float | None
+
+
+class Journal(Protocol):
+    def point(self, key: Key, value: Any = None, **metadata: Any) -> None: ...
+    def start(self, key: Key, value: Any = None, **metadata: Any) -> None: ...
+    def end(self, key: Key, value: Any = None, **metadata: Any) -> None: ...
+    def step(self, epoch: int, loss: torch.Tensor) -> None:
+        """One optimiser step is under way; `loss` may still be being computed."""
+
+    def epoch(self, row: EpochRow, details: dict[str, float]) -> None: ...
+    def close(self) -> None: ...
+
+
+class SilentJournal:
+    """Of every rank but 0."""
+
+    def point(self, key: Key, value: Any = None, **metadata: Any) -> None: ...
+    def start(self, key: Key, value: Any = None, **metadata: Any) -> None: ...
+    def end(self, key: Key, value: Any = None, **metadata: Any) -> None: ...
+    def step(self, epoch: int, loss: torch.Tensor) -> None: ...
+    def epoch(self, row: EpochRow, details: dict[str, float]) -> None: ...
+    def close(self) -> None: ...
+
+
+class RunJournal:
+    """Of rank 0."""
+
+    def __init__(self, spec: RunSpec, events: EventWriter) -> None:
+        self._spec = spec
+        self._events = events
+        self.point, self.start, self.end = events.point, events.start, events.end
+        self._bar = ProgressBar(spec) if sys.stdout.isatty() else None
+
+    def set_flops_per_sample(self, flops: float) -> None:
+        if self._bar:
+            self._bar.flops_per_sample = flops
+
+    def step(self, epoch: int, loss: torch.Tensor) -> None:
+        if self._bar:
+            self._bar.step(epoch, loss)
+
+    def epoch(self, row: EpochRow, details: dict[str, float]) -> None:
+        self._events.point(Key.EPOCH, dict(row), epoch_num=row["epoch_num"], **details)
+        self._events.sync()
+        print_line = self._bar.print if self._bar else _print
+        print_line(epoch_line(row, self._spec))
+
+    def close(self) -> None:
+        if self._bar:
+            self._bar.close()
+        self._events.sync()
+        self._events.close()
+
+
+def epoch_line(row: EpochRow, spec: RunSpec) -> str:
+    problem = spec.settings.problem
+    width = len(str(problem.num_epochs))
+    reached = " (target)" if row["quality"] >= problem.target_quality else ""
+    return (
+        f"epoch {row['epoch_num']:>{width}}/{problem.num_epochs}  loss {row['train_loss']:.4f}  "
+        f"{problem.metric} {row['quality']:.4f}{reached}  "
+        f"{row['num_samples'] / row['train_sec']:,.0f} samples/s  "
+        f"{row['flops'] / row['train_sec'] / 1e12:.4g} TFLOPS  "
+        f"train {row['train_sec']:.1f} s  eval {row['eval_sec']:.1f} s"
+    )
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+class ProgressBar:
+    """Loss, samples/s, FLOPS and time left. Reads the loss at most twice a second and one reading late."""
+
+    _INTERVAL_SEC = 0.5
+
+    def __init__(self, spec: RunSpec) -> None:
+        self.flops_per_sample = 0.0
+        self._spec = spec
+        self._bar: tqdm[Any] = tqdm(
+            total=spec.steps_per_epoch * spec.settings.problem.num_epochs,
+            unit="step",
+            file=sys.stdout,
+            dynamic_ncols=True,
+            leave=False,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {remaining} left {postfix}",
+        )
+        self._last_time = time.perf_counter()
+        self._last_step = 0
+        self._pending: tuple[torch.Tensor, torch.cuda.Event | None] | None = None
+
+    def step(self, epoch: int, loss: torch.Tensor) -> None:
+        self._bar.update()
+        now = time.perf_counter()
+        if now - self._last_time < self._INTERVAL_SEC:
+            return
+        steps = self._bar.n - self._last_step
+        rate = steps * self._spec.settings.batch.global_batch_size / (now - self._last_time)
+        shown = self._take_pending()
+        self._bar.set_description_str(f"epoch {epoch}/{self._spec.settings.problem.num_epochs}", refresh=False)
+        self._bar.set_postfix_str(
+            f"{shown}{rate:,.0f} samples/s, {rate * self.flops_per_sample / 1e12:.4g} TFLOPS"
+        )
+        self._last_time, self._last_step = now, self._bar.n
+        self._pending = self._begin_copy(loss)
+
+    def print(self, line: str) -> None:
+        self._bar.write(line, file=sys.stdout)
+
+    def close(self) -> None:
+        self._bar.close()
+
+    def _begin_copy(self, loss: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+        if loss.device.type != "cuda":
+            return loss.detach(), None
+        target = torch.empty((), pin_memory=True)
+        target.copy_(loss.detach(), non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+        return target, event
+
+    def _take_pending(self) -> str:
+        if self._pending is None or (self._pending[1] is not None and not self._pending[1].query()):
+            return ""
+        return f"loss {float(self._pending[0]):.4f}, "
+
+
+def open_journal(spec: RunSpec, rank: int) -> "RunJournal | SilentJournal":
+    if rank != 0:
+        return SilentJournal()
+    return RunJournal(spec, EventWriter(spec.folder / "events.log"))
+
+
+def log_submission(journal: Journal, spec: RunSpec) -> None:
+    """The first lines of a run: what is submitted, and that no cache was cleared."""
+    journal.point(
+        Key.CACHE_CLEAR, False, reason="the harness clears no cache: data may be warm from earlier runs"
+    )
+    journal.start(Key.INIT_START)
+    journal.point(
+        Key.RUN,
+        {
+            "run_id": spec.run_id,
+            "experiment_digest": spec.experiment_digest,
+            "code_digest": spec.workload.code_digest,
+            "hpcai500_version": spec.hpcai500_version,
+            "torch_version": torch.__version__,
+        },
+    )
+    journal.point(Key.SUBMISSION_ORG, "unaffiliated")
+    journal.point(Key.SUBMISSION_PLATFORM, spec.system)
+    journal.point(Key.SUBMISSION_DIVISION, spec.level.division)
+    journal.point(Key.SUBMISSION_BENCHMARK, spec.workload.benchmark)
+    journal.point(Key.SUBMISSION_STATUS, "research")
+
+
+def log_hyper_parameters(journal: Journal, spec: RunSpec, peak_learning_rate: float) -> None:
+    settings = spec.settings
+    journal.point(Key.SEED, spec.seed)
+    journal.point(Key.TRAIN_SAMPLES, settings.problem.num_train_samples)
+    journal.point(Key.EVAL_SAMPLES, settings.problem.num_eval_samples)
+    journal.point(Key.GLOBAL_BATCH_SIZE, settings.batch.global_batch_size)
+    journal.point(Key.GRADIENT_ACCUMULATION_STEPS, spec.samples_per_rank // spec.micro_batch_size)
+    journal.point(Key.OPT_NAME, settings.optimizer.name)
+    journal.point(Key.OPT_BASE_LEARNING_RATE, peak_learning_rate)
+    journal.point(Key.OPT_LEARNING_RATE_WARMUP_EPOCHS, settings.schedule.warmup_epochs)
+    journal.point(Key.OPT_WEIGHT_DECAY, settings.optimizer.weight_decay)
+
+
+def end_run(journal: Journal, status: RunStatus, **metadata: Any) -> None:
+    journal.end(Key.RUN_STOP, None, status=status.value, **metadata)

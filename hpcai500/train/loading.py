@@ -1,0 +1,82 @@
+"""A data loader for map-style samples: processes, pinned memory, and errors that keep their one line."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from hpcai500.errors import HpcAi500Error
+
+ReadBatch = Callable[[Sequence[Any]], Any]
+"""A list of keys (samples) as one collated batch; must be picklable."""
+
+
+class _Batches(Dataset[Any]):
+    """Whole batches; an expected error travels as a value, since the loader would wrap it in a traceback."""
+
+    def __init__(self, read_batch: ReadBatch) -> None:
+        self._read_batch = read_batch
+
+    def __getitems__(self, keys: Sequence[Any]) -> Any:
+        try:
+            return self._read_batch(keys)
+        except HpcAi500Error as error:
+            return error
+
+
+class _Schedule:
+    """The loader's batch sampler, its lists of keys exchanged between epochs."""
+
+    def __init__(self) -> None:
+        self.batches: Sequence[Sequence[Any]] = []
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class Loader:
+    """Reads batches by `read_batch`, in `num_workers` processes that live as long as the loader."""
+
+    def __init__(self, read_batch: ReadBatch, *, num_workers: int, pin_memory: bool) -> None:
+        self._schedule = _Schedule()
+        self._loader = DataLoader(
+            _Batches(read_batch),
+            batch_sampler=self._schedule,  # type: ignore[arg-type]
+            collate_fn=_identity,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            persistent_workers=num_workers > 0,
+            prefetch_factor=4 if num_workers else None,
+        )
+
+    def read(self, batches: Sequence[Sequence[Any]]) -> Iterator[Any]:
+        """The batches, in order.
+
+        Raises:
+            HpcAi500Error: as `read_batch` raised it, in whichever process.
+        """
+        self._schedule.batches = batches
+        for batch in self._loader:
+            if isinstance(batch, HpcAi500Error):
+                raise batch
+            yield batch
+
+
+def _identity(batch: Any) -> Any:
+    return batch
+
+
+def choose_num_workers(wanted: int, local_size: int) -> int:
+    """`wanted`, or for -1 the cores that a rank's own thread leaves idle, at most 8."""
+    if wanted >= 0:
+        return wanted
+    return max(0, min(8, len(os.sched_getaffinity(0)) // local_size - 1))
+
+
+def pins_memory(device: torch.device) -> bool:
+    return device.type == "cuda"

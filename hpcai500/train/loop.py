@@ -1,0 +1,155 @@
+"""The training run inside the clock: epochs of training and exact evaluation."""
+
+import math
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from hpcai500.errors import DivergedError
+from hpcai500.events.vocabulary import Key
+from hpcai500.spec.run import RunSpec
+from hpcai500.train.clock import Clock
+from hpcai500.train.energy import EnergyMeter
+from hpcai500.train.journal import EpochRow, Journal
+from hpcai500.train.optim import learning_rate, peak_learning_rate
+from hpcai500.train.ranks import Ranks, average_buffers
+from hpcai500.train.sampling import eval_share, micro_batches
+from hpcai500.train.workload import Batch, Quality, Workload
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(kw_only=True)
+class Trainer:
+    """The parts of one rank's run; `model` is bare, `wrapped` averages gradients over the ranks."""
+
+    spec: RunSpec
+    ranks: Ranks
+    workload: Workload
+    model: nn.Module
+    wrapped: nn.Module
+    optimizer: torch.optim.Optimizer
+    journal: Journal
+    clock: Clock
+    energy: EnergyMeter
+    flops_per_sample: float
+    energy_is_complete: bool
+
+    def __post_init__(self) -> None:
+        precision = self.spec.settings.execution.precision
+        self.scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=precision == "fp16")
+        self.num_micro_batches = self.spec.samples_per_rank // self.spec.micro_batch_size
+        self.peak = peak_learning_rate(
+            self.spec.settings.optimizer, self.spec.settings.batch.global_batch_size
+        )
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return autocast(self.spec, self.ranks.device)
+
+    def train(self) -> None:
+        """All epochs, or up to the target where the run says so.
+
+        Raises:
+            DivergedError: at the end of the first epoch whose mean loss is not finite.
+        """
+        problem = self.spec.settings.problem
+        for epoch in range(1, problem.num_epochs + 1):
+            quality = self.run_epoch(epoch)
+            if self.spec.settings.execution.stop_at_target and quality >= problem.target_quality:
+                break
+
+    def run_epoch(self, epoch: int) -> float:
+        self.journal.start(Key.EPOCH_START, epoch_num=epoch)
+        started = self.clock.read_sec()
+        loss = self.train_epoch(epoch)
+        trained = self.clock.read_sec()
+        self.journal.end(Key.EPOCH_STOP, epoch_num=epoch)
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"epoch {epoch}: the mean training loss is {loss}",
+                "lower the learning rate or lengthen the warm-up",
+            )
+        self.journal.start(Key.EVAL_START, epoch_num=epoch)
+        quality = self.evaluate()
+        evaluated = self.clock.read_sec()
+        self.journal.point(Key.EVAL_ACCURACY, quality.value, epoch_num=epoch)
+        self.journal.end(Key.EVAL_STOP, epoch_num=epoch)
+        num_samples = self.spec.steps_per_epoch * self.spec.settings.batch.global_batch_size
+        row = EpochRow(
+            epoch_num=epoch,
+            train_loss=loss,
+            quality=quality.value,
+            num_samples=num_samples,
+            flops=num_samples * self.flops_per_sample,
+            train_sec=trained - started,
+            eval_sec=evaluated - trained,
+            learning_rate=self.rate_of_step(epoch * self.spec.steps_per_epoch - 1),
+            energy_joules=self.energy_joules(),
+        )
+        self.journal.epoch(row, quality.details)
+        return quality.value
+
+    def train_epoch(self, epoch: int) -> float:
+        """One pass over the shuffled training set; the mean loss over all ranks."""
+        self.wrapped.train()
+        loss_sum = torch.zeros((), device=self.ranks.device)
+        keys = list(micro_batches(self.spec, self.ranks.rank, epoch))
+        batches = iter(self.workload.train_batches(keys))
+        first_step = (epoch - 1) * self.spec.steps_per_epoch
+        for step in range(first_step, first_step + self.spec.steps_per_epoch):
+            loss = self.train_step(batches, self.rate_of_step(step))
+            loss_sum += loss
+            self.journal.step(epoch, loss)
+        return float(self.ranks.sum(loss_sum)) / (self.spec.steps_per_epoch * self.ranks.size)
+
+    def train_step(self, batches: Iterable[Batch], rate: float) -> torch.Tensor:
+        """One optimiser step over this rank's share of a global batch; its mean loss, on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        step_loss = torch.zeros((), device=self.ranks.device)
+        for number, batch in zip(range(1, self.num_micro_batches + 1), batches, strict=False):
+            batch = self.workload.to_device(batch, self.ranks.device)
+            with self.ranks.accumulate(self.wrapped, last=number == self.num_micro_batches):
+                with self.autocast():
+                    loss = self.workload.loss(self.wrapped, batch) / self.num_micro_batches
+                self.scaler.scale(loss).backward()
+            step_loss += loss.detach()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return step_loss
+
+    def rate_of_step(self, step: int) -> float:
+        num_epochs = self.spec.settings.problem.num_epochs
+        return learning_rate(
+            self.spec.settings.schedule, self.peak, step, self.spec.steps_per_epoch, num_epochs
+        )
+
+    @torch.no_grad()
+    def evaluate(self) -> Quality:
+        """The quality over the whole evaluation set, each sample once, the same on every rank."""
+        average_buffers(self.ranks, self.model)
+        self.model.eval()
+        self.workload.start_evaluation()
+        share = eval_share(self.spec.settings.problem.num_eval_samples, self.ranks.rank, self.ranks.size)
+        for batch in self.workload.eval_batches(share):
+            with self.autocast():
+                self.workload.evaluate(self.model, self.workload.to_device(batch, self.ranks.device))
+        states = self.ranks.gather(self.workload.evaluation_state())
+        return self.ranks.broadcast(self.workload.quality(states) if self.ranks.rank == 0 else None)  # type: ignore[return-value]
+
+    def energy_joules(self) -> float | None:
+        """Joules of all ranks since the last call; None where a rank has no counter."""
+        used = torch.tensor(self.energy.joules_since_last(), device=self.ranks.device, dtype=torch.float64)
+        total = float(self.ranks.sum(used))
+        return total if self.energy_is_complete else None
+
+
+def autocast(spec: RunSpec, device: torch.device) -> AbstractContextManager[Any]:
+    """The precision of the run's forward pass."""
+    precision = spec.settings.execution.precision
+    return torch.autocast(device.type, _DTYPES[precision], enabled=precision != "fp32")

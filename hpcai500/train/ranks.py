@@ -1,0 +1,150 @@
+"""The ranks of a run: who they are, and what they do together."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hpcai500.errors import EnvironmentError_, InputError, RankError
+
+T = TypeVar("T")
+
+
+class Ranks(Protocol):
+    """What the loop and the workloads may ask of a communication library."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    device: torch.device
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """A model whose gradients are averaged over the ranks during the backward pass."""
+
+    def accumulate(self, model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+        """Around forward and backward of one micro-batch: only the `last` of a step communicates."""
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over ranks, in place."""
+
+    def broadcast(self, value: T) -> T:
+        """Rank 0's picklable `value`, on every rank."""
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's picklable `value` in rank order, on rank 0; empty elsewhere."""
+
+    def barrier(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class TorchRanks:
+    """torch.distributed with DDP: NCCL between GPUs, Gloo between CPUs."""
+
+    def __init__(self, device: str, expected_size: int) -> None:
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        self.local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        if self.size != expected_size:
+            raise RankError(
+                f"the run asks for {expected_size} ranks, but {self.size} started together",
+                "start the workers with `hpcai500 run`, not by hand",
+            )
+        self.device = choose_device(device, torch.cuda.device_count(), self.local_rank, self.local_size)
+        backend = "nccl" if self.device.type == "cuda" else "gloo"
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        try:
+            dist.init_process_group(
+                backend, device_id=self.device if backend == "nccl" else None, init_method="env://"
+            ) if "RANK" in os.environ else dist.init_process_group(
+                backend, store=dist.HashStore(), rank=0, world_size=1
+            )
+        except (RuntimeError, ValueError) as error:
+            raise EnvironmentError_(f"{backend}: {first_line(error)}", "see docs/getting-started.md") from error
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        if self.size == 1:
+            return model
+        # Buffers are averaged before each evaluation instead of broadcast at each step.
+        return DistributedDataParallel(
+            model,
+            device_ids=[self.device.index] if self.device.type == "cuda" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
+
+    @contextmanager
+    def _no_sync(self, model: nn.Module) -> Iterator[None]:
+        with model.no_sync():  # type: ignore[operator]
+            yield
+
+    def accumulate(self, model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+        return nullcontext() if last or self.size == 1 else self._no_sync(model)
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def broadcast(self, value: T) -> T:
+        if self.size == 1:
+            return value
+        box = [value if self.rank == 0 else None]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]  # type: ignore[return-value]
+
+    def gather(self, value: T) -> list[T]:
+        if self.size == 1:
+            return [value]
+        box: list[Any] | None = [None] * self.size if self.rank == 0 else None
+        dist.gather_object(value, box, dst=0)
+        return box or []
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+    def close(self) -> None:
+        dist.destroy_process_group()
+
+
+def choose_device(wanted: str, num_gpus: int, local_rank: int, local_size: int) -> torch.device:
+    """The device of one rank; `wanted` is `auto`, `cpu` or `cuda`.
+
+    Raises:
+        EnvironmentError_: if a GPU is wanted where there is none.
+        InputError: if ranks would have to share a GPU, which NCCL cannot do.
+    """
+    if wanted == "cpu" or (wanted == "auto" and num_gpus == 0):
+        return torch.device("cpu")
+    if num_gpus == 0:
+        raise EnvironmentError_("execution.device=cuda, but torch finds no GPU", "use execution.device=auto")
+    if local_size > num_gpus:
+        raise InputError(
+            f"{local_size} ranks on a node with {num_gpus} GPU{'s' if num_gpus > 1 else ''}: "
+            "NCCL takes one rank a GPU",
+            f"use --procs-per-node {num_gpus}, or --set execution.device=cpu",
+        )
+    return torch.device("cuda", local_rank)
+
+
+def average_buffers(ranks: Ranks, model: nn.Module) -> None:
+    """Give every rank the mean of all ranks' floating-point buffers (running batch statistics)."""
+    buffers = [b for b in model.buffers() if b.is_floating_point()]
+    if ranks.size == 1 or not buffers:
+        return
+    flat = ranks.sum(torch.cat([b.reshape(-1) for b in buffers])) / ranks.size
+    for buffer, part in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
+        buffer.copy_(part.view_as(buffer))
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

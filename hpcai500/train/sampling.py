@@ -1,0 +1,36 @@
+"""Which samples a rank trains and evaluates: functions of the seed and the global batch alone."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hpcai500.spec.run import RunSpec
+from hpcai500.train.workload import SampleKey
+
+
+def shuffled(num_samples: int, seed: int, epoch: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """The order of one epoch, the same on every rank."""
+    return np.random.default_rng((seed, epoch)).permutation(num_samples)
+
+
+def micro_batches(spec: RunSpec, rank: int, epoch: int) -> Iterator[list[SampleKey]]:
+    """The micro-batches of `rank` in `epoch`, `spec.samples_per_rank / spec.micro_batch_size` to a step.
+
+    The shuffled order is cut into global batches, each of these into one contiguous share a rank. The tail that
+    fills no global batch is left out; it is another one in each epoch.
+    """
+    order = shuffled(spec.settings.problem.num_train_samples, spec.seed, epoch)
+    global_size, share, micro = (
+        spec.settings.batch.global_batch_size,
+        spec.samples_per_rank,
+        spec.micro_batch_size,
+    )
+    for step in range(spec.steps_per_epoch):
+        start = step * global_size + rank * share
+        for position in range(start, start + share, micro):
+            yield [SampleKey(epoch, int(index)) for index in order[position : position + micro]]
+
+
+def eval_share(num_samples: int, rank: int, world_size: int) -> range:
+    """Every sample in exactly one rank's share; shares differ by at most one."""
+    return range(rank, num_samples, world_size)

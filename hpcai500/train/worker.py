@@ -1,0 +1,229 @@
+"""One rank of a run: `python -m hpcai500.train.worker run.json`, started by a launcher."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hpcai500.errors import (
+    DataError,
+    DivergedError,
+    EnvironmentError_,
+    HpcAi500Error,
+    format_failure,
+)
+from hpcai500.events.vocabulary import Key, RunStatus
+from hpcai500.files import storage_error, write_json
+from hpcai500.spec.run import RunSpec, read_run
+from hpcai500.system.capture import capture_node, group_nodes
+from hpcai500.train import flops
+from hpcai500.train.clock import Clock
+from hpcai500.train.energy import EnergyMeter
+from hpcai500.train.journal import (
+    Journal,
+    RunJournal,
+    end_run,
+    log_hyper_parameters,
+    log_submission,
+    open_journal,
+)
+from hpcai500.train.loop import Trainer, autocast
+from hpcai500.train.optim import build_optimizer
+from hpcai500.train.ranks import Ranks, TorchRanks, first_line
+from hpcai500.train.sampling import micro_batches
+from hpcai500.train.workload import DatasetInfo, Workload, load_workload
+
+
+def run(spec: RunSpec) -> None:
+    """Everything that one rank does, from meeting the others to the last event."""
+    torch.use_deterministic_algorithms(spec.settings.execution.deterministic)
+    torch.backends.cudnn.benchmark = not spec.settings.execution.deterministic
+    ranks = TorchRanks(spec.settings.execution.device, spec.world_size)
+    journal = open_journal(spec, ranks.rank)
+    log_submission(journal, spec)
+    trainer = build(spec, ranks, journal)
+    journal.end(Key.INIT_STOP)
+    ranks.barrier()
+    journal.start(Key.RUN_START)
+    try:
+        trainer.train()
+    except DivergedError as error:
+        journal.point(Key.FAILURE, str(error), status="diverged")
+        end_run(journal, RunStatus.ABORTED)
+        raise
+    end_run(journal, RunStatus.SUCCESS)
+    journal.point(Key.PEAK_MEMORY, peak_memory(ranks))
+    journal.close()
+    ranks.close()
+
+
+def build(spec: RunSpec, ranks: Ranks, journal: Journal) -> Trainer:
+    """All that stands before the clock: capture, data, model, FLOP count, warm-up."""
+    execution = spec.settings.execution
+    write_system(spec, ranks)
+    workload = load_workload(Path(spec.workload.folder))(spec)
+    open_data(workload, spec, ranks, journal)
+    torch.manual_seed(spec.seed)
+    model = workload.build_model()
+    if execution.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(ranks.device)
+    counted = count_flops(workload, model, ranks)
+    journal.point(Key.FLOPS_PER_SAMPLE, counted._asdict(), convention=flops.CONVENTION)
+    if isinstance(journal, RunJournal):
+        journal.set_flops_per_sample(counted.mean)
+    torch.manual_seed((spec.seed + 1) * 1_000_003 + ranks.rank)  # dropout differs between ranks
+    wrapped = ranks.wrap(torch.compile(model) if execution.compile else model)  # type: ignore[arg-type]
+    energy = EnergyMeter(ranks.device, node_leader=ranks.local_rank == 0)
+    trainer = Trainer(
+        spec=spec,
+        ranks=ranks,
+        workload=workload,
+        model=model,
+        wrapped=wrapped,
+        optimizer=build_optimizer(model, spec.settings.optimizer, fused=execution.fused_optimizer),
+        journal=journal,
+        clock=Clock(ranks.device),
+        energy=energy,
+        flops_per_sample=counted.mean,
+        energy_is_complete=log_energy(energy, ranks, journal),
+    )
+    log_hyper_parameters(journal, spec, trainer.peak)
+    if execution.compile or ranks.device.type == "cuda":
+        journal.point(Key.WARM_UP, {"warm_up_sec": warm_up(trainer)})
+    return trainer
+
+
+def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal) -> None:
+    """Find the data set and hold it against the problem's own counts."""
+    if spec.is_synthetic:
+        use_synthetic_batches(workload, spec, ranks)
+        journal.point(Key.DATASET, {"synthetic": True})
+        return
+    info = workload.open_data(Path(spec.data), ranks)
+    problem = spec.settings.problem
+    expected = (problem.num_train_samples, problem.num_eval_samples)
+    if (info.num_train_samples, info.num_eval_samples) != expected:
+        raise DataError(
+            f"{spec.data}: holds {info.num_train_samples:,} training and {info.num_eval_samples:,} evaluation "
+            f"samples; problem {spec.problem!r} is defined on {expected[0]:,} and {expected[1]:,}",
+            f"complete the data set, or see `hpcai500 data verify {spec.workload.name}`",
+        )
+    journal.point(Key.DATASET, {"synthetic": False, **DatasetInfo._asdict(info)})
+
+
+def use_synthetic_batches(workload: Workload, spec: RunSpec, ranks: Ranks) -> None:
+    """Have the workload read random batches that lie on the device already."""
+
+    def batch(num_samples: int) -> object:
+        return workload.synthetic_batch(num_samples, ranks.device, spec.seed + ranks.rank)
+
+    train_batch = batch(spec.micro_batch_size)
+    workload.train_batches = lambda batches: (train_batch for _ in batches)  # type: ignore[method-assign]
+    workload.eval_batches = lambda indices: (  # type: ignore[method-assign]
+        batch(min(spec.micro_batch_size, len(indices) - start))
+        for start in range(0, len(indices), spec.micro_batch_size)
+    )
+
+
+def count_flops(workload: Workload, model: nn.Module, ranks: Ranks) -> flops.FlopCount:
+    """Counted by rank 0 on the first real batches of its first epoch."""
+    if ranks.rank != 0:
+        return ranks.broadcast(None)  # type: ignore[return-value]
+    spec = workload.spec
+    keys = micro_batches(spec, 0, epoch=1)
+    wanted = [batch for batch, _ in zip(keys, range(spec.settings.execution.num_flop_batches), strict=False)]
+
+    def loss(model: nn.Module, batch: object) -> torch.Tensor:
+        with autocast(spec, ranks.device):
+            return workload.loss(model, batch)
+
+    batches = (
+        (workload.to_device(batch, ranks.device), spec.micro_batch_size)
+        for batch in workload.train_batches(wanted)
+    )
+    return ranks.broadcast(flops.count_flops(model.train(), batches, loss))
+
+
+def warm_up(trainer: Trainer) -> float:
+    """Compile and warm up on synthetic data, leaving parameters, statistics and generators as they were."""
+    started = trainer.clock.read_sec()
+    device, spec = trainer.ranks.device, trainer.spec
+    buffers = [buffer.clone() for buffer in trainer.model.buffers()]
+    with torch.random.fork_rng():
+        batch = trainer.workload.synthetic_batch(spec.micro_batch_size, device, spec.seed)
+        trainer.wrapped.train()
+        for _ in range(3):
+            with trainer.autocast():
+                loss = trainer.workload.loss(trainer.wrapped, trainer.workload.to_device(batch, device))
+            loss.backward()
+    trainer.optimizer.zero_grad(set_to_none=True)
+    for buffer, before in zip(trainer.model.buffers(), buffers, strict=True):
+        buffer.copy_(before)
+    return trainer.clock.read_sec() - started
+
+
+def log_energy(energy: EnergyMeter, ranks: Ranks, journal: Journal) -> bool:
+    """Log what is measured where; True if every GPU, or every node's packages, has a counter."""
+    gathered = ranks.gather((energy.sources, energy.reasons))
+    reasons = sorted({reason for _, found in gathered for reason in found})
+    sources = sorted({source for found, _ in gathered for source in found})
+    needed = "nvml" if ranks.device.type == "cuda" else "rapl"
+    complete = ranks.broadcast(needed in sources and not any(needed in r.lower() for r in reasons))
+    journal.point(Key.ENERGY, {"sources": sources if complete else [], "missing": reasons})
+    return complete
+
+
+def peak_memory(ranks: Ranks) -> dict[str, int | None]:
+    """The most memory that any rank held, in bytes: on the host, and allocated on its GPU."""
+    import resource
+
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    device = torch.cuda.max_memory_allocated() if ranks.device.type == "cuda" else None
+    gathered = ranks.gather((host, device))
+    return {
+        "host_bytes": max((h for h, _ in gathered), default=0),
+        "device_bytes": max((d for _, d in gathered if d is not None), default=None),
+    }
+
+
+def write_system(spec: RunSpec, ranks: Ranks) -> None:
+    """Layers 1 to 6 of every node into system.json, equal nodes stored once."""
+    captured = ranks.gather(capture_node(spec) if ranks.local_rank == 0 else None)
+    if captured:
+        write_json(spec.folder / "system.json", group_nodes([node for node in captured if node]))
+
+
+def main() -> int:
+    spec = read_run(Path(sys.argv[1]))
+    rank = int(os.environ.get("RANK", "0"))
+    try:
+        run(spec)
+        return 0
+    except Exception as error:
+        failure = as_failure(error, spec)
+        traceback.print_exc()
+        print(format_failure(failure, rank), file=sys.stderr)
+        # Other ranks may sit in a collective that will never end: leave without their consent.
+        sys.stderr.flush()
+        os._exit(failure.exit_code)
+
+
+def as_failure(error: Exception, spec: RunSpec) -> HpcAi500Error:
+    """What a user should read of any exception."""
+    if isinstance(error, HpcAi500Error):
+        return error
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return EnvironmentError_(
+            f"out of memory: {first_line(error)}", "lower batch.micro_batch_size, or use more ranks"
+        )
+    if isinstance(error, OSError):
+        return storage_error(Path(error.filename or spec.folder), error)
+    return HpcAi500Error(f"{type(error).__name__}: {first_line(error)}", "`--debug` shows the traceback")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

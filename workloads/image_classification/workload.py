@@ -1,0 +1,124 @@
+"""ResNet-50 v1.5 on ImageNet: the model, the loss and the quality of Image Classification."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn import functional
+from torchvision.models import resnet50
+
+from hpcai500.spec.models import Frozen, parse
+from hpcai500.spec.run import RunSpec
+from hpcai500.spec.workload import Settings
+from hpcai500.train.loading import Loader, choose_num_workers, pins_memory
+from hpcai500.train.ranks import Ranks
+from hpcai500.train.workload import DatasetInfo, Quality, SampleKey, Workload
+
+from .data import DataSettings, ImageBatch, ImageReader, digits_to_jpeg, open_index, verify
+
+CHANNEL_MEAN = (0.485, 0.456, 0.406)
+CHANNEL_STANDARD_DEVIATION = (0.229, 0.224, 0.225)
+"""ImageNet's, of values in [0, 1]: the constants of every published ResNet-50."""
+
+
+class ModelSettings(Frozen):
+    num_classes: Annotated[int, Field(ge=2)]
+    zero_init_residual: bool
+    """Start each residual branch at zero (Goyal et al. 2017, section 5.1)."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+
+
+class ImageClassification(Workload):
+    def __init__(self, spec: RunSpec) -> None:
+        super().__init__(spec)
+        self.model_settings = parse(ModelSettings, self.settings.model, "model")
+        self.data_settings = parse(DataSettings, self.settings.data, "data")
+        self._loss = nn.CrossEntropyLoss(label_smoothing=self.model_settings.label_smoothing)
+        self._counts: torch.Tensor | None = None
+
+    def open_data(self, folder: Path, ranks: Ranks) -> DatasetInfo:
+        train, val = open_index(folder, self.model_settings.num_classes, ranks)
+        workers = choose_num_workers(self.settings.execution.num_loader_workers, ranks.local_size)
+        pin = pins_memory(ranks.device)
+        seed = self.spec.seed
+        self._train = Loader(
+            ImageReader(train, self.data_settings, seed), num_workers=workers, pin_memory=pin
+        )
+        self._eval = Loader(ImageReader(val, self.data_settings), num_workers=workers, pin_memory=pin)
+        return DatasetInfo(f"{train.digest}-{val.digest}", len(train), len(val))
+
+    def build_model(self) -> nn.Module:
+        return resnet50(
+            num_classes=self.model_settings.num_classes,
+            zero_init_residual=self.model_settings.zero_init_residual,
+        )
+
+    def train_batches(self, batches: Sequence[Sequence[SampleKey]]) -> Iterator[ImageBatch]:
+        return self._train.read(batches)
+
+    def eval_batches(self, indices: Sequence[int]) -> Iterable[ImageBatch]:
+        size = self.spec.micro_batch_size
+        return self._eval.read([indices[start : start + size] for start in range(0, len(indices), size)])
+
+    def synthetic_batch(self, num_samples: int, device: torch.device, seed: int) -> ImageBatch:
+        generator = torch.Generator(device).manual_seed(seed)
+        size = self.data_settings.image_size
+        return ImageBatch(
+            torch.randint(
+                256, (num_samples, 3, size, size), dtype=torch.uint8, device=device, generator=generator
+            ),
+            torch.randint(
+                self.model_settings.num_classes, (num_samples,), device=device, generator=generator
+            ),
+        )
+
+    def to_device(self, batch: ImageBatch, device: torch.device) -> ImageBatch:
+        layout = (
+            torch.channels_last if self.settings.execution.channels_last else torch.contiguous_format
+        )
+        images = batch.images.to(device, non_blocking=True)
+        mean = torch.tensor(CHANNEL_MEAN, device=device).view(3, 1, 1) * 255
+        deviation = torch.tensor(CHANNEL_STANDARD_DEVIATION, device=device).view(3, 1, 1) * 255
+        normalised = ((images - mean) / deviation).contiguous(memory_format=layout)
+        return ImageBatch(normalised, batch.labels.to(device, non_blocking=True))
+
+    def loss(self, model: nn.Module, batch: ImageBatch) -> torch.Tensor:
+        loss: torch.Tensor = self._loss(model(batch.images), batch.labels)
+        return loss
+
+    def start_evaluation(self) -> None:
+        self._counts = None
+
+    def evaluate(self, model: nn.Module, batch: ImageBatch) -> None:
+        logits = model(batch.images).float()
+        hits = (logits.argmax(dim=1) == batch.labels).sum()
+        loss = functional.cross_entropy(logits, batch.labels, reduction="sum").double()
+        counts = torch.stack([hits.double(), loss, torch.full_like(loss, len(batch.labels))])
+        self._counts = counts if self._counts is None else self._counts + counts
+
+    def evaluation_state(self) -> list[float]:
+        """Correct predictions, summed loss, samples."""
+        return [0.0, 0.0, 0.0] if self._counts is None else self._counts.tolist()
+
+    def quality(self, states: Sequence[list[float]]) -> Quality:
+        correct, loss, num_samples = (sum(column) for column in zip(*states, strict=True))
+        return Quality(correct / num_samples, {"eval_loss": loss / num_samples, "num_samples": num_samples})
+
+    @classmethod
+    def prepare_data(cls, problem: str, settings: Settings, folder: Path) -> str:
+        if problem == "mini":
+            return digits_to_jpeg(folder, settings)
+        num_classes = parse(ModelSettings, settings.model, "model").num_classes
+        train, val = open_index(folder, num_classes, None)
+        return f"{folder}: indexed {len(train):,} training and {len(val):,} validation images"
+
+    @classmethod
+    def verify_data(cls, settings: Settings, folder: Path) -> Iterator[str]:
+        num_classes = parse(ModelSettings, settings.model, "model").num_classes
+        return verify(folder, num_classes, settings.problem)
+
+
+WORKLOAD: type[Workload] = ImageClassification
