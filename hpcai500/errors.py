@@ -1,15 +1,15 @@
 """The exception tree: every failure a user can meet, with its exit code.
 
-    HpcAi500Error            70  our bug, when raised bare
-    ├── InputError            2  what the user gave is wrong
-    │   ├── SpecError            a key, a value or a combination of them
-    │   ├── DataError            a data set or a file of it
-    │   └── OccupiedError        a place that already holds something else
-    ├── EnvironmentError_     3  the machine lacks something
-    ├── ShortfallError        1  the thing checked or trained fell short
-    │   ├── DivergedError        the loss is not finite
-    │   └── RankError            a rank died
-    └── PreemptedError       75  stopped from outside; can be resumed
+HpcAi500Error            70  our bug, when raised bare
+├── InputError            2  what the user gave is wrong
+│   ├── SpecError            a key, a value or a combination of them
+│   ├── DataError            a data set or a file of it
+│   └── OccupiedError        a place that already holds something else
+├── MachineError     3  the machine lacks something
+├── ShortfallError        1  the thing checked or trained fell short
+│   ├── DivergedError        the loss is not finite
+│   └── RankError            a rank died
+└── PreemptedError       75  stopped from outside; can be resumed
 """
 
 import difflib
@@ -48,7 +48,7 @@ class OccupiedError(InputError):
     pass
 
 
-class EnvironmentError_(HpcAi500Error):
+class MachineError(HpcAi500Error):
     exit_code = 3
 
 

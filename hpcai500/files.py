@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hpcai500.errors import EnvironmentError_, HpcAi500Error, InputError
+from hpcai500.errors import HpcAi500Error, InputError, MachineError
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -25,16 +25,17 @@ def write_atomic(path: Path, text: str) -> None:
     """Replace `path` by `text`: a reader sees the old file or the new one, also after a crash."""
     with storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
         try:
             with os.fdopen(fd, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            temporary.chmod(0o644)
+            temporary.replace(path)
         except BaseException:
-            os.unlink(temporary)
+            temporary.unlink()
             raise
 
 
@@ -62,12 +63,12 @@ def storage(path: Path) -> Iterator[None]:
 
 def storage_error(path: Path, error: OSError) -> HpcAi500Error:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EnvironmentError_(
+        return MachineError(
             f"{path}: {error.strerror}", "free some space there, or choose another place with --output"
         )
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return InputError(f"{path}: {error.strerror}", "choose a place that you may write to")
-    return EnvironmentError_(f"{path}: {error.strerror or error}")
+    return MachineError(f"{path}: {error.strerror or error}")
 
 
 def digest(value: Any) -> str:

@@ -3,6 +3,7 @@
 import argparse
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from hpcai500.cli.output import default_data, print_json
 from hpcai500.spec.levels import Level
@@ -11,7 +12,7 @@ from hpcai500.system.devices import num_gpus
 
 
 def main(args: argparse.Namespace) -> int:
-    listing = {
+    listing: dict[str, Any] = {
         "workloads": [workload_record(folder) for folder in shipped_workloads()],
         "levels": [level.value for level in Level],
         "backends": [{"name": "torch", "missing": [] if find_spec("torch") else ["pip install torchvision"]}],
@@ -31,13 +32,15 @@ def main(args: argparse.Namespace) -> int:
             )
     print(f"levels: {', '.join(listing['levels'])}")
     for backend in listing["backends"]:
-        print(f"backend: {backend['name']}{'; missing: ' + ', '.join(backend['missing']) if backend['missing'] else ''}")
+        print(
+            f"backend: {backend['name']}{'; missing: ' + ', '.join(backend['missing']) if backend['missing'] else ''}"
+        )
     print(f"launchers: {', '.join(listing['launchers'])}")
     print(f"GPUs here: {listing['num_gpus']}")
     return 0
 
 
-def workload_record(folder: Path) -> dict[str, object]:
+def workload_record(folder: Path) -> dict[str, Any]:
     rules = load_rules(folder)
     return {
         "name": folder.name,
@@ -51,7 +54,9 @@ def workload_record(folder: Path) -> dict[str, object]:
                 "target_quality": settings.problem.target_quality,
                 "num_epochs": settings.problem.num_epochs,
                 "penalty_exponent": settings.problem.penalty_exponent,
-                "missing": "" if default_data(folder.name, name).is_dir() else f"data in {default_data(folder.name, name)}",
+                "missing": ""
+                if default_data(folder.name, name).is_dir()
+                else f"data in {default_data(folder.name, name)}",
             }
             for name, settings in rules.problems.items()
         ],

@@ -29,13 +29,14 @@ def build_parser() -> Parser:
     shared.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    commands.add_parser(
-        "list", parents=[shared], help="workloads, problems, levels, backends, and what is missing"
-    )
+    commands.add_parser("list", parents=[shared], help="workloads, problems, levels, backends, and what is missing")
 
-    data = commands.add_parser("data", parents=[shared], help="prepare or verify a data set")
-    data.add_argument("action", choices=("prepare", "verify"))
+    data = commands.add_parser("data", parents=[shared], help="prepare, synthesize or verify a data set")
+    data.add_argument("action", choices=("prepare", "synthesize", "verify"))
     _add_problem(data)
+    data.add_argument("--from", dest="source", metavar="DIR", help="the published files, for `prepare`")
+    data.add_argument("--samples", type=int, metavar="N", help="how many to synthesize (default: the problem's)")
+    data.add_argument("--seed", type=int, default=0, help="of `synthesize`")
 
     run = commands.add_parser("run", parents=[shared], help="train here, once for each seed")
     _add_problem(run)
@@ -50,7 +51,6 @@ def build_parser() -> Parser:
     run.add_argument("--precision", choices=("fp32", "bf16", "fp16"))
     run.add_argument("--deterministic", action="store_true", help="bit-identical for one seed and size")
     run.add_argument("--stop-at-target", action="store_true", help="end at the first quality reached")
-    run.add_argument("--set", dest="assignments", metavar="TABLE.KEY=VALUE", action="append", default=[])
     run.add_argument("--unranked", action="store_true", help="a trial: any key may be set; never ranked")
     run.add_argument("--system", help="this machine's name in rankings (default: its host name)")
     run.add_argument("--output", default="results", metavar="DIR", help="results directory")
@@ -68,6 +68,10 @@ def build_parser() -> Parser:
 def _add_problem(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workload", help="a shipped workload's name, or a path to your own")
     parser.add_argument("--problem", default="full", help="full (default) or mini")
+    parser.add_argument(
+        "--set", dest="assignments", metavar="TABLE.KEY=VALUE", action="append", default=[],
+        help="override one value of workload.toml; may stand several times",
+    )  # fmt: skip
     parser.add_argument("--data", metavar="DIR", help="data set (default: data/WORKLOAD/PROBLEM), or `synthetic`")
 
 

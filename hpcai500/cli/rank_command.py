@@ -16,11 +16,13 @@ def main(args: argparse.Namespace) -> int:
     published = [rank_published(p, exponent) for p in collected.published for exponent in exponents]
     style = "json" if args.json else args.format
     if style == "json":
-        print_json({
-            "lists": [ranked.model_dump(mode="json") for ranked in lists],
-            "published": [listed.model_dump(mode="json") for listed in published],
-            "not_ranked": [item._asdict() for item in collected.left_out],
-        })
+        print_json(
+            {
+                "lists": [ranked.model_dump(mode="json") for ranked in lists],
+                "published": [listed.model_dump(mode="json") for listed in published],
+                "not_ranked": [item._asdict() for item in collected.left_out],
+            }
+        )
     elif style == "csv":
         print(ranking_csv(lists, published))
     else:

@@ -15,7 +15,14 @@ TOKEN = ":::MLLOG"
 
 
 def format_line(
-    key: Key, event_type: Type, value: Any, metadata: Mapping[str, Any], *, time_ms: int, file: str, lineno: int
+    key: Key,
+    event_type: Type,
+    value: Any,
+    metadata: Mapping[str, Any],
+    *,
+    time_ms: int,
+    file: str,
+    lineno: int,
 ) -> str:
     """One event as a line, without its end."""
     record = {
@@ -70,7 +77,7 @@ class EventWriter:
             value,
             metadata,
             time_ms=time.time_ns() // 1_000_000,
-            file=os.path.basename(caller.f_code.co_filename),
+            file=Path(caller.f_code.co_filename).name,
             lineno=caller.f_lineno,
         )
         remaining = f"{line}\n".encode()

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import IO
 
 from hpcai500.errors import (
-    EnvironmentError_,
     Failure,
     HpcAi500Error,
     InputError,
+    MachineError,
     RankError,
     ShortfallError,
     parse_failure,
@@ -36,9 +36,7 @@ def run_local(spec: RunSpec, *, quiet: bool = False) -> None:
     Raises:
         HpcAi500Error: with the first rank's reason and exit code; events.log then ends with `run_stop`.
     """
-    plan = plan_local(
-        spec, python=sys.executable, num_cores=len(os.sched_getaffinity(0)), env=dict(os.environ)
-    )
+    plan = plan_local(spec, python=sys.executable, num_cores=len(os.sched_getaffinity(0)), env=dict(os.environ))
     failure = execute(plan, spec.folder / "logs" / "stderr.log", quiet=quiet)
     if failure:
         close_log(spec.folder / "events.log", failure)
@@ -107,7 +105,7 @@ def explain(told: list[Failure], tail: str, code: int, log: Path) -> HpcAi500Err
 
 
 def _as_error(failure: Failure) -> HpcAi500Error:
-    classes: dict[int, type[HpcAi500Error]] = {1: ShortfallError, 2: InputError, 3: EnvironmentError_}
+    classes: dict[int, type[HpcAi500Error]] = {1: ShortfallError, 2: InputError, 3: MachineError}
     kind = classes.get(failure.exit_code, HpcAi500Error)
     return kind(f"rank {failure.rank}: {failure.message}", failure.hint)
 

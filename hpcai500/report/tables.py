@@ -92,7 +92,7 @@ def as_sections(
         ]
         sections.append((list_title(ranked), HEADINGS, [entry_row(e) for e in ranked.entries], notes))
     for listed in published:
-        rows = [
+        rows: list[Row] = [
             (
                 str(entry.rank),
                 f"{entry.source} ({entry.published_rank})",

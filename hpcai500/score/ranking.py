@@ -174,8 +174,7 @@ def _entry(results: Sequence[Result], exponent: int) -> Entry:
     scores = [r.score for r in ordered if r.score]
     flops = [r.flops.flops for r in ordered if r.flops]
     rescored = [
-        valid_flops(f, s.achieved_quality, s.target_quality, exponent)
-        for f, s in zip(flops, scores, strict=True)
+        valid_flops(f, s.achieved_quality, s.target_quality, exponent) for f, s in zip(flops, scores, strict=True)
     ]
     per_watt = [
         s.vflops_per_watt * new / s.vflops if s.vflops_per_watt and s.vflops else None

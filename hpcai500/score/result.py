@@ -105,7 +105,7 @@ class Result(Frozen):
     failure: str | None = None
     unranked: tuple[str, ...] = ()
     """Why this result may never stand in a ranking; empty for one that may."""
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field(default_factory=dict)
     epochs: tuple[Epoch, ...] = ()
     num_epochs: int = Field(ge=1)
     """Epochs that the problem asks for."""
@@ -127,9 +127,7 @@ def derive(folder: Path) -> Result:
     spec = read_run(folder / "run.json")
     log = folder / "events.log"
     events = read_events(log) if log.exists() else []
-    epochs = tuple(
-        parse(Epoch, event.value, f"{log}: {event.key}") for event in find(events, Key.EPOCH)
-    )
+    epochs = tuple(parse(Epoch, event.value, f"{log}: {event.key}") for event in find(events, Key.EPOCH))
     status, failure = _status(events)
     stop = first(events, Key.RUN_STOP)
     start = first(events, Key.RUN_START)
@@ -301,7 +299,5 @@ def _score(
 def _time_to_quality(events: list[Event], epoch_num: int) -> float | None:
     """From `run_start` to the `eval_stop` of the first evaluation at or above the target."""
     start = first(events, Key.RUN_START)
-    stop = next(
-        (e for e in find(events, Key.EVAL_STOP) if e.metadata.get("epoch_num") == epoch_num), None
-    )
+    stop = next((e for e in find(events, Key.EVAL_STOP) if e.metadata.get("epoch_num") == epoch_num), None)
     return (stop.time_ms - start.time_ms) / 1_000 if start and stop else None

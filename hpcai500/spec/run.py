@@ -54,7 +54,7 @@ class RunSpec(Frozen):
     procs_per_node: Count = 1
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     settings: Settings
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field(default_factory=dict)
     """What `--set` and its short forms changed: dotted key to new value."""
     unranked: bool = False
     """A trial: any key may be overridden, and the result is never ranked."""
@@ -119,13 +119,7 @@ class RunSpec(Frozen):
 
     @property
     def folder(self) -> Path:
-        return (
-            Path(self.output)
-            / self.system
-            / self.workload.name
-            / f"{self.problem}-{self.level}"
-            / self.run_id
-        )
+        return Path(self.output) / self.system / self.workload.name / f"{self.problem}-{self.level}" / self.run_id
 
     def write(self) -> Path:
         """Claim the run's folder and write `run.json` into it.
@@ -197,7 +191,7 @@ def resolve(
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
     """`["optimizer.learning_rate=0.1"]` as `{"optimizer.learning_rate": 0.1}`; values are TOML, or bare words."""
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field(default_factory=dict)
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or not key:

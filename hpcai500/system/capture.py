@@ -3,11 +3,11 @@
 import os
 import platform
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from hpcai500.files import digest
 from hpcai500.spec.run import RunSpec
-
 
 
 def capture_node(spec: RunSpec) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def hardware() -> dict[str, Any]:
 
 
 def operating_system() -> dict[str, Any]:
-    release = platform.freedesktop_os_release() if os.path.exists("/etc/os-release") else {}
+    release = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}
     return {
         "distribution": release.get("PRETTY_NAME", platform.system()),
         "kernel": platform.release(),
@@ -85,7 +85,7 @@ def acceleration_libraries() -> dict[str, Any]:
 
 def framework() -> dict[str, Any]:
     import torch
-    import torchvision  # type: ignore[import-untyped]
+    import torchvision
 
     return {
         "python": platform.python_version(),

@@ -126,10 +126,8 @@ class ProgressBar:
         rate = steps * self._spec.settings.batch.global_batch_size / (now - self._last_time)
         shown = self._take_pending()
         self._bar.set_description_str(f"epoch {epoch}/{self._spec.settings.problem.num_epochs}", refresh=False)
-        self._bar.set_postfix_str(
-            f"{shown}{rate:,.0f} samples/s, {rate * self.flops_per_sample / 1e12:.4g} TFLOPS"
-        )
-        self._last_time, self._last_step = now, self._bar.n
+        self._bar.set_postfix_str(f"{shown}{rate:,.0f} samples/s, {rate * self.flops_per_sample / 1e12:.4g} TFLOPS")
+        self._last_time, self._last_step = now, int(self._bar.n)
         self._pending = self._begin_copy(loss)
 
     def print(self, line: str) -> None:
@@ -161,9 +159,7 @@ def open_journal(spec: RunSpec, rank: int) -> "RunJournal | SilentJournal":
 
 def log_submission(journal: Journal, spec: RunSpec) -> None:
     """The first lines of a run: what is submitted, and that no cache was cleared."""
-    journal.point(
-        Key.CACHE_CLEAR, False, reason="the harness clears no cache: data may be warm from earlier runs"
-    )
+    journal.point(Key.CACHE_CLEAR, False, reason="the harness clears no cache: data may be warm from earlier runs")
     journal.start(Key.INIT_START)
     journal.point(
         Key.RUN,

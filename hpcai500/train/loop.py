@@ -43,9 +43,7 @@ class Trainer:
         precision = self.spec.settings.execution.precision
         self.scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=precision == "fp16")
         self.num_micro_batches = self.spec.samples_per_rank // self.spec.micro_batch_size
-        self.peak = peak_learning_rate(
-            self.spec.settings.optimizer, self.spec.settings.batch.global_batch_size
-        )
+        self.peak = peak_learning_rate(self.spec.settings.optimizer, self.spec.settings.batch.global_batch_size)
 
     def autocast(self) -> AbstractContextManager[Any]:
         return autocast(self.spec, self.ranks.device)
@@ -125,9 +123,7 @@ class Trainer:
 
     def rate_of_step(self, step: int) -> float:
         num_epochs = self.spec.settings.problem.num_epochs
-        return learning_rate(
-            self.spec.settings.schedule, self.peak, step, self.spec.steps_per_epoch, num_epochs
-        )
+        return learning_rate(self.spec.settings.schedule, self.peak, step, self.spec.steps_per_epoch, num_epochs)
 
     @torch.no_grad()
     def evaluate(self) -> Quality:

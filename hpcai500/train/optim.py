@@ -37,7 +37,9 @@ class Lars(torch.optim.Optimizer):
                 grad_norms = torch._foreach_norm(grads)
                 trusts = [
                     torch.where(
-                        (w > 0) & (g > 0), group["eta"] * w / (g + group["weight_decay"] * w), torch.ones_like(w)
+                        (w > 0) & (g > 0),
+                        group["eta"] * w / (g + group["weight_decay"] * w),
+                        torch.ones_like(w),
                     )
                     for w, g in zip(weight_norms, grad_norms, strict=True)
                 ]

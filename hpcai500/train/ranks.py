@@ -8,9 +8,10 @@ from typing import Any, Protocol, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch._C._distributed_c10d import HashStore
 from torch.nn.parallel import DistributedDataParallel
 
-from hpcai500.errors import EnvironmentError_, InputError, RankError
+from hpcai500.errors import InputError, MachineError, RankError
 
 T = TypeVar("T")
 
@@ -64,11 +65,9 @@ class TorchRanks:
         try:
             dist.init_process_group(
                 backend, device_id=self.device if backend == "nccl" else None, init_method="env://"
-            ) if "RANK" in os.environ else dist.init_process_group(
-                backend, store=dist.HashStore(), rank=0, world_size=1
-            )
+            ) if "RANK" in os.environ else dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
         except (RuntimeError, ValueError) as error:
-            raise EnvironmentError_(f"{backend}: {first_line(error)}", "see docs/getting-started.md") from error
+            raise MachineError(f"{backend}: {first_line(error)}", "see docs/getting-started.md") from error
 
     def wrap(self, model: nn.Module) -> nn.Module:
         if self.size == 1:
@@ -120,13 +119,13 @@ def choose_device(wanted: str, num_gpus: int, local_rank: int, local_size: int) 
     """The device of one rank; `wanted` is `auto`, `cpu` or `cuda`.
 
     Raises:
-        EnvironmentError_: if a GPU is wanted where there is none.
+        MachineError: if a GPU is wanted where there is none.
         InputError: if ranks would have to share a GPU, which NCCL cannot do.
     """
     if wanted == "cpu" or (wanted == "auto" and num_gpus == 0):
         return torch.device("cpu")
     if num_gpus == 0:
-        raise EnvironmentError_("execution.device=cuda, but torch finds no GPU", "use execution.device=auto")
+        raise MachineError("execution.device=cuda, but torch finds no GPU", "use execution.device=auto")
     if local_size > num_gpus:
         raise InputError(
             f"{local_size} ranks on a node with {num_gpus} GPU{'s' if num_gpus > 1 else ''}: "

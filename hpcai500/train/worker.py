@@ -11,8 +11,8 @@ from torch import nn
 from hpcai500.errors import (
     DataError,
     DivergedError,
-    EnvironmentError_,
     HpcAi500Error,
+    MachineError,
     format_failure,
 )
 from hpcai500.events.vocabulary import Key, RunStatus
@@ -69,7 +69,7 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal) -> Trainer:
     torch.manual_seed(spec.seed)
     model = workload.build_model()
     if execution.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
     model = model.to(ranks.device)
     counted = count_flops(workload, model, ranks)
     journal.point(Key.FLOPS_PER_SAMPLE, counted._asdict(), convention=flops.CONVENTION)
@@ -142,8 +142,7 @@ def count_flops(workload: Workload, model: nn.Module, ranks: Ranks) -> flops.Flo
             return workload.loss(model, batch)
 
     batches = (
-        (workload.to_device(batch, ranks.device), spec.micro_batch_size)
-        for batch in workload.train_batches(wanted)
+        (workload.to_device(batch, ranks.device), spec.micro_batch_size) for batch in workload.train_batches(wanted)
     )
     return ranks.broadcast(flops.count_flops(model.train(), batches, loss))
 
@@ -217,9 +216,7 @@ def as_failure(error: Exception, spec: RunSpec) -> HpcAi500Error:
     if isinstance(error, HpcAi500Error):
         return error
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return EnvironmentError_(
-            f"out of memory: {first_line(error)}", "lower batch.micro_batch_size, or use more ranks"
-        )
+        return MachineError(f"out of memory: {first_line(error)}", "lower batch.micro_batch_size, or use more ranks")
     if isinstance(error, OSError):
         return storage_error(Path(error.filename or spec.folder), error)
     return HpcAi500Error(f"{type(error).__name__}: {first_line(error)}", "`--debug` shows the traceback")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpcai500.errors import SpecError
 from hpcai500.spec.run import RunSpec
+from hpcai500.spec.workload import Settings
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,7 @@ class SampleKey(NamedTuple):
     """One sample of one epoch. All that is random about it must follow from this and the run's seed."""
 
     epoch: int
-    index: int
+    sample: int
 
 
 class DatasetInfo(NamedTuple):
@@ -100,18 +101,28 @@ class Workload(ABC):
         """The quality over all ranks' states (rank 0 alone calls this)."""
 
     @classmethod
-    def prepare_data(cls, spec_problem: str, settings: Any, folder: Path) -> str:
-        """Bring the data set into the layout that training reads; returns one line that says what was done."""
-        raise SpecError(f"{cls.__module__} has nothing to prepare")
+    def prepare_data(cls, problem: str, settings: Settings, source: Path | None, folder: Path) -> Iterator[str]:
+        """Bring the data set of `source` into the layout that training reads, in `folder`; yields lines to print.
+
+        Without a `source` the data set lies in `folder` already, or comes with a package.
+        """
+        raise SpecError(f"{cls.__name__} has nothing to prepare")
 
     @classmethod
-    def verify_data(cls, settings: Any, folder: Path) -> Iterator[str]:
-        """Check every file; yields one line a finding.
+    def synthesize_data(
+        cls, problem: str, settings: Settings, folder: Path, *, num_samples: int | None, seed: int
+    ) -> Iterator[str]:
+        """Write a data set of the published layout, the same bytes for the same seed; yields lines to print."""
+        raise SpecError(f"{cls.__name__} synthesizes no data")
+
+    @classmethod
+    def verify_data(cls, problem: str, settings: Settings, folder: Path) -> Iterator[str]:
+        """Check every file; yields lines to print.
 
         Raises:
             DataError: for the first thing that makes the data set unusable.
         """
-        raise SpecError(f"{cls.__module__} has nothing to verify")
+        raise SpecError(f"{cls.__name__} has nothing to verify")
 
 
 def load_workload(folder: Path) -> type[Workload]:

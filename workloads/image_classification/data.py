@@ -54,8 +54,13 @@ class ImageBatch(NamedTuple):
 class ImageIndex:
     """Paths and labels of one split, in two arrays that forked processes share without copying."""
 
-    def __init__(self, root: Path, names: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64],
-                 labels: npt.NDArray[np.int16]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        names: npt.NDArray[np.uint8],
+        ends: npt.NDArray[np.int64],
+        labels: npt.NDArray[np.int16],
+    ) -> None:
         self.root, self.names, self.ends, self.labels = root, names, ends, labels
 
     @classmethod
@@ -225,10 +230,12 @@ def _load_cache(cache: Path, stamp: str, folder: Path) -> Indices | None:
         with np.load(cache, allow_pickle=False) as arrays:
             if str(arrays["stamp"]) != stamp:
                 return None
-            return Indices(*(
-                ImageIndex(folder / s, arrays[f"{s}_names"], arrays[f"{s}_ends"], arrays[f"{s}_labels"])
-                for s in ("train", "val")
-            ))
+            return Indices(
+                *(
+                    ImageIndex(folder / s, arrays[f"{s}_names"], arrays[f"{s}_ends"], arrays[f"{s}_labels"])
+                    for s in ("train", "val")
+                )
+            )
     except (OSError, ValueError, KeyError, EOFError):
         return None
 
@@ -242,7 +249,7 @@ def _save_cache(cache: Path, stamp: str, indices: Indices) -> None:
     }
     try:
         np.savez(temporary, stamp=np.array(stamp), **arrays)
-        os.replace(temporary, cache)
+        temporary.replace(cache)
     except OSError:  # a data set that one may only read is indexed at each start
         temporary.unlink(missing_ok=True)
 
@@ -295,14 +302,14 @@ class ImageReader:
         self._index, self._settings, self._seed = index, settings, seed
 
     def __call__(self, keys: Sequence[SampleKey] | Sequence[int]) -> ImageBatch:
-        indices = [key.index if isinstance(key, SampleKey) else key for key in keys]
+        indices = [key.sample if isinstance(key, SampleKey) else key for key in keys]
         images = torch.stack([self._image(key) for key in keys])
         return ImageBatch(images, torch.from_numpy(self._index.labels[indices].astype(np.int64)))
 
     def _image(self, key: SampleKey | int) -> torch.Tensor:
         if isinstance(key, SampleKey):
-            image = decode(self._index.path(key.index))
-            rng = random.Random(f"{self._seed}/{key.epoch}/{key.index}")
+            image = decode(self._index.path(key.sample))
+            rng = random.Random(f"{self._seed}/{key.epoch}/{key.sample}")
             return self.train_view(image, rng)
         return self.eval_view(decode(self._index.path(key)))
 
@@ -376,8 +383,7 @@ def digits_to_jpeg(folder: Path, settings: Settings) -> str:
                     image.save(place / f"{member:04d}.JPEG", quality=95)
             if folder.exists():
                 folder.rmdir()  # empty, as seen above
-            os.replace(temporary, folder)
+            temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return f"{folder}: wrote {len(splits[0]):,} training and {len(splits[1]):,} validation images"
-

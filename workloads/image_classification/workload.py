@@ -44,9 +44,7 @@ class ImageClassification(Workload):
         workers = choose_num_workers(self.settings.execution.num_loader_workers, ranks.local_size)
         pin = pins_memory(ranks.device)
         seed = self.spec.seed
-        self._train = Loader(
-            ImageReader(train, self.data_settings, seed), num_workers=workers, pin_memory=pin
-        )
+        self._train = Loader(ImageReader(train, self.data_settings, seed), num_workers=workers, pin_memory=pin)
         self._eval = Loader(ImageReader(val, self.data_settings), num_workers=workers, pin_memory=pin)
         return DatasetInfo(f"{train.digest}-{val.digest}", len(train), len(val))
 
@@ -67,18 +65,12 @@ class ImageClassification(Workload):
         generator = torch.Generator(device).manual_seed(seed)
         size = self.data_settings.image_size
         return ImageBatch(
-            torch.randint(
-                256, (num_samples, 3, size, size), dtype=torch.uint8, device=device, generator=generator
-            ),
-            torch.randint(
-                self.model_settings.num_classes, (num_samples,), device=device, generator=generator
-            ),
+            torch.randint(256, (num_samples, 3, size, size), dtype=torch.uint8, device=device, generator=generator),
+            torch.randint(self.model_settings.num_classes, (num_samples,), device=device, generator=generator),
         )
 
     def to_device(self, batch: ImageBatch, device: torch.device) -> ImageBatch:
-        layout = (
-            torch.channels_last if self.settings.execution.channels_last else torch.contiguous_format
-        )
+        layout = torch.channels_last if self.settings.execution.channels_last else torch.contiguous_format
         images = batch.images.to(device, non_blocking=True)
         mean = torch.tensor(CHANNEL_MEAN, device=device).view(3, 1, 1) * 255
         deviation = torch.tensor(CHANNEL_STANDARD_DEVIATION, device=device).view(3, 1, 1) * 255
@@ -108,15 +100,15 @@ class ImageClassification(Workload):
         return Quality(correct / num_samples, {"eval_loss": loss / num_samples, "num_samples": num_samples})
 
     @classmethod
-    def prepare_data(cls, problem: str, settings: Settings, folder: Path) -> str:
+    def prepare_data(cls, problem: str, settings: Settings, source: Path | None, folder: Path) -> Iterator[str]:
         if problem == "mini":
-            return digits_to_jpeg(folder, settings)
-        num_classes = parse(ModelSettings, settings.model, "model").num_classes
-        train, val = open_index(folder, num_classes, None)
-        return f"{folder}: indexed {len(train):,} training and {len(val):,} validation images"
+            yield digits_to_jpeg(folder, settings)
+            return
+        train, val = open_index(source or folder, parse(ModelSettings, settings.model, "model").num_classes, None)
+        yield f"{source or folder}: indexed {len(train):,} training and {len(val):,} validation images"
 
     @classmethod
-    def verify_data(cls, settings: Settings, folder: Path) -> Iterator[str]:
+    def verify_data(cls, problem: str, settings: Settings, folder: Path) -> Iterator[str]:
         num_classes = parse(ModelSettings, settings.model, "model").num_classes
         return verify(folder, num_classes, settings.problem)
 
