@@ -1,7 +1,7 @@
 """The base of every specification model, and validation errors as one line."""
 
 import json
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -26,7 +26,8 @@ def parse(model: type[Model], value: Any, source: str) -> Model:
     try:
         return model.model_validate_json(json.dumps(value))
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key is both unknown and missing: the unknown one says more.
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             fields = _fields_at(model, first["loc"][:-1])
@@ -40,10 +41,11 @@ def parse(model: type[Model], value: Any, source: str) -> Model:
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys of the model at `location` inside `model`; none where there is no model."""
     current: Any = model
     for part in location:
-        annotation = current.model_fields[part].annotation if part in current.model_fields else None
-        if annotation is None or not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        current = annotation
-    return list(current.model_fields)
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            current = current.model_fields[str(part)].annotation
+        else:  # an item of a list or a dictionary
+            current = get_args(current)[-1]
+    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []

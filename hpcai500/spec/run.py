@@ -191,7 +191,7 @@ def resolve(
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
     """`["optimizer.learning_rate=0.1"]` as `{"optimizer.learning_rate": 0.1}`; values are TOML, or bare words."""
-    overrides: dict[str, Any] = Field(default_factory=dict)
+    overrides: dict[str, Any] = {}
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or not key:

@@ -40,17 +40,20 @@ class Batch(Frozen):
 
 
 class Optimizer(Frozen):
-    name: Literal["sgd", "lars"]
+    name: Literal["sgd", "lars", "adamw"]
     learning_rate: Annotated[float, Field(gt=0)]
     """The peak, for a global batch of `reference_batch_size`; scales linearly with the global batch."""
     reference_batch_size: Count
     momentum: Annotated[float, Field(ge=0, lt=1)]
+    """AdamW's first beta."""
     nesterov: bool = False
     weight_decay: Annotated[float, Field(ge=0)]
     decay_norm_and_bias: bool = True
     """False spares one-dimensional parameters the weight decay (and, under LARS, the trust ratio)."""
     trust_coefficient: Annotated[float, Field(gt=0)] = 0.001
     """LARS alone."""
+    second_beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """AdamW alone."""
 
 
 class Schedule(Frozen):

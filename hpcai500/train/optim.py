@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules: SGD with momentum, LARS, warm-up, cosine and polynomial decay."""
+"""Optimisers and learning-rate schedules: SGD with momentum, LARS, AdamW, warm-up, cosine and polynomial decay."""
 
 import math
 from collections.abc import Iterable
@@ -67,6 +67,10 @@ def build_optimizer(model: nn.Module, settings: Optimizer, *, fused: bool) -> to
         return Lars(groups, momentum=settings.momentum, trust_coefficient=settings.trust_coefficient)
     for group in groups:
         group.pop("adapt", None)
+    if settings.name == "adamw":
+        return torch.optim.AdamW(
+            groups, lr=0.0, betas=(settings.momentum, settings.second_beta), fused=fused or None
+        )
     return torch.optim.SGD(
         groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused or None
     )

@@ -5,6 +5,7 @@ import math
 import os
 import random
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,9 @@ from hpcai500.spec.models import Frozen
 from hpcai500.spec.workload import ProblemDomain, Settings
 from hpcai500.train.ranks import Ranks
 from hpcai500.train.workload import SampleKey
+
+# torchvision keeps its decoders for now, and says at each call that TorchCodec will take their place.
+warnings.filterwarnings("ignore", "The image decoding and encoding capabilities of TorchVision", DeprecationWarning)
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
@@ -135,7 +139,7 @@ def read_index(folder: Path, num_classes: int) -> Indices:
     if cached:
         return cached
     labels = {name: label for label, name in enumerate(classes)}
-    flat = not any(entry.is_dir() for entry in os.scandir(val))
+    flat = not _subfolders(val)
     indices = Indices(
         _index_tree(train, labels),
         _index_flat(folder, val, labels) if flat else _index_tree(val, labels),
@@ -146,7 +150,7 @@ def read_index(folder: Path, num_classes: int) -> Indices:
 
 def class_folders(train: Path, num_classes: int) -> list[str]:
     """Names of the class folders, in the order that gives the labels."""
-    classes = sorted(entry.name for entry in os.scandir(train) if entry.is_dir())
+    classes = sorted(_subfolders(train))
     if len(classes) != num_classes:
         raise DataError(
             f"{train}: {len(classes)} class folders, the model has {num_classes} classes",
@@ -155,12 +159,21 @@ def class_folders(train: Path, num_classes: int) -> list[str]:
     return classes
 
 
+def _subfolders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if entry.is_dir()]
+
+
+def _images(folder: Path) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES))
+
+
 def _index_tree(root: Path, labels: dict[str, int]) -> ImageIndex:
     """`<root>/<class>/<image>`, every class with at least one image."""
 
     def images(name: str) -> list[tuple[str, int]]:
         try:
-            entries = sorted(e.name for e in os.scandir(root / name) if e.name.lower().endswith(SUFFIXES))
+            entries = _images(root / name)
         except FileNotFoundError as error:
             raise DataError(f"{root}: no folder for class {name!r}", "complete the data set") from error
         if not entries:
@@ -175,7 +188,7 @@ def _index_tree(root: Path, labels: dict[str, int]) -> ImageIndex:
 def _index_flat(folder: Path, val: Path, labels: dict[str, int]) -> ImageIndex:
     """A flat `val/`, labelled by the ILSVRC development kit: line n of the ground truth is image n's id."""
     truth_file, meta_file = _development_kit(folder)
-    names = sorted(e.name for e in os.scandir(val) if e.name.lower().endswith(SUFFIXES))
+    names = _images(val)
     try:
         truth = [int(line) for line in truth_file.read_text().split()]
     except ValueError as error:

@@ -1,0 +1,55 @@
+import os
+import subprocess
+
+import pytest
+
+from hpcai500.errors import InputError, MachineError
+from hpcai500.files import digest, digest_tree, read_json, write_atomic
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "a.json"
+    write_atomic(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomic(path, "new \udc80")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_disk_is_one_line_that_names_the_file_and_the_mend(tmp_path):
+    mount = tmp_path / "small"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", mount], check=True)
+    try:
+        write_atomic(mount / "kept", "old")
+        with pytest.raises(MachineError, match=r"small/kept: No space left on device; free some space"):
+            write_atomic(mount / "kept", "x" * 200_000)
+        assert (mount / "kept").read_text() == "old"
+    finally:
+        subprocess.run(["umount", mount], check=True)
+
+
+def test_json_that_is_missing_or_broken_is_named(tmp_path):
+    with pytest.raises(InputError, match="absent.json: No such file"):
+        read_json(tmp_path / "absent.json")
+    (tmp_path / "torn.json").write_text('{"a": ')
+    with pytest.raises(InputError, match="torn.json: not valid JSON"):
+        read_json(tmp_path / "torn.json")
+
+
+def test_digests_do_not_depend_on_the_order_of_keys():
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    # echo -n '{"a":1}' | sha256sum
+    assert digest({"a": 1}) == "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
+
+
+def test_a_tree_digest_follows_code_and_ignores_the_rest(tmp_path):
+    (tmp_path / "w.py").write_text("x = 1")
+    before = digest_tree(tmp_path, (".py",))
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "w.py").write_text("cached")
+    (tmp_path / "notes.txt").write_text("notes")
+    assert digest_tree(tmp_path, (".py",)) == before
+    (tmp_path / "w.py").write_text("x = 2")
+    assert digest_tree(tmp_path, (".py",)) != before

@@ -1,0 +1,83 @@
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet50
+
+from hpcai500.train.flops import count_flops
+
+
+def resnet50_flops(image_size: int, num_classes: int) -> tuple[int, int]:
+    """Forward, and forward plus backward, of ResNet-50 v1.5 for one image: layer by layer, by hand.
+
+    A convolution needs 2 * k^2 * in * out * (output pixels); its backward pass the same twice, once for the
+    weights and once for the input, which the first convolution does not need.
+    """
+    forward = 0
+
+    def conv(channels_in, channels_out, kernel, size_in, stride):
+        nonlocal forward
+        size = -(-size_in // stride)  # "same" padding: the ceiling
+        forward += 2 * kernel**2 * channels_in * channels_out * size**2
+        return size
+
+    size = conv(3, 64, 7, image_size, 2)
+    first = forward
+    size = -(-size // 2)  # 3x3 max pooling, stride 2
+    channels = 64
+    for width, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        for block in range(blocks):
+            step = stride if block == 0 else 1
+            if block == 0:
+                conv(channels, 4 * width, 1, size, step)  # the shortcut's projection
+            conv(channels, width, 1, size, 1)
+            size = conv(width, width, 3, size, step)  # v1.5: the stride stands in the 3x3
+            conv(width, 4 * width, 1, size, 1)
+            channels = 4 * width
+    forward += 2 * 2048 * num_classes
+    return forward, 3 * forward - first
+
+
+def cross_entropy(model, batch):
+    return nn.functional.cross_entropy(model(batch), torch.zeros(len(batch), dtype=torch.long, device=batch.device))
+
+
+def test_resnet50_at_224_needs_the_published_number_of_flops():
+    forward, executed = resnet50_flops(224, 1000)
+    assert forward == 8_178_368_512  # twice the 4.089 GMAC of torchvision's model table
+    with torch.device("meta"):
+        model, images = resnet50(), torch.randn(2, 3, 224, 224)
+    count = count_flops(model, [(images, 2)], cross_entropy)
+    assert count.mean == executed
+    assert count.mean == pytest.approx(24.30e9, rel=1e-3)
+
+
+def test_the_mini_problem_is_counted_likewise_on_real_tensors_and_under_autocast():
+    model, images = resnet50(num_classes=10), torch.randn(2, 3, 32, 32)
+    expected = resnet50_flops(32, 10)[1]
+    assert count_flops(model, [(images, 2)], cross_entropy).mean == expected
+
+    def in_bf16(model, batch):
+        with torch.autocast("cpu", torch.bfloat16):
+            return cross_entropy(model, batch)
+
+    assert count_flops(model, [(images, 2)], in_bf16).mean == expected
+
+
+def test_the_spread_is_over_batches_of_different_shapes():
+    model = nn.Linear(4, 3)
+    batches = [(torch.ones(2, 4), 2), (torch.ones(6, 4), 2)]
+    # a Linear layer whose input needs no gradient: 2 * rows * 4 * 3, forward and for the weights
+    count = count_flops(model, batches, lambda model, batch: model(batch).sum())
+    assert (count.mean, count.num_batches) == ((48 + 144) / 2, 2)
+    assert count.standard_deviation == pytest.approx(((48 - 96) ** 2 + (144 - 96) ** 2) ** 0.5)
+
+
+def test_counting_leaves_model_gradients_and_generators_as_they_were():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    count_flops(model, [(torch.randn(8, 4, generator=torch.Generator()), 8)], lambda m, b: m(b).sum())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
