@@ -26,7 +26,7 @@ from hpcai500.spec.run import RunSpec
 _GRACE_SEC = 8.0
 """From SIGTERM to SIGKILL, for a launcher that the user interrupts."""
 
-_DEATH = re.compile(r"local_rank: (\d+)\).*?exitcode\s*:\s*(-\d+)", re.DOTALL)
+_DEATH = re.compile(r"local_rank: (\d+)\)\s*exitcode\s*:\s*(-\d+)")
 """torchrun's report of the first rank that a signal ended."""
 
 

@@ -4,12 +4,14 @@ import csv
 import io
 from collections.abc import Sequence
 
-from tabulate import tabulate
+import tabulate
 
 from hpcai500.score.ranking import Entry, LeftOut, PublishedRankedList, RankedList
 from hpcai500.score.statistics import Summary
 
 Row = Sequence[str]
+
+tabulate.MIN_PADDING = 0  # else each heading is widened by two, and a ranking exceeds 100 columns
 
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -28,18 +30,17 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}g}"
 
 
-def percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2%}"
+def percent(value: float | None, decimals: int = 2) -> str:
+    return "-" if value is None else f"{value:.{decimals}%}"
 
 
-def reached(summary: Summary, digits: int = 4) -> str:
-    """A mean, with the number of runs that never got there."""
-    missed = f" ({summary.num_censored} never)" if summary.num_censored else ""
-    return f"{number(summary.mean, digits)}{missed}"
-
-
-HEADINGS = ("#", "system", "ranks", "backend", "prec", "runs", "quality", "VFLOPS", "FLOPS", "time s", "to target s",
-            "epochs", "CV")  # fmt: skip
+HEADINGS = (
+    "#", "system", "ranks", "backend", "reached", "quality", "VFLOPS", "FLOPS", "time s", "TTQ s", "epochs", "CV"
+)  # fmt: skip
+LEGEND = (
+    "reached: runs that reached the target, of all; TTQ: mean time to quality; epochs, CV: mean epochs to quality "
+    "and their\nstandard deviation over the mean; the other columns are means over the runs."
+)
 
 
 def entry_row(entry: Entry) -> Row:
@@ -47,16 +48,15 @@ def entry_row(entry: Entry) -> Row:
         str(entry.rank),
         entry.system,
         str(entry.world_size),
-        entry.backend,
-        entry.precision,
-        str(len(entry.seeds)),
+        f"{entry.backend} {entry.precision}",
+        f"{entry.epochs_to_quality.num_runs}/{len(entry.seeds)}",
         number(entry.quality.mean),
         si(entry.vflops.mean),
         si(entry.flops.mean),
         number(entry.time_sec.mean),
-        reached(entry.time_to_quality_sec),
-        reached(entry.epochs_to_quality),
-        percent(entry.epochs_to_quality.coefficient_of_variation),
+        number(entry.time_to_quality_sec.mean),
+        number(entry.epochs_to_quality.mean),
+        percent(entry.epochs_to_quality.coefficient_of_variation, 1),
     )
 
 
@@ -123,6 +123,8 @@ def ranking_text(
     for title, headings, rows, notes in as_sections(lists, published):
         table = _table(headings, rows, markdown)
         parts.append("\n".join([f"## {title}\n" if markdown else title, table, *(f"  {note}" for note in notes)]))
+    if lists:
+        parts.append(LEGEND)
     if left_out:
         lines = [f"  {path}: {reason}" for path, reason in left_out]
         parts.append("\n".join([f"Not ranked ({len(left_out)}):", *lines]))
@@ -193,4 +195,4 @@ def _summary_row(name: str, summary: Summary) -> Row:
 
 
 def _table(headings: Row, rows: Sequence[Row], markdown: bool) -> str:
-    return tabulate(rows, headings, tablefmt="pipe" if markdown else "simple", disable_numparse=True)
+    return tabulate.tabulate(rows, headings, tablefmt="pipe" if markdown else "simple", disable_numparse=True)

@@ -68,9 +68,7 @@ def build_optimizer(model: nn.Module, settings: Optimizer, *, fused: bool) -> to
     for group in groups:
         group.pop("adapt", None)
     if settings.name == "adamw":
-        return torch.optim.AdamW(
-            groups, lr=0.0, betas=(settings.momentum, settings.second_beta), fused=fused or None
-        )
+        return torch.optim.AdamW(groups, lr=0.0, betas=(settings.momentum, settings.second_beta), fused=fused or None)
     return torch.optim.SGD(
         groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused or None
     )

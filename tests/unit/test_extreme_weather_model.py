@@ -1,6 +1,5 @@
 """Extreme Weather Analytics: the detector, its FLOPs, its quality, and reading ahead."""
 
-import copy
 import itertools
 import sys
 import threading
@@ -16,9 +15,9 @@ from hpcai500.spec.workload import load_rules
 from hpcai500.train.flops import count_flops
 
 sys.path.insert(0, str(data_dir("workloads")))
-from extreme_weather.evaluation import FrameResult, average_precisions, merge  # noqa: E402
-from extreme_weather.loading import ReadAhead  # noqa: E402
-from extreme_weather.model import Detector, FrameSampler, ModelSettings  # noqa: E402
+from extreme_weather.evaluation import FrameResult, average_precisions, merge
+from extreme_weather.loading import ReadAhead
+from extreme_weather.model import Detector, FrameSampler, ModelSettings
 
 RULES = load_rules(data_dir("workloads") / "extreme_weather")
 HEIGHT, WIDTH = 64, 96
@@ -104,7 +103,10 @@ def test_boxes_keep_float32_under_autocast():
 
 
 def test_synchronised_norm_is_that_of_torch():
-    assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in Detector(settings_of("mini", norm="sync_batch")).modules())
+    assert any(
+        isinstance(module, torch.nn.SyncBatchNorm)
+        for module in Detector(settings_of("mini", norm="sync_batch")).modules()
+    )
 
 
 def test_anchor_sizes_that_do_not_fit_the_pyramid_are_refused():

@@ -31,10 +31,10 @@ def test_a_full_disk_is_one_line_that_names_the_file_and_the_mend(tmp_path):
 
 
 def test_json_that_is_missing_or_broken_is_named(tmp_path):
-    with pytest.raises(InputError, match="absent.json: No such file"):
+    with pytest.raises(InputError, match=r"absent\.json: No such file"):
         read_json(tmp_path / "absent.json")
     (tmp_path / "torn.json").write_text('{"a": ')
-    with pytest.raises(InputError, match="torn.json: not valid JSON"):
+    with pytest.raises(InputError, match=r"torn\.json: not valid JSON"):
         read_json(tmp_path / "torn.json")
 
 

@@ -16,7 +16,7 @@ from hpcai500.train.loading import Loader
 from hpcai500.train.workload import SampleKey
 
 sys.path.insert(0, str(data_dir("workloads")))
-from image_classification.data import (  # noqa: E402
+from image_classification.data import (
     INDEX_CACHE,
     DataSettings,
     ImageReader,
@@ -61,7 +61,9 @@ def flatten_val(folder, *, meta=True):
     (folder / "ILSVRC2012_validation_ground_truth.txt").write_text("2\n2\n1\n1\n")
     if meta:
         kind = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")]
-        synsets = np.array([(1, "n01443537", "goldfish", 0), (2, "n01440764", "tench", 0), (3, "n0", "fish", 2)], kind)
+        synsets = np.array(
+            [(1, "n01443537", "goldfish", 0), (2, "n01440764", "tench", 0), (3, "n0", "fish", 2)], kind
+        )
         savemat(folder / "meta.mat", {"synsets": synsets.reshape(-1, 1)})
 
 
@@ -96,9 +98,7 @@ def test_a_corrupt_or_missing_file_is_named(tmp_path):
 def test_the_index_labels_sorted_classes_and_the_flat_val_agrees(imagenet):
     train, val = read_index(imagenet, 2)
     assert [(train.name(i), int(train.labels[i])) for i in range(len(train))] == [
-        (f"{wnid}/{wnid}_{n}.JPEG", label)
-        for label, wnid in enumerate(("n01440764", "n01443537"))
-        for n in range(3)
+        (f"{wnid}/{wnid}_{n}.JPEG", label) for label, wnid in enumerate(("n01440764", "n01443537")) for n in range(3)
     ]
     assert val.labels.tolist() == [0, 0, 1, 1]
     flatten_val(imagenet)

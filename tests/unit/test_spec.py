@@ -10,9 +10,7 @@ from hpcai500.spec.run import parse_overrides, parse_seeds, read_run
 from hpcai500.spec.workload import load_rules, settings_keys, shipped_workloads
 
 
-@pytest.mark.parametrize(
-    ("text", "seeds"), [("0", [0]), ("0-3", [0, 1, 2, 3]), ("5,1-2", [5, 1, 2]), (" 7 ", [7])]
-)
+@pytest.mark.parametrize(("text", "seeds"), [("0", [0]), ("0-3", [0, 1, 2, 3]), ("5,1-2", [5, 1, 2]), (" 7 ", [7])])
 def test_seeds_are_numbers_and_ranges(text, seeds):
     assert parse_seeds(text) == seeds
 
@@ -59,7 +57,11 @@ def test_a_wrong_override_says_what_and_how_to_mend_it(make_spec, overrides, mes
 @pytest.mark.parametrize(
     ("level", "key", "message"),
     [
-        (Level.HARDWARE, "optimizer.momentum", r"Layer 8 \(Hyper parameters\), fixed at hardware level; --level free"),
+        (
+            Level.HARDWARE,
+            "optimizer.momentum",
+            r"Layer 8 \(Hyper parameters\), fixed at hardware level; --level free",
+        ),
         (Level.SYSTEM, "model.label_smoothing", r"Layer 7 .* --level free allows it"),
         (Level.FREE, "problem.target_quality", r"Layer 9 .* no level opens it; --unranked"),
     ],

@@ -1,0 +1,48 @@
+# make quickstart   from nothing to a ranked Valid FLOPS
+# make test         everything that can be tested here
+# make check        lint, types, import rules
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN = $(VENV)/bin
+# The stamp changes with what is to be installed, so that nothing is installed twice.
+STAMP = $(VENV)/.installed-$(shell sha256sum pyproject.toml | cut -c1-16)
+# bf16 where this processor has it, which is faster; fp32 elsewhere.
+PRECISION ?= $(shell grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null && echo bf16 || echo fp32)
+RESULTS ?= results
+PUBLISHED = $(wildcard workloads/*/published/*.csv)
+
+.PHONY: install quickstart rank check test bench clean
+
+install: $(STAMP)
+
+$(STAMP):
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	rm -f $(VENV)/.installed-*
+	touch $@
+
+quickstart: $(STAMP)
+	$(BIN)/hpcai500 data prepare image_classification --problem mini
+	$(BIN)/hpcai500 run image_classification --problem mini --seeds 0-2 --procs-per-node 2 --precision $(PRECISION) --output $(RESULTS)
+	$(BIN)/hpcai500 rank $(RESULTS)
+	$(BIN)/hpcai500 repeatability $(RESULTS)
+
+rank: $(STAMP)
+	$(BIN)/hpcai500 rank $(wildcard $(RESULTS)) $(PUBLISHED)
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/bench.py
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,243 @@
+"""Real runs through the command line, each in processes of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hpcai500.events.reader import find, first, read_events
+from hpcai500.events.vocabulary import Key
+from hpcai500.score.result import read_result
+
+TINY = Path(__file__).parent / "tiny"
+
+
+@pytest.fixture
+def train(hpcai500_process, tmp_path):
+    """Run the tiny workload (or another) and give the process and the folder of its run."""
+
+    def call(*arguments, workload=TINY, data=None, output=None):
+        output = output or tmp_path / "results"
+        data = data or tmp_path
+        before = set(output.rglob("run.json"))
+        process = hpcai500_process(
+            "run", workload, "--problem", "mini", "--data", data, "--output", output, "--system", "box", *arguments
+        )
+        made = set(output.rglob("run.json")) - before
+        return process, (made.pop().parent if made else None)
+
+    return call
+
+
+def losses(folder):
+    return [event.value["train_loss"] for event in find(read_events(folder / "events.log"), Key.EPOCH)]
+
+
+def one_line(process):
+    assert process.stderr.count("\n") == 1, process.stderr
+    assert process.stderr.startswith("hpcai500: error: ")
+    return process.stderr
+
+
+def test_a_run_logs_the_official_keys_scores_and_is_kept_when_asked_for_again(train, tmp_path):
+    process, folder = train("--seed", "3", "--procs-per-node", "2")
+    assert process.returncode == 0, process.stderr
+    events = read_events(folder / "events.log")
+    counts = {key: sum(event.key == key for event in events) for key in {event.key for event in events}}
+    once = (
+        "submission_org", "submission_platform", "submission_division", "submission_benchmark", "submission_status",
+        "init_stop", "run_start", "run_stop", "train_samples", "eval_samples", "global_batch_size", "opt_name",
+    )  # fmt: skip
+    assert [counts[key] for key in once] == [1] * len(once)
+    assert min(counts["cache_clear"], counts["init_start"], counts["seed"]) >= 1
+    pairs = ("epoch_start", "epoch_stop", "eval_start", "eval_stop", "eval_accuracy", "hpcai500.epoch")
+    assert [counts[key] for key in pairs] == [3] * len(pairs)
+    assert first(events, Key.CACHE_CLEAR).value is False
+    assert first(events, Key.SUBMISSION_DIVISION).value == "open"
+    assert first(events, Key.RUN_STOP).metadata["status"] == "success"
+    assert all(a.time_ms <= b.time_ms for a, b in pairwise(events))
+    last = find(events, Key.EPOCH)[-1]
+    assert last.metadata["num_samples"] == 23  # an uneven share: 12 and 11
+    result = read_result(folder / "result.json")
+    # convolution 3 -> 8, 3x3, 6x6 outputs; linear 288 -> 4; the convolution's input needs no gradient
+    assert result.flops.per_sample == 2 * (2 * 27 * 8 * 36) + 3 * (2 * 288 * 4)
+    assert result.flops.total == 3 * 64 * result.flops.per_sample
+    assert result.score.metric == "accuracy"
+    assert result.peak_host_bytes > 50_000_000
+    system = json.loads((folder / "system.json").read_text())
+    assert system["nodes"][0]["layers"]["6"]["world_size"] == 2
+
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    again, _ = train("--seed", "3", "--procs-per-node", "2")
+    assert again.returncode == 0
+    assert "done already, kept" in again.stdout
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_the_same_seed_gives_the_same_losses_on_1_2_and_4_ranks(train):
+    curves = []
+    for ranks in (1, 2, 4):
+        process, folder = train("--procs-per-node", ranks, "--seed", "5")
+        assert process.returncode == 0, process.stderr
+        curves.append(losses(folder))
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
+    assert curves[2] == pytest.approx(curves[0], rel=1e-4)
+
+
+def test_deterministic_runs_are_bit_identical_with_dropout_too(train, tmp_path):
+    curves = []
+    for place in ("a", "b"):
+        process, folder = train(
+            "--deterministic", "--procs-per-node", "2", "--set", "model.dropout=0.5", output=tmp_path / place
+        )
+        assert process.returncode == 0, process.stderr
+        curves.append(losses(folder))
+    assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "message"),
+    [
+        ("raise", 2, "rank 1: file 17: broken; replace it"),
+        ("kill", 1, "rank 1 was ended by SIGKILL"),
+        ("bug", 70, "rank 1: RuntimeError: a bug"),
+    ],
+)
+def test_a_rank_that_dies_ends_the_others_and_the_log_says_why(train, how, code, message):
+    process, folder = train(
+        "--procs-per-node", "2", "--set", "model.fail_on_rank=1", "--set", f"model.fail_how={how}"
+    )
+    assert process.returncode == code
+    assert message in one_line(process)
+    events = read_events(folder / "events.log")
+    stop = first(events, Key.RUN_STOP)
+    assert stop.metadata["status"] == "aborted"
+    assert message in first(events, Key.FAILURE).value
+    # the failing rank died as the second epoch began; the log was closed within ten seconds
+    assert stop.time_ms - find(events, Key.EPOCH_START)[-1].time_ms < 10_000
+    assert read_result(folder / "result.json").status == "aborted"
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(train):
+    process, folder = train("--set", "optimizer.learning_rate=1e30")
+    assert process.returncode == 1
+    assert "mean training loss is nan" in one_line(process)
+    result = read_result(folder / "result.json")
+    assert result.status == "diverged"
+    assert result.unranked == ("status diverged",)
+
+
+def test_synthetic_data_trains_and_is_never_ranked(train, hpcai500):
+    process, folder = train("--precision", "bf16", "--stop-at-target", data="synthetic")
+    assert process.returncode == 0, process.stderr
+    assert "never ranked: synthetic data" in process.stdout
+    result = read_result(folder / "result.json")
+    assert len(result.epochs) == 1  # the target was reached in the first
+    code, out, _ = hpcai500("rank", folder)
+    assert code == 0
+    assert "Not ranked (1)" in out
+
+
+def test_compiled_fp16_lars_and_accumulation_train(train):
+    process, folder = train(
+        "--precision", "fp16", "--set", "execution.compile=true", "--set", "optimizer.name=lars",
+        "--set", "optimizer.decay_norm_and_bias=false", "--set", "optimizer.learning_rate=3.0",
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    events = read_events(folder / "events.log")
+    assert first(events, Key.GRADIENT_ACCUMULATION_STEPS).value == 4
+    assert first(events, Key.WARM_UP).value["warm_up_sec"] > 0
+    curve = losses(folder)
+    assert curve[-1] < curve[0]
+
+
+def test_an_interrupt_ends_every_process_and_closes_the_log(tmp_path):
+    command = [
+        sys.executable, "-m", "hpcai500.cli.main", "run", TINY, "--problem", "mini", "--data", tmp_path,
+        "--output", tmp_path / "results", "--procs-per-node", "2",
+        "--set", "model.fail_on_rank=1", "--set", "model.fail_how=hang",
+    ]  # fmt: skip
+    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    log = None
+    while time.monotonic() < deadline:
+        log = next(tmp_path.rglob("events.log"), None)
+        if log and len(find(read_events(log), Key.EPOCH_START)) == 2:
+            break
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=30)
+    process.stdout.close()
+    assert process.returncode == 1
+    assert first(read_events(log), Key.RUN_STOP).metadata["status"] == "aborted"
+    search = ["pgrep", "-f", str(log.parent / "run.json")]
+    alive = subprocess.run(search, capture_output=True, text=True, check=False)
+    assert alive.stdout == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_disk_ends_the_run_with_one_line_and_keeps_what_was_written(train, tmp_path):
+    mount = tmp_path / "small"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", mount], check=True)
+    try:
+        process, _ = train("--set", "problem.num_epochs=300", "--unranked", output=mount)
+        assert process.returncode == 3
+        assert "No space left on device; free some space" in one_line(process)
+        log = next(mount.rglob("events.log"))
+        assert find(read_events(log), Key.EPOCH)
+    finally:
+        subprocess.run(["umount", mount], check=True)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Forty training and ten evaluation JPEGs in ten classes."""
+    folder = tmp_path_factory.mktemp("digits")
+    for split, count in (("train", 4), ("val", 1)):
+        for label in range(10):
+            (folder / split / f"digit_{label}").mkdir(parents=True)
+            for number in range(count):
+                image = Image.new("RGB", (32, 32), (25 * label, 60 * number, 100))
+                image.save(folder / split / f"digit_{label}" / f"{number}.JPEG")
+    return folder
+
+
+SMALL = (
+    "--unranked", "--set", "problem.num_train_samples=40", "--set", "problem.num_eval_samples=10",
+    "--set", "problem.num_epochs=2", "--set", "batch.global_batch_size=16", "--set", "batch.micro_batch_size=4",
+    "--set", "optimizer.learning_rate=0.01",
+)  # fmt: skip
+
+
+def test_resnet_50_sees_the_same_global_batches_on_1_2_and_4_ranks(train, digits):
+    curves = []
+    for ranks in (1, 2, 4):
+        process, folder = train(*SMALL, "--procs-per-node", ranks, workload="image_classification", data=digits)
+        assert process.returncode == 0, process.stderr
+        curves.append(losses(folder))
+    assert curves[1] == pytest.approx(curves[0], rel=1e-3)
+    assert curves[2] == pytest.approx(curves[0], rel=1e-3)
+    events = read_events(folder / "events.log")
+    assert first(events, Key.SUBMISSION_BENCHMARK).value == "resnet"
+
+
+def test_a_corrupt_image_stops_a_run_with_its_name(train, digits, tmp_path):
+    broken = tmp_path / "broken"
+    subprocess.run(["cp", "-r", digits, broken], check=True)
+    victim = broken / "val" / "digit_3" / "0.JPEG"
+    victim.write_bytes(victim.read_bytes()[:200])
+    process, folder = train(
+        *SMALL, "--procs-per-node", "2", "--set", "execution.num_loader_workers=1",
+        workload="image_classification", data=broken,
+    )  # fmt: skip
+    assert process.returncode == 2
+    assert f"{victim}: cannot be decoded" in one_line(process)
+    assert first(read_events(folder / "events.log"), Key.RUN_STOP).metadata["status"] == "aborted"
