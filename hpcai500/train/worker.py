@@ -24,7 +24,6 @@ from hpcai500.train.clock import Clock
 from hpcai500.train.energy import EnergyMeter
 from hpcai500.train.journal import (
     Journal,
-    RunJournal,
     end_run,
     log_hyper_parameters,
     log_submission,
@@ -73,8 +72,7 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal) -> Trainer:
     model = model.to(ranks.device)
     counted = count_flops(workload, model, ranks)
     journal.point(Key.FLOPS_PER_SAMPLE, counted._asdict(), convention=flops.CONVENTION)
-    if isinstance(journal, RunJournal):
-        journal.set_flops_per_sample(counted.mean)
+    journal.set_flops_per_sample(counted.mean)
     torch.manual_seed((spec.seed + 1) * 1_000_003 + ranks.rank)  # dropout differs between ranks
     wrapped = ranks.wrap(torch.compile(model) if execution.compile else model)  # type: ignore[arg-type]
     energy = EnergyMeter(ranks.device, node_leader=ranks.local_rank == 0)

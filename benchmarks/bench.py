@@ -1,0 +1,193 @@
+"""`make bench`: this project's own speed, as ratios of pairs measured in one run.
+
+Each pair takes turns, block by block, so that a machine that slows down slows both; the ratio is the median over
+the blocks' ratios, given with its quartiles.
+"""
+
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import cpuinfo
+import tabulate
+import torch
+from torch import nn
+from torchvision.models import resnet50
+
+from hpcai500.events.writer import EventWriter
+from hpcai500.spec.levels import Level
+from hpcai500.spec.run import RunSpec, resolve
+from hpcai500.train.clock import Clock
+from hpcai500.train.energy import EnergyMeter
+from hpcai500.train.journal import RunJournal, SilentJournal
+from hpcai500.train.loop import Trainer
+from hpcai500.train.optim import build_optimizer
+from hpcai500.train.ranks import TorchRanks
+from hpcai500.train.worker import count_flops, use_synthetic_batches
+from hpcai500.train.workload import load_workload
+
+NUM_BLOCKS = 9
+STEPS_PER_BLOCK = 6
+MINI_SAMPLES = 1_437
+
+
+class Row(NamedTuple):
+    what: str
+    ours: str
+    alternative: str
+    ratio: str
+    goal: str
+
+
+def paired(ours: Callable[[], None], other: Callable[[], None]) -> tuple[float, float, str]:
+    """Median seconds of each, and the ratio with its quartiles, over blocks that take turns."""
+    times: list[tuple[float, float]] = []
+    for block in range(NUM_BLOCKS + 1):
+        order = (ours, other) if block % 2 else (other, ours)
+        taken = {}
+        for function in order:
+            start = time.perf_counter()
+            function()
+            taken[function] = time.perf_counter() - start
+        times.append((taken[ours], taken[other]))
+    times = times[1:]  # the first block warms up
+    low, middle, high = statistics.quantiles([a / b for a, b in times], n=4)
+    first, second = (statistics.median(column) for column in zip(*times, strict=True))
+    return first, second, f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+def mini_spec(output: str) -> RunSpec:
+    return resolve(
+        "image_classification",
+        problem="mini",
+        level=Level.FREE,
+        seed=0,
+        overrides={"batch.global_batch_size": 24, "problem.num_train_samples": 24 * STEPS_PER_BLOCK},
+        unranked=True,
+        system="bench",
+        data="synthetic",
+        output=output,
+    )
+
+
+def make_trainer(spec: RunSpec, ranks: TorchRanks, journal: RunJournal | SilentJournal) -> Trainer:
+    workload = load_workload(Path(spec.workload.folder))(spec)
+    use_synthetic_batches(workload, spec, ranks)
+    torch.manual_seed(0)
+    model = workload.build_model().train()
+    return Trainer(
+        spec=spec,
+        ranks=ranks,
+        workload=workload,
+        model=model,
+        wrapped=model,
+        optimizer=build_optimizer(model, spec.settings.optimizer, fused=True),
+        journal=journal,
+        clock=Clock(ranks.device),
+        energy=EnergyMeter(ranks.device, node_leader=True),
+        flops_per_sample=1.0,
+        energy_is_complete=False,
+    )
+
+
+def bare_step(spec: RunSpec) -> Callable[[], None]:
+    """What one writes without a harness: the same model, batches, precision and optimiser."""
+    torch.manual_seed(0)
+    model = resnet50(num_classes=10, zero_init_residual=True).train()
+    settings = spec.settings.optimizer
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.01, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True
+    )
+    criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
+    images = torch.randint(256, (24, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.randint(10, (24,))
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1) * 255
+    deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1) * 255
+
+    def step() -> None:
+        loss = criterion(model((images - mean) / deviation), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def step_over_bare_loop(spec: RunSpec, ranks: TorchRanks) -> Row:
+    trainer = make_trainer(spec, ranks, SilentJournal())
+    keys = [[None] * 24] * STEPS_PER_BLOCK
+    bare = bare_step(spec)
+
+    def ours() -> None:
+        batches = iter(trainer.workload.train_batches(keys))
+        for _ in range(STEPS_PER_BLOCK):
+            trainer.train_step(batches, 0.01)
+
+    def other() -> None:
+        for _ in range(STEPS_PER_BLOCK):
+            bare()
+
+    first, second, ratio = paired(ours, other)
+    per_step = [f"{1_000 * taken / STEPS_PER_BLOCK:.1f} ms" for taken in (first, second)]
+    return Row("step: our loop / bare PyTorch loop", *per_step, ratio, "<= 1.02")
+
+
+def counting_and_logging(spec: RunSpec, ranks: TorchRanks) -> Row:
+    spec.write()
+    logged = make_trainer(spec, ranks, RunJournal(spec, EventWriter(spec.folder / "events.log")))
+    silent = make_trainer(spec, ranks, SilentJournal())
+    start = time.perf_counter()
+    count_flops(logged.workload, logged.model, ranks)
+    count_sec = time.perf_counter() - start
+    with open_null() as null:  # the epoch line belongs to logging, its place on this screen does not
+        sys.stdout, screen = null, sys.stdout
+        try:
+            first, second, _ = paired(lambda: logged.run_epoch(1) and None, lambda: silent.run_epoch(1) and None)
+        finally:
+            sys.stdout = screen
+    # An epoch here is short: give each of the mini problem's own epochs its real length, and this one's overhead.
+    num_epochs = spec.settings.problem.num_epochs
+    training_sec = num_epochs * second * MINI_SAMPLES / spec.settings.problem.num_train_samples
+    whole_sec = count_sec + training_sec + num_epochs * (first - second)
+    return Row(
+        "mini run: with FLOP counting and logging / without",
+        f"{whole_sec:.1f} s",
+        f"{training_sec:.1f} s",
+        f"{whole_sec / training_sec:.3f} (counting alone {count_sec:.2f} s)",
+        "<= 1.01",
+    )
+
+
+def open_null():
+    return Path("/dev/null").open("w")
+
+
+def help_time() -> Row:
+    def call(*argv: str) -> Callable[[], None]:
+        return lambda: subprocess.run([sys.executable, *argv], check=True, stdout=subprocess.DEVNULL) and None
+
+    first, second, ratio = paired(call("-m", "hpcai500.cli.main", "--help"), call("-c", "pass"))
+    return Row("hpcai500 --help / python -c pass", f"{first:.3f} s", f"{second:.3f} s", ratio, "< 0.3 s")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as output:
+        spec = mini_spec(output)
+        ranks = TorchRanks("cpu", 1)
+        rows = [help_time(), step_over_bare_loop(spec, ranks), counting_and_logging(spec, ranks)]
+        ranks.close()
+    cpu = cpuinfo.get_cpu_info().get("brand_raw", platform.processor())
+    print(
+        f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}\n"
+    )
+    print(tabulate.tabulate(rows, Row._fields, tablefmt="pipe", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()
