@@ -68,7 +68,11 @@ def mini_spec(output: str) -> RunSpec:
         problem="mini",
         level=Level.FREE,
         seed=0,
-        overrides={"batch.global_batch_size": 24, "problem.num_train_samples": 24 * STEPS_PER_BLOCK},
+        overrides={
+            "batch.global_batch_size": 24,
+            "problem.num_train_samples": 24 * STEPS_PER_BLOCK,
+            "problem.num_eval_samples": 24,
+        },
         unranked=True,
         system="bench",
         data="synthetic",

@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -56,15 +58,31 @@ def execute(plan: Plan, log: Path, *, quiet: bool) -> HpcAi500Error | None:
     )
     assert process.stderr is not None
     try:
-        told, tail = follow(process.stderr, log)
-        code = process.wait()
-    except KeyboardInterrupt:
+        with ended_by(signal.SIGTERM, signal.SIGHUP):
+            told, tail = follow(process.stderr, log)
+            code = process.wait()
+    except KeyboardInterrupt as interrupt:
         end_group(process)
-        return RankError("interrupted from the keyboard")
+        return RankError(str(interrupt) or "interrupted from the keyboard")
     except BaseException:
         end_group(process)
         raise
     return None if code == 0 else explain(told, tail, code, log)
+
+
+@contextmanager
+def ended_by(*numbers: signal.Signals) -> Iterator[None]:
+    """Have these signals interrupt as the keyboard does, so that no rank outlives its launcher."""
+
+    def interrupt(number: int, _: object) -> None:
+        raise KeyboardInterrupt(f"ended by {signal.Signals(number).name}")
+
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def follow(stream: IO[str], log: Path) -> tuple[list[Failure], str]:

@@ -158,7 +158,8 @@ def test_compiled_fp16_lars_and_accumulation_train(train):
     assert curve[-1] < curve[0]
 
 
-def test_an_interrupt_ends_every_process_and_closes_the_log(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_every_process_and_closes_the_log(tmp_path, number):
     command = [
         sys.executable, "-m", "hpcai500.cli.main", "run", TINY, "--problem", "mini", "--data", tmp_path,
         "--output", tmp_path / "results", "--procs-per-node", "2",
@@ -172,7 +173,7 @@ def test_an_interrupt_ends_every_process_and_closes_the_log(tmp_path):
         if log and len(find(read_events(log), Key.EPOCH_START)) == 2:
             break
         time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     process.wait(timeout=30)
     process.stdout.close()
     assert process.returncode == 1
