@@ -31,10 +31,14 @@ def build_parser() -> Parser:
 
     commands.add_parser("list", parents=[shared], help="workloads, problems, levels, backends, and what is missing")
 
-    data = commands.add_parser("data", parents=[shared], help="prepare, synthesize or verify a data set")
-    data.add_argument("action", choices=("prepare", "synthesize", "verify"))
+    data = commands.add_parser("data", parents=[shared], help="prepare, synthesize, verify or show a data set")
+    data.add_argument("action", choices=("prepare", "synthesize", "verify", "show"))
     _add_problem(data)
-    data.add_argument("--from", dest="source", metavar="DIR", help="the published files, for `prepare`")
+    data.add_argument("sample", nargs="?", type=int, help="of `show`: its number in the evaluation set, from 0")
+    data.add_argument("--predictions", metavar="RUN", help="of `show`: a run's folder, to draw its predictions")
+    data.add_argument("--channels", default="", metavar="LIST", help="of `show`: e.g. TMQ,PSL")
+    data.add_argument("--image", default="sample.png", metavar="FILE", help="of `show`: what to write")
+    data.add_argument("--source", metavar="DIR", help="of `prepare`: the published files")
     data.add_argument("--samples", type=int, metavar="N", help="how many to synthesize (default: the problem's)")
     data.add_argument("--seed", type=int, default=0, help="of `synthesize`")
 
@@ -53,6 +57,7 @@ def build_parser() -> Parser:
     run.add_argument("--stop-at-target", action="store_true", help="end at the first quality reached")
     run.add_argument("--unranked", action="store_true", help="a trial: any key may be set; never ranked")
     run.add_argument("--system", help="this machine's name in rankings (default: its host name)")
+    run.add_argument("--staging", default="", metavar="DIR", help="node-local folder to copy the data to first")
     run.add_argument("--output", default="results", metavar="DIR", help="results directory")
 
     rank = commands.add_parser("rank", parents=[shared], help="rank results by Valid FLOPS")

@@ -45,6 +45,7 @@ def resolve_seed(args: argparse.Namespace, seed: int) -> RunSpec:
         system=args.system or host_name(),
         data=data_place(args),
         output=str(Path(args.output).absolute()),
+        staging=str(Path(args.staging).absolute()) if args.staging else "",
     )
 
 

@@ -20,6 +20,8 @@ class Key(StrEnum):
     CACHE_CLEAR = "cache_clear"
     INIT_START = "init_start"
     INIT_STOP = "init_stop"
+    STAGING_START = "staging_start"
+    STAGING_STOP = "staging_stop"
     # hyper-parameters and data
     SEED = "seed"
     TRAIN_SAMPLES = "train_samples"

@@ -64,6 +64,8 @@ class RunSpec(Frozen):
     """The data set's folder, or `synthetic`."""
     output: str
     """The results directory that holds this run's folder."""
+    staging: str = ""
+    """A folder on each node's own disk, to copy the data to before the clock starts; empty for none."""
 
     @model_validator(mode="after")
     def _ranks_share_the_batch(self) -> "RunSpec":
@@ -106,7 +108,7 @@ class RunSpec(Frozen):
     def experiment_digest(self) -> str:
         """SHA-256 over all that can change a result, but the seed and the places."""
         record = self.model_dump(
-            mode="json", exclude={"seed", "system", "output", "data", "overrides", "hpcai500_version"}
+            mode="json", exclude={"seed", "system", "output", "staging", "data", "overrides", "hpcai500_version"}
         )
         del record["workload"]["folder"]
         return digest(record | {"synthetic": self.is_synthetic})

@@ -9,7 +9,9 @@ from tqdm import tqdm
 
 from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.events.writer import EventWriter
+from hpcai500.files import write_json
 from hpcai500.spec.run import RunSpec
+from hpcai500.train.workload import Quality
 
 
 class EpochRow(TypedDict):
@@ -38,7 +40,9 @@ class Journal(Protocol):
     def step(self, epoch: int, loss: torch.Tensor) -> None:
         """One optimiser step is under way; `loss` may still be being computed."""
 
-    def epoch(self, row: EpochRow, details: dict[str, float]) -> None: ...
+    def epoch(self, row: EpochRow, quality: Quality) -> None:
+        """An epoch has been evaluated."""
+
     def close(self) -> None: ...
 
 
@@ -50,7 +54,7 @@ class SilentJournal:
     def end(self, key: Key, value: Any = None, **metadata: Any) -> None: ...
     def set_flops_per_sample(self, flops: float) -> None: ...
     def step(self, epoch: int, loss: torch.Tensor) -> None: ...
-    def epoch(self, row: EpochRow, details: dict[str, float]) -> None: ...
+    def epoch(self, row: EpochRow, quality: Quality) -> None: ...
     def close(self) -> None: ...
 
 
@@ -62,6 +66,7 @@ class RunJournal:
         self._events = events
         self.point, self.start, self.end = events.point, events.start, events.end
         self._bar = ProgressBar(spec) if sys.stdout.isatty() else None
+        self._records: Any = None
 
     def set_flops_per_sample(self, flops: float) -> None:
         if self._bar:
@@ -71,8 +76,9 @@ class RunJournal:
         if self._bar:
             self._bar.step(epoch, loss)
 
-    def epoch(self, row: EpochRow, details: dict[str, float]) -> None:
-        self._events.point(Key.EPOCH, dict(row), epoch_num=row["epoch_num"], **details)
+    def epoch(self, row: EpochRow, quality: Quality) -> None:
+        self._events.point(Key.EPOCH, dict(row), epoch_num=row["epoch_num"], **quality.details)
+        self._records = quality.records
         self._events.sync()
         print_line = self._bar.print if self._bar else _print
         print_line(epoch_line(row, self._spec))
@@ -80,6 +86,8 @@ class RunJournal:
     def close(self) -> None:
         if self._bar:
             self._bar.close()
+        if self._records is not None:
+            write_json(self._spec.folder / "evaluation.json", self._records)
         self._events.sync()
         self._events.close()
 

@@ -88,7 +88,7 @@ class Trainer:
             learning_rate=self.rate_of_step(epoch * self.spec.steps_per_epoch - 1),
             energy_joules=self.energy_joules(),
         )
-        self.journal.epoch(row, quality.details)
+        self.journal.epoch(row, quality)
         return quality.value
 
     def train_epoch(self, epoch: int) -> float:
@@ -127,7 +127,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> Quality:
-        """The quality over the whole evaluation set, each sample once, the same on every rank."""
+        """The quality over the whole evaluation set, each sample once; other ranks than 0 get its value alone."""
         average_buffers(self.ranks, self.model)
         self.model.eval()
         self.workload.start_evaluation()
@@ -136,7 +136,8 @@ class Trainer:
             with self.autocast():
                 self.workload.evaluate(self.model, self.workload.to_device(batch, self.ranks.device))
         states = self.ranks.gather(self.workload.evaluation_state())
-        return self.ranks.broadcast(self.workload.quality(states) if self.ranks.rank == 0 else None)  # type: ignore[return-value]
+        quality = self.workload.quality(states) if self.ranks.rank == 0 else Quality(math.nan, {})
+        return quality._replace(value=self.ranks.broadcast(quality.value))
 
     def energy_joules(self) -> float | None:
         """Joules of all ranks since the last call; None where a rank has no counter."""

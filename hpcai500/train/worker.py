@@ -101,7 +101,7 @@ def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal)
         use_synthetic_batches(workload, spec, ranks)
         journal.point(Key.DATASET, {"synthetic": True})
         return
-    info = workload.open_data(Path(spec.data), ranks)
+    info = workload.open_data(stage_data(workload, spec, ranks, journal), ranks)
     problem = spec.settings.problem
     expected = (problem.num_train_samples, problem.num_eval_samples)
     if (info.num_train_samples, info.num_eval_samples) != expected:
@@ -111,6 +111,18 @@ def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal)
             f"complete the data set, or see `hpcai500 data verify {spec.workload.name}`",
         )
     journal.point(Key.DATASET, {"synthetic": False, **DatasetInfo._asdict(info)})
+
+
+def stage_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal) -> Path:
+    """Have each node's first rank copy the data to its own disk, if asked to; the folder to read from."""
+    folder = Path(spec.data)
+    if not spec.staging:
+        return folder
+    journal.start(Key.STAGING_START)
+    staged = workload.stage_data(folder, Path(spec.staging), copies=ranks.local_rank == 0)
+    ranks.barrier()
+    journal.end(Key.STAGING_STOP)
+    return staged
 
 
 def use_synthetic_batches(workload: Workload, spec: RunSpec, ranks: Ranks) -> None:

@@ -13,6 +13,7 @@ from hpcai500.spec.workload import Settings
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
     from torch import nn
 
     from hpcai500.train.ranks import Ranks
@@ -39,6 +40,8 @@ class Quality(NamedTuple):
     value: float
     details: dict[str, float]
     """Further figures for the log, by name."""
+    records: Any = None
+    """What a person may want to see of the last evaluation (predictions, say), as JSON; kept in evaluation.json."""
 
 
 class Workload(ABC):
@@ -51,6 +54,14 @@ class Workload(ABC):
     def __init__(self, spec: RunSpec) -> None:
         self.spec = spec
         self.settings = spec.settings
+
+    def stage_data(self, folder: Path, staging: Path, *, copies: bool) -> Path:
+        """Where on a node's own disk the data lies; one rank a node is asked to copy it there if it is not yet.
+
+        Raises:
+            DataError: if a file cannot be read; HpcAi500Error if one cannot be written.
+        """
+        raise SpecError(f"{type(self).__name__} stages no data", "run without --staging")
 
     @abstractmethod
     def open_data(self, folder: Path, ranks: "Ranks") -> DatasetInfo:
@@ -123,6 +134,16 @@ class Workload(ABC):
             DataError: for the first thing that makes the data set unusable.
         """
         raise SpecError(f"{cls.__name__} has nothing to verify")
+
+    @classmethod
+    def show_sample(
+        cls, problem: str, settings: Settings, folder: Path, index: int, *, records: Any, layers: Sequence[str]
+    ) -> "Image":
+        """A picture of sample `index` of the evaluation set, of its channels `layers` (some choice where empty).
+
+        `records` is what `quality` kept of a run's last evaluation, to be drawn beside the truth; or None.
+        """
+        raise SpecError(f"{cls.__name__} shows no samples")
 
 
 def load_workload(folder: Path) -> type[Workload]:

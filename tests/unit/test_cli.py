@@ -12,10 +12,12 @@ SHARED = {"-h", "--help", "--json", "--debug"}
 PROBLEM = {"workload", "--problem", "--set", "--data"}
 SURFACE = {
     "list": SHARED,
-    "data": SHARED | PROBLEM | {"action", "--from", "--samples", "--seed"},
+    "data": SHARED | PROBLEM | {
+        "action", "--source", "--samples", "--seed", "sample", "--predictions", "--channels", "--image",
+    },
     "run": SHARED | PROBLEM | {
         "--level", "--backend", "--launcher", "--nodes", "--procs-per-node", "--seed", "--seeds", "--precision",
-        "--deterministic", "--stop-at-target", "--unranked", "--system", "--output",
+        "--deterministic", "--stop-at-target", "--unranked", "--system", "--output", "--staging",
     },
     "rank": SHARED | {"paths", "--format", "--exponent"},
     "repeatability": SHARED | {"paths"},

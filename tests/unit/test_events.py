@@ -12,7 +12,7 @@ OFFICIAL_KEYS = {  # mlcommons/logging, mlperf_logging/mllog/constants.py
     "cache_clear", "init_start", "init_stop", "seed", "train_samples", "eval_samples", "global_batch_size",
     "gradient_accumulation_steps", "opt_name", "opt_base_learning_rate", "opt_learning_rate_warmup_epochs",
     "opt_weight_decay", "run_start", "run_stop", "epoch_start", "epoch_stop", "eval_start", "eval_stop",
-    "eval_accuracy",
+    "eval_accuracy", "staging_start", "staging_stop",
 }  # fmt: skip
 
 
