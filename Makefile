@@ -25,7 +25,9 @@ $(STAMP):
 
 quickstart: $(STAMP)
 	$(BIN)/hpcai500 data prepare image_classification --problem mini
+	$(BIN)/hpcai500 data synthesize extreme_weather --problem mini
 	$(BIN)/hpcai500 run image_classification --problem mini --seeds 0-2 --procs-per-node 2 --precision $(PRECISION) --output $(RESULTS)
+	$(BIN)/hpcai500 run extreme_weather --problem mini --seeds 0-1 --procs-per-node 2 --output $(RESULTS)
 	$(BIN)/hpcai500 rank $(RESULTS)
 	$(BIN)/hpcai500 repeatability $(RESULTS)
 

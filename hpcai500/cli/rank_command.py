@@ -10,8 +10,8 @@ from hpcai500.score.ranking import collect, rank, rank_published
 
 
 def main(args: argparse.Namespace) -> int:
-    collected = collect([Path(path) for path in args.paths])
     exponents = parse_exponents(args.exponent)
+    collected = collect([Path(path) for path in args.paths])
     lists = [ranked for exponent in exponents for ranked in rank(collected.results, exponent)]
     published = [rank_published(p, exponent) for p in collected.published for exponent in exponents]
     style = "json" if args.json else args.format

@@ -77,7 +77,7 @@ class Execution(Frozen):
     deterministic: bool = False
     stop_at_target: bool = False
     num_loader_workers: Annotated[int, Field(ge=-1)] = -1
-    """Data-loader processes a rank; -1: as many as the cores that the ranks leave idle, at most 8."""
+    """Data-loader processes (or threads) a rank; -1: as many as the cores that the ranks leave idle, at most 8."""
     num_flop_batches: Count = 1
     """Batches over which the FLOP count is averaged."""
 

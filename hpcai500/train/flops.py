@@ -28,7 +28,7 @@ def count_flops(
 
     The model, its gradients and the random generators are left as they were.
     """
-    copied = copy.deepcopy(model)
+    copied = without_synchronisation(copy.deepcopy(model))
     per_sample: list[float] = []
     with torch.random.fork_rng():
         for batch, num_samples in batches:
@@ -38,3 +38,13 @@ def count_flops(
             per_sample.append(counter.get_total_flops() / num_samples)
     spread = statistics.stdev(per_sample) if len(per_sample) > 1 else 0.0
     return FlopCount(statistics.fmean(per_sample), spread, len(per_sample))
+
+
+def without_synchronisation(model: nn.Module) -> nn.Module:
+    """`model` with batch norms that wait for no other rank in place of those that do: one rank counts alone."""
+    for name, child in model.named_children():
+        if isinstance(child, nn.SyncBatchNorm):
+            setattr(model, name, nn.BatchNorm2d(child.num_features, device=child.weight.device))
+        else:
+            without_synchronisation(child)
+    return model

@@ -72,7 +72,7 @@ def _identity(batch: Any) -> Any:
 
 
 def choose_num_workers(wanted: int, local_size: int) -> int:
-    """`wanted`, or for -1 the cores that a rank's own thread leaves idle, at most 8."""
+    """Processes (or threads) that load data: `wanted`, or for -1 the cores that a rank leaves idle, at most 8."""
     if wanted >= 0:
         return wanted
     return max(0, min(8, len(os.sched_getaffinity(0)) // local_size - 1))

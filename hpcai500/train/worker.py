@@ -101,7 +101,9 @@ def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal)
         use_synthetic_batches(workload, spec, ranks)
         journal.point(Key.DATASET, {"synthetic": True})
         return
-    info = workload.open_data(stage_data(workload, spec, ranks, journal), ranks)
+    if spec.staging:
+        stage_data(workload, spec, ranks, journal)
+    info = workload.open_data(Path(spec.data), ranks)
     problem = spec.settings.problem
     expected = (problem.num_train_samples, problem.num_eval_samples)
     if (info.num_train_samples, info.num_eval_samples) != expected:
@@ -113,16 +115,13 @@ def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal)
     journal.point(Key.DATASET, {"synthetic": False, **DatasetInfo._asdict(info)})
 
 
-def stage_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal) -> Path:
-    """Have each node's first rank copy the data to its own disk, if asked to; the folder to read from."""
-    folder = Path(spec.data)
-    if not spec.staging:
-        return folder
+def stage_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal) -> None:
+    """Have each node's first rank copy the data to the node's own disk."""
     journal.start(Key.STAGING_START)
-    staged = workload.stage_data(folder, Path(spec.staging), copies=ranks.local_rank == 0)
+    if ranks.local_rank == 0:
+        workload.stage_data(Path(spec.data), Path(spec.staging))
     ranks.barrier()
     journal.end(Key.STAGING_STOP)
-    return staged
 
 
 def use_synthetic_batches(workload: Workload, spec: RunSpec, ranks: Ranks) -> None:

@@ -55,8 +55,10 @@ class Workload(ABC):
         self.spec = spec
         self.settings = spec.settings
 
-    def stage_data(self, folder: Path, staging: Path, *, copies: bool) -> Path:
-        """Where on a node's own disk the data lies; one rank a node is asked to copy it there if it is not yet.
+    def stage_data(self, folder: Path, staging: Path) -> None:
+        """Copy what a run reads of `folder` to `staging`, on a node's own disk, unless it is there.
+
+        One rank a node is asked to; `open_data` then reads samples from there (`spec.staging`) on all of them.
 
         Raises:
             DataError: if a file cannot be read; HpcAi500Error if one cannot be written.

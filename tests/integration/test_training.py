@@ -242,3 +242,73 @@ def test_a_corrupt_image_stops_a_run_with_its_name(train, digits, tmp_path):
     assert process.returncode == 2
     assert f"{victim}: cannot be decoded" in one_line(process)
     assert first(read_events(folder / "events.log"), Key.RUN_STOP).metadata["status"] == "aborted"
+
+
+@pytest.fixture(scope="module")
+def weather(tmp_path_factory):
+    """Eight training and four evaluation frames of the mini size, as `synthesize` writes them."""
+    folder = tmp_path_factory.mktemp("weather")
+    years = ("--set", "data.train_years=[1979]")
+    command = [
+        sys.executable,
+        "-m",
+        "hpcai500.cli.main",
+        "data",
+        "synthesize",
+        "extreme_weather",
+        "--problem",
+        "mini",
+    ]
+    subprocess.run([*command, *years, "--data", str(folder), "--samples", "8"], check=True, capture_output=True)
+    return folder
+
+
+FEW_FRAMES = (
+    "--unranked", "--set", "data.train_years=[1979]", "--set", "problem.num_train_samples=8",
+    "--set", "problem.num_eval_samples=8", "--set", "problem.num_epochs=2", "--set", "batch.micro_batch_size=1",
+    "--set", "execution.num_flop_batches=2",
+)  # fmt: skip
+
+
+def test_extreme_weather_trains_alike_on_1_2_and_4_ranks_from_staged_frames_and_shows_its_predictions(
+    train, weather, tmp_path, hpcai500
+):
+    curves = []
+    for ranks in (1, 2, 4):
+        process, folder = train(
+            *FEW_FRAMES, "--procs-per-node", ranks, "--staging", tmp_path / "staged",
+            workload="extreme_weather", data=weather,
+        )  # fmt: skip
+        assert process.returncode == 0, process.stderr
+        curves.append(losses(folder))
+    assert curves[1] == pytest.approx(curves[0], rel=1e-3)
+    assert curves[2] == pytest.approx(curves[0], rel=1e-3)
+    events = read_events(folder / "events.log")
+    assert first(events, Key.STAGING_START).time_ms <= first(events, Key.STAGING_STOP).time_ms
+    assert first(events, Key.STAGING_STOP).time_ms <= first(events, Key.RUN_START).time_ms
+    assert "ap_tropical_cyclone" in find(events, Key.EPOCH)[-1].metadata
+    assert [record["index"] for record in json.loads((folder / "evaluation.json").read_text())] == list(range(8))
+
+    picture = tmp_path / "frame.png"
+    code, _, err = hpcai500(
+        "data", "show", "extreme_weather", "3", "--problem", "mini", "--data", weather, "--predictions", folder,
+        "--channels", "TMQ,PSL,U850", "--image", picture,
+    )  # fmt: skip
+    assert code == 0, err
+    with Image.open(picture) as image:
+        assert image.size[0] == 2 * 768
+    code, _, err = hpcai500("data", "show", "extreme_weather", "99", "--problem", "mini", "--data", weather)
+    assert code == 2
+    assert "frames 0 to 7" in err
+
+
+def test_a_truncated_climate_file_stops_a_run_with_its_name(train, weather, tmp_path):
+    broken = tmp_path / "broken"
+    subprocess.run(["cp", "-r", weather, broken], check=True)
+    victim = broken / "climo_1979.h5"
+    with victim.open("r+b") as file:
+        file.truncate(victim.stat().st_size // 2)
+    process, folder = train(*FEW_FRAMES, "--procs-per-node", "2", workload="extreme_weather", data=broken)
+    assert process.returncode == 2
+    assert str(victim) in one_line(process)
+    assert first(read_events(folder / "events.log"), Key.RUN_STOP).metadata["status"] == "aborted"

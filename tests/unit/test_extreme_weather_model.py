@@ -3,9 +3,11 @@
 import itertools
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hpcai500.errors import DataError, SpecError
@@ -13,6 +15,8 @@ from hpcai500.files import data_dir
 from hpcai500.spec.models import parse
 from hpcai500.spec.workload import load_rules
 from hpcai500.train.flops import count_flops
+from hpcai500.train.optim import build_optimizer
+from hpcai500.train.workload import SampleKey, load_workload
 
 sys.path.insert(0, str(data_dir("workloads")))
 from extreme_weather.evaluation import FrameResult, average_precisions, merge
@@ -104,8 +108,7 @@ def test_boxes_keep_float32_under_autocast():
 
 def test_synchronised_norm_is_that_of_torch():
     assert any(
-        isinstance(module, torch.nn.SyncBatchNorm)
-        for module in Detector(settings_of("mini", norm="sync_batch")).modules()
+        isinstance(module, nn.SyncBatchNorm) for module in Detector(settings_of("mini", norm="sync_batch")).modules()
     )
 
 
@@ -163,14 +166,16 @@ def box_head_by_hand(settings, num_proposals):
 
 def training_by_hand(settings, height, width, num_proposals):
     """One frame forward and backward: three times the forward pass, but for the gradient of the frame itself."""
-    sizes = [(height // 2 ** (stage + 2), width // 2 ** (stage + 2)) for stage in range(settings.num_stages)]
+    first = (height // 2, width // 2)
+    halvings = [stage + settings.stem_pooling for stage in range(settings.num_stages)]
+    sizes = [(first[0] // 2**number, first[1] // 2**number) for number in halvings]
     rest = (
         stages_by_hand(settings, sizes)
         + pyramid_by_hand(settings, sizes)
         + proposal_head_by_hand(settings, sizes)
         + box_head_by_hand(settings, num_proposals)
     )
-    return 2 * conv(16, 64, 7, height // 2, width // 2) + 3 * rest
+    return 2 * conv(16, 64, 7, *first) + 3 * rest
 
 
 def test_training_the_mini_model_takes_the_flops_of_its_layers():
@@ -248,10 +253,10 @@ def test_batches_come_in_order_and_only_so_many_are_read_ahead():
         return sum(keys)
 
     batches = [[number, 1] for number in range(20)]
-    reader = ReadAhead(read, num_threads=3, num_ahead=4).read(batches)
+    reader = ReadAhead(read, num_threads=3).read(batches)
     for number in range(20):
         assert next(reader) == number + 1
-        assert len(asked) <= number + 1 + 4
+        assert len(asked) <= number + 1 + 4  # the one taken, and one more than there are threads
     assert next(reader, None) is None
 
 
@@ -263,7 +268,7 @@ def test_an_error_arrives_as_it_was_raised_with_the_batch_that_it_befell():
             raise error
         return keys
 
-    reader = ReadAhead(read, num_threads=2, num_ahead=4).read([[0], [1], [2], [3]])
+    reader = ReadAhead(read, num_threads=2).read([[0], [1], [2], [3]])
     assert [next(reader), next(reader)] == [[0], [1]]
     with pytest.raises(DataError) as raised:
         next(reader)
@@ -272,8 +277,106 @@ def test_an_error_arrives_as_it_was_raised_with_the_batch_that_it_befell():
 
 def test_a_reader_that_is_left_early_ends_its_threads():
     before = threading.active_count()
-    reader = ReadAhead(lambda keys: keys, num_threads=4, num_ahead=8).read([[number] for number in range(100)])
+    reader = ReadAhead(lambda keys: keys, num_threads=4).read([[number] for number in range(100)])
     next(reader)
     assert threading.active_count() > before
     reader.close()
     assert threading.active_count() == before
+
+
+WORKLOAD = load_workload(data_dir("workloads") / "extreme_weather")
+CPU = torch.device("cpu")
+ONE_RANK = SimpleNamespace(rank=0, size=1, local_size=1, device=CPU, broadcast=lambda value: value)
+
+
+def test_a_random_batch_trains_and_evaluates_to_a_named_precision_for_each_class(make_spec):
+    workload = WORKLOAD(make_spec("extreme_weather", data="synthetic"))
+    model = workload.build_model()
+    batch = workload.to_device(workload.synthetic_batch(4, CPU, seed=0), CPU)
+    loss = workload.loss(model, batch)
+    loss.backward()
+    assert loss.isfinite()
+    workload.start_evaluation()
+    with torch.no_grad():
+        workload.evaluate(model.eval(), batch)
+    state = workload.evaluation_state()
+    assert [result.index for result in state] == [0, 1, 2, 3]
+    quality = workload.quality([state])
+    assert quality.value == pytest.approx(sum(quality.details.values()) / len(quality.details))
+    assert set(quality.details) <= {
+        "ap_tropical_depression",
+        "ap_tropical_cyclone",
+        "ap_extratropical_cyclone",
+        "ap_atmospheric_river",
+    }
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """8 frames a year of the mini problem."""
+    folder = tmp_path_factory.mktemp("extreme_weather")
+    list(WORKLOAD.synthesize_data("mini", RULES.problems["mini"], folder, num_samples=8, seed=0))
+    return folder
+
+
+def test_frames_come_normalised_with_their_boxes_whatever_batch_they_stand_in(make_spec, data):
+    workload = WORKLOAD(make_spec("extreme_weather", data=str(data)))
+    info = workload.open_data(data, ONE_RANK)
+    assert (info.num_train_samples, info.num_eval_samples) == (16, 8)
+    keys = [SampleKey(1, sample) for sample in range(16)]
+    (whole,) = (workload.to_device(batch, CPU) for batch in workload.train_batches([keys]))
+    torch.testing.assert_close(whole.frames.mean(dim=(0, 2, 3)), torch.zeros(16), atol=1e-3, rtol=0)
+    torch.testing.assert_close(whole.frames.std(dim=(0, 2, 3)), torch.ones(16), atol=1e-3, rtol=0)
+    for number, batch in enumerate(workload.train_batches([[key] for key in keys])):
+        single = workload.to_device(batch, CPU)
+        assert torch.equal(single.frames[0], whole.frames[number])
+        assert torch.equal(single.boxes[0], whole.boxes[number])
+        assert (single.indices, single.seeds) == ((number,), (whole.seeds[number],))
+
+
+def test_each_evaluation_frame_counts_once_whatever_the_number_of_ranks(make_spec, data):
+    workload = WORKLOAD(make_spec("extreme_weather", {"problem.num_eval_samples": 8}, data=str(data)))
+    workload.open_data(data, ONE_RANK)
+    model = workload.build_model().eval()
+
+    def state(indices):
+        workload.start_evaluation()
+        with torch.no_grad():
+            for batch in workload.eval_batches(indices):
+                workload.evaluate(model, workload.to_device(batch, CPU))
+        return workload.evaluation_state()
+
+    alone = workload.quality([state(range(8))])
+    for size in (2, 3):
+        assert workload.quality([state(range(rank, 8, size)) for rank in range(size)]).value == pytest.approx(
+            alone.value
+        )
+    with pytest.raises(AssertionError):
+        workload.quality([state(range(8)), state([3])])
+
+
+def test_statistics_of_other_years_are_refused(make_spec, data):
+    workload = WORKLOAD(make_spec("extreme_weather", {"data.train_years": [1979]}, data=str(data)))
+    with pytest.raises(DataError, match="statistics are of 1979, 1980, the run trains on 1979"):
+        workload.open_data(data, ONE_RANK)
+
+
+def test_what_is_sampled_of_a_frame_follows_from_the_seed_the_epoch_and_the_sample():
+    frame_seed = sys.modules["extreme_weather.workload"].frame_seed
+    keys = [(0, SampleKey(1, 2)), (1, SampleKey(1, 2)), (0, SampleKey(2, 2)), (0, SampleKey(1, 3))]
+    seeds = [frame_seed(seed, key) for seed, key in keys]
+    assert len(set(seeds)) == 4
+    assert seeds[0] == frame_seed(0, SampleKey(1, 2)) < 2**64
+
+
+def test_adamw_matches_its_formula_worked_by_hand():
+    # First step: both moments, their bias corrected, are g and g^2: w = w (1 - lr wd) - lr g / (|g| + 1e-8)
+    w = nn.Parameter(torch.tensor([3.0, -4.0]))
+    module = nn.Module()
+    module.w = w
+    settings = RULES.problems["mini"].optimizer.model_copy(update={"weight_decay": 0.1})
+    optimizer = build_optimizer(module, settings, fused=True)
+    optimizer.param_groups[0]["lr"] = 0.5
+    w.grad = torch.tensor([2.0, 1.0])
+    optimizer.step()
+    assert w.tolist() == pytest.approx([3.0 * 0.95 - 0.5, -4.0 * 0.95 - 0.5])

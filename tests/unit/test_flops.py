@@ -72,6 +72,13 @@ def test_the_spread_is_over_batches_of_different_shapes():
     assert count.standard_deviation == pytest.approx(((48 - 96) ** 2 + (144 - 96) ** 2) ** 0.5)
 
 
+def test_a_synchronised_batch_norm_is_counted_by_one_rank_alone():
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.SyncBatchNorm(2))
+    count = count_flops(model, [(torch.ones(3, 1, 4, 4), 3)], lambda m, b: m(b).sum())
+    assert count.mean == 2 * (2 * 1 * 2 * 16)  # forward and for the weights
+    assert isinstance(model[1], nn.SyncBatchNorm)
+
+
 def test_counting_leaves_model_gradients_and_generators_as_they_were():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))

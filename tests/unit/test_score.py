@@ -50,7 +50,7 @@ def test_a_result_is_derived_from_the_files_alone(make_spec, write_run):
     result = write_result(folder)
     assert result.status == "success"
     assert not result.unranked
-    num_samples = 3 * 29 * 48
+    num_samples = 3 * 22 * 64
     assert result.flops.total == num_samples * 1e9
     assert result.flops.flops == pytest.approx(num_samples * 1e9 / 30.0)
     assert result.flops.flops_per_rank == pytest.approx(result.flops.flops / 2)
@@ -96,18 +96,18 @@ def test_trials_and_synthetic_data_are_never_ranked_and_say_so(make_spec, write_
 
 def test_entries_are_runs_of_one_experiment_in_order_of_mean_vflops(make_spec, write_run, tmp_path):
     for seed, seconds in ((0, 10.0), (1, 14.0)):
-        write_result(write_run(make_spec(seed=seed, system="slow"), [0.9], total_sec=seconds))
+        write_result(write_run(make_spec(seed=seed, system="slow"), [0.85], total_sec=seconds))
     for seed, seconds in ((0, 5.0), (1, 7.0), (2, 6.0)):
-        write_result(write_run(make_spec(seed=seed, system="fast"), [0.9], total_sec=seconds))
-    write_result(write_run(make_spec(system="fast", procs_per_node=2), [0.9], total_sec=8.0))
+        write_result(write_run(make_spec(seed=seed, system="fast"), [0.85], total_sec=seconds))
+    write_result(write_run(make_spec(system="fast", procs_per_node=2), [0.85], total_sec=8.0))
     (ranked,) = rank(collect([tmp_path / "results"]).results)
-    assert ranked.target_quality == 0.9
+    assert ranked.target_quality == 0.85
     assert [(e.rank, e.system, e.world_size, e.seeds) for e in ranked.entries] == [
         (1, "fast", 1, (0, 1, 2)),
         (2, "fast", 2, (0,)),
         (3, "slow", 1, (0, 1)),
     ]
-    flops = 29 * 48 * 1e9
+    flops = 22 * 64 * 1e9
     assert ranked.entries[0].vflops.mean == pytest.approx(flops * np.mean([1 / 5, 1 / 7, 1 / 6]))
 
 

@@ -1,6 +1,7 @@
 """The atmosphere in which synthetic storms stand: zonal means, season, land and correlated noise, in real units."""
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +9,7 @@ from scipy import fft
 
 from .layout import CHANNELS
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.floating[Any]]
 Fields = dict[str, Array]
 """Channels by name, each (H, W)."""
 
@@ -59,7 +60,8 @@ def correlated_noise(rng: np.random.Generator, grid: Grid, num_fields: int, wave
 
 
 def bell(distance: Array, width: float) -> Array:
-    return np.exp(-((distance / np.float32(width)) ** 2))
+    falling: Array = np.exp(-((distance / np.float32(width)) ** 2))
+    return falling
 
 
 @lru_cache(maxsize=1)

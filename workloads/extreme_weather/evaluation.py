@@ -77,6 +77,4 @@ def _annotation(image: int, box: Box, label: int) -> dict[str, Any]:
 def _dataset(images: list[dict[str, int]], annotations: list[dict[str, Any]], num_classes: int) -> COCO:
     for number, annotation in enumerate(annotations, start=1):  # 0 would mean "unmatched"
         annotation["id"] = number
-    return COCO(
-        {"images": images, "annotations": annotations, "categories": [{"id": c} for c in range(num_classes)]}
-    )
+    return COCO({"images": images, "annotations": annotations, "categories": [{"id": c} for c in range(num_classes)]})

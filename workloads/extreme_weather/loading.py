@@ -10,12 +10,10 @@ Batch = TypeVar("Batch")
 
 
 class ReadAhead(Generic[Key, Batch]):
-    """Reads batches by `read_batch` in `num_threads` threads, at most `num_ahead` before they are asked for."""
+    """Reads batches by `read_batch` in `num_threads` threads, one more ahead than there are threads."""
 
-    def __init__(
-        self, read_batch: Callable[[Sequence[Key]], Batch], *, num_threads: int, num_ahead: int
-    ) -> None:
-        self._read_batch, self._num_threads, self._num_ahead = read_batch, num_threads, num_ahead
+    def __init__(self, read_batch: Callable[[Sequence[Key]], Batch], *, num_threads: int) -> None:
+        self._read_batch, self._num_threads = read_batch, num_threads
 
     def read(self, batches: Sequence[Sequence[Key]]) -> Iterator[Batch]:
         """The batches, in order. The threads end with the iterator, finished or not.
@@ -28,7 +26,7 @@ class ReadAhead(Generic[Key, Batch]):
             try:
                 for keys in batches:
                     pending.append(pool.submit(self._read_batch, keys))
-                    if len(pending) > self._num_ahead:
+                    if len(pending) > self._num_threads + 1:
                         yield pending.popleft().result()
                 while pending:
                     yield pending.popleft().result()

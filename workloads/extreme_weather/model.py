@@ -51,8 +51,10 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
 class ModelSettings(Frozen):
     backbone: Literal["resnet10", "resnet18", "resnet50"]
     norm: Literal["group", "batch", "sync_batch", "frozen_batch"]
+    stem_pooling: bool
+    """The max pooling behind the first convolution. Without it every level is twice as fine."""
     num_stages: Annotated[int, Field(ge=1, le=4)]
-    """Of the backbone; stage s ends at stride 2^(s+1), and the pyramid adds one level at twice the last."""
+    """Of the backbone, each of half the resolution of the one before; the pyramid adds a level of half the last's."""
     num_pyramid_channels: Count
     num_head_features: Count
     """Width of the two hidden layers that judge a proposal."""
@@ -113,9 +115,7 @@ class FrameSampler(BalancedPositiveNegativeSampler):
         )
 
 
-def _mask_of_some(
-    match: torch.Tensor, members: torch.Tensor, count: int, generator: torch.Generator
-) -> torch.Tensor:
+def _mask_of_some(match: torch.Tensor, members: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
     chosen = torch.randperm(len(members), device=match.device, generator=generator)[:count]
     mask = torch.zeros_like(match, dtype=torch.uint8)
     mask[members[chosen]] = 1
@@ -211,6 +211,8 @@ def build_backbone(settings: ModelSettings) -> BackboneWithFPN:
     resnet = ResNet(block, depths, norm_layer=norm)
     resnet.conv1 = nn.Conv2d(NUM_CHANNELS, 64, kernel_size=7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(resnet.conv1.weight, mode="fan_out", nonlinearity="relu")  # as ResNet draws the others
+    if not settings.stem_pooling:
+        resnet.maxpool = nn.Identity()
     return BackboneWithFPN(
         resnet,
         return_layers={f"layer{stage + 1}": str(stage) for stage in range(settings.num_stages)},

@@ -193,12 +193,14 @@ def jet_streak(rng: np.random.Generator, grid: Grid, latitude: float, column: fl
 
 def _ring(radius: Array, sharpness: float) -> Array:
     """A vortex's wind over its maximum, at `radius` over the radius of the maximum (after Holland 1980)."""
-    return radius * np.exp((1 - radius**sharpness) / sharpness)
+    speed: Array = radius * np.exp((1 - radius**sharpness) / sharpness)
+    return speed
 
 
 def _between(position: Array, start: float, end: float, edge: float = 0.08) -> Array:
     """Nearly 1 between `start` and `end`, nearly 0 outside."""
-    return 1 / (1 + np.exp((start - position) / edge)) / (1 + np.exp((position - end) / edge))
+    inside: Array = 1 / (1 + np.exp((start - position) / edge)) / (1 + np.exp((position - end) / edge))
+    return inside
 
 
 def _filament(

@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from PIL.Image import Image
 from torch import nn
 
-from hpcai500.errors import HpcAi500Error, MachineError
+from hpcai500.errors import DataError, HpcAi500Error, MachineError, SpecError
 from hpcai500.spec.models import parse
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.workload import Settings
@@ -21,10 +22,10 @@ from .frames import Frames
 from .layout import CLASS_NAMES, DataSettings, Manifest, read_manifest, verify
 from .loading import ReadAhead
 from .model import NUM_CHANNELS, NUM_CLASSES, Detector, ModelSettings
+from .picture import draw_frame
 from .prepare import prepare
+from .staging import stage, staged_folder
 from .synthesize import synthesize
-
-_NUM_BATCHES_AHEAD = 2
 
 
 class FrameBatch(NamedTuple):
@@ -36,8 +37,8 @@ class FrameBatch(NamedTuple):
     """For each frame int64 (n,), from 0."""
     indices: tuple[int, ...]
     """Each frame's place in its data set."""
-    seeds: tuple[int, ...]
-    """For each frame, what its sampled anchors and proposals follow from."""
+    seeds: tuple[int, ...] = ()
+    """For each frame of a training batch, what its sampled anchors and proposals follow from."""
 
 
 class ExtremeWeather(Workload):
@@ -45,43 +46,34 @@ class ExtremeWeather(Workload):
         super().__init__(spec)
         self.model_settings = parse(ModelSettings, self.settings.model, "model")
         self.data_settings = parse(DataSettings, self.settings.data, "data")
-        self._mean = torch.zeros(NUM_CHANNELS)
-        self._deviation = torch.ones(NUM_CHANNELS)
+        self._mean, self._deviation = torch.zeros(NUM_CHANNELS, 1, 1), torch.ones(NUM_CHANNELS, 1, 1)
         self._detections: list[tuple[FrameBatch, list[dict[str, torch.Tensor]]]] = []
+
+    def stage_data(self, folder: Path, staging: Path) -> None:
+        stage(folder, read_manifest(folder), self.data_settings.train_years + self.data_settings.eval_years, staging)
 
     def open_data(self, folder: Path, ranks: Ranks) -> DatasetInfo:
         if self.model_settings.norm == "sync_batch" and ranks.device.type == "cpu":
             raise MachineError("model.norm=sync_batch needs GPUs", "use model.norm=group")
         manifest = broadcast_manifest(folder, ranks)
-        self._mean = torch.tensor(manifest.channel_mean)
-        self._deviation = torch.tensor(manifest.channel_standard_deviation)
-        train = Frames(folder, manifest, self.data_settings.train_years)
-        val = Frames(folder, manifest, self.data_settings.eval_years)
-        threads = max(1, choose_num_workers(self.settings.execution.num_loader_workers, ranks.local_size))
+        require_statistics_of(self.data_settings.train_years, manifest, folder)
+        self._mean = torch.tensor(manifest.channel_mean).view(-1, 1, 1)
+        self._deviation = torch.tensor(manifest.channel_standard_deviation).view(-1, 1, 1)
         self._pin = pins_memory(ranks.device)
-        self._train = ReadAhead(
-            lambda keys: self._read(train, [key.sample for key in keys], [frame_seed(self.spec.seed, k) for k in keys]),
-            num_threads=threads,
-            num_ahead=max(_NUM_BATCHES_AHEAD, threads),
-        )
-        self._eval = ReadAhead(
-            lambda indices: self._read(val, indices, [0] * len(indices)),
-            num_threads=threads,
-            num_ahead=max(_NUM_BATCHES_AHEAD, threads),
-        )
-        return DatasetInfo(manifest.digest, len(train), len(val))
+        place = staged_folder(manifest, Path(self.spec.staging)) if self.spec.staging else folder
+        self._train_frames = Frames(place, manifest, self.data_settings.train_years)
+        self._eval_frames = Frames(place, manifest, self.data_settings.eval_years)
+        threads = max(1, choose_num_workers(self.settings.execution.num_loader_workers, ranks.local_size))
+        self._train = ReadAhead(self._read_train, num_threads=threads)
+        self._eval = ReadAhead(self._read_eval, num_threads=threads)
+        return DatasetInfo(manifest.digest, len(self._train_frames), len(self._eval_frames))
 
-    def _read(self, frames: Frames, indices: Sequence[int], seeds: Sequence[int]) -> FrameBatch:
-        images, boxes, labels = zip(*(frames.read(index) for index in indices), strict=True)
-        stacked = torch.empty((len(images), *images[0].shape), pin_memory=self._pin)
-        torch.stack([torch.as_tensor(image) for image in images], out=stacked)
-        return FrameBatch(
-            stacked,
-            tuple(torch.as_tensor(box) for box in boxes),
-            tuple(torch.as_tensor(label) for label in labels),
-            tuple(indices),
-            tuple(seeds),
-        )
+    def _read_train(self, keys: Sequence[SampleKey]) -> FrameBatch:
+        seeds = tuple(frame_seed(self.spec.seed, key) for key in keys)
+        return read_batch(self._train_frames, [key.sample for key in keys], pin=self._pin)._replace(seeds=seeds)
+
+    def _read_eval(self, indices: Sequence[int]) -> FrameBatch:
+        return read_batch(self._eval_frames, indices, pin=self._pin)
 
     def build_model(self) -> nn.Module:
         return Detector(self.model_settings)
@@ -108,9 +100,9 @@ class ExtremeWeather(Workload):
 
     def to_device(self, batch: FrameBatch, device: torch.device) -> FrameBatch:
         layout = torch.channels_last if self.settings.execution.channels_last else torch.contiguous_format
-        mean = self._mean.to(device).view(-1, 1, 1)
-        deviation = self._deviation.to(device).view(-1, 1, 1)
-        frames = (batch.frames.to(device, non_blocking=True) - mean).div_(deviation)
+        # They stay on the device: a copy from pageable memory would wait for it at each step.
+        self._mean, self._deviation = self._mean.to(device), self._deviation.to(device)
+        frames = (batch.frames.to(device, non_blocking=True) - self._mean).div_(self._deviation)
         return batch._replace(
             frames=frames.contiguous(memory_format=layout),
             boxes=tuple(boxes.to(device, non_blocking=True) for boxes in batch.boxes),
@@ -129,7 +121,7 @@ class ExtremeWeather(Workload):
         self._detections = []
 
     def evaluate(self, model: nn.Module, batch: FrameBatch) -> None:
-        self._detections.append((batch._replace(frames=batch.frames[:0]), model(batch.frames)))
+        self._detections.append((batch._replace(frames=torch.empty(0)), model(batch.frames)))
 
     def evaluation_state(self) -> list[FrameResult]:
         return [
@@ -154,7 +146,8 @@ class ExtremeWeather(Workload):
             assert [result.index for result in results] == list(range(self.settings.problem.num_eval_samples))
         precisions = average_precisions(results, NUM_CLASSES)
         named = {f"ap_{CLASS_NAMES[label].replace(' ', '_')}": value for label, value in precisions.items()}
-        return Quality(sum(precisions.values()) / len(precisions), named)
+        records = [result._asdict() for result in results]
+        return Quality(sum(precisions.values()) / len(precisions), named, records)
 
     @classmethod
     def prepare_data(cls, problem: str, settings: Settings, source: Path | None, folder: Path) -> Iterator[str]:
@@ -167,8 +160,48 @@ class ExtremeWeather(Workload):
         return synthesize(parse(DataSettings, settings.data, "data"), folder, num_samples=num_samples, seed=seed)
 
     @classmethod
+    def show_sample(
+        cls, problem: str, settings: Settings, folder: Path, index: int, *, records: Any, layers: Sequence[str]
+    ) -> Image:
+        frames = Frames(folder, read_manifest(folder), parse(DataSettings, settings.data, "data").eval_years)
+        if not 0 <= index < len(frames):
+            raise SpecError(f"no frame {index}", f"the evaluation set has frames 0 to {len(frames) - 1}")
+        image, boxes, labels = frames.read(index)
+        record = next((found for found in records or () if found["index"] == index), None)
+        return draw_frame(image, boxes.tolist(), labels.tolist(), record, layers)
+
+    @classmethod
     def verify_data(cls, problem: str, settings: Settings, folder: Path) -> Iterator[str]:
         return verify(parse(DataSettings, settings.data, "data"), folder)
+
+
+def require_statistics_of(years: Sequence[int], manifest: Manifest, folder: Path) -> None:
+    """Refuse to normalise by the means of other years than those that are trained."""
+    if sorted(manifest.train_years) != sorted(years):
+        raise DataError(
+            f"{folder}: the manifest's statistics are of {_joined(manifest.train_years)}, the run trains on "
+            f"{_joined(years)}",
+            "run `hpcai500 data verify extreme_weather` with the same data.train_years",
+        )
+
+
+def _joined(years: Sequence[int]) -> str:
+    return ", ".join(map(str, years))
+
+
+def read_batch(frames: Frames, indices: Sequence[int], *, pin: bool) -> FrameBatch:
+    """The frames of `indices` in one piece of memory.
+
+    Where a GPU fetches it, it is page-locked, and torch hands the same pages out again once they are fetched.
+    """
+    images = torch.empty((len(indices), *frames.shape), pin_memory=pin)
+    truths = [frames.read_into(index, image.numpy()) for index, image in zip(indices, images, strict=True)]
+    return FrameBatch(
+        images,
+        tuple(torch.tensor(boxes) for boxes, _ in truths),
+        tuple(torch.tensor(labels) for _, labels in truths),
+        tuple(indices),
+    )
 
 
 def frame_seed(seed: int, key: SampleKey) -> int:

@@ -1,0 +1,228 @@
+"""The published files as files that train fast: frames whole, uncompressed and one after the other."""
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from hpcai500.errors import DataError, OccupiedError, SpecError
+from hpcai500.files import storage
+
+from .layout import CheckedFile, DataSettings, check_files, scan_files, verify
+from .scan import content_digest, file_sha256, plane_digest
+from .storage import (
+    STORED_TYPES,
+    Block,
+    Encoding,
+    Storage,
+    Structure,
+    blocks_of,
+    open_file,
+    read_block,
+    read_structure,
+)
+from .tasks import run_tasks
+
+_SAMPLE_FRAMES = 4
+_SMALLEST_STEP = {"float32": 0.0, "float16": 2.0**-25, "bfloat16": 0.0}
+"""Half of the distance between the smallest numbers, over the scale."""
+
+
+def prepare(settings: DataSettings, source: Path | None, folder: Path) -> Iterator[str]:
+    """Write each configured year of `source` into `folder`, checked, and the manifest; yields lines to print.
+
+    A file that was prepared from the same bytes in the same storage stays; one that was interrupted starts anew.
+
+    Raises:
+        SpecError: without a source, or where it is the destination.
+        DataError: naming what is wrong with the source, or with what was written.
+    """
+    if source is None:
+        raise SpecError("nothing to prepare from", "give --source, the folder of the published climo_YYYY.h5 files")
+    if not source.is_dir():
+        raise DataError(f"no data directory {source}", "give --source")
+    if folder.exists() and folder.samefile(source):
+        raise OccupiedError(f"{folder} is the source itself, which is never changed", "give another --data")
+    checked = check_files(settings, source)
+    num_bytes = sum(file.structure.num_decoded_bytes for file in checked)
+    sums = run_tasks([partial(file_sha256, file.path) for file in checked], num_bytes=num_bytes)
+    for file, source_sha256 in zip(checked, sums, strict=True):
+        target = folder / file.path.name
+        if _is_prepared(target, source_sha256, settings.storage):
+            yield f"{target}: prepared already"
+        else:
+            yield _prepare_file(file, source_sha256, target, settings.storage)
+    yield from verify(settings, folder)
+
+
+def _is_prepared(target: Path, source_sha256: str, wanted: Storage) -> bool:
+    if not target.is_file():
+        return False
+    with open_file(target) as file:
+        return file.attrs.get("source_sha256") == source_sha256 and read_structure(target, file).storage == wanted
+
+
+def _prepare_file(file: CheckedFile, source_sha256: str, target: Path, wanted: Storage) -> str:
+    temporary = target.with_name(f".{target.name}.partial")
+    encoding = _choose_encoding(file, wanted)
+    try:
+        with storage(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            offset = _create(temporary, file, encoding, source_sha256)
+            written, error = _copy(file, temporary, offset, encoding)
+        ((_, found),) = scan_files([(temporary, _structure(temporary), file.boxes)])
+        if found.content_sha256 != written:
+            raise DataError(f"{target}: what was written reads back differently", "check the disk, and prepare again")
+        with storage(target):
+            temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return f"{target}: {file.structure.num_frames:,} frames as {wanted}, {_accuracy(encoding, error)}"
+
+
+def _accuracy(encoding: Encoding, error: float) -> str:
+    if encoding.storage == "float32":
+        return "bit for bit the source"
+    bound = f"2^{int(np.log2(encoding.relative_error))}"
+    return f"each value within {bound} of its distance from the mean, at most {error:.1e} standard deviations"
+
+
+def _choose_encoding(file: CheckedFile, wanted: Storage) -> Encoding:
+    """Offset and scale from a few frames through the year: the numbers float, so the rough place is enough."""
+    num_channels = file.structure.num_channels
+    if wanted == "float32":
+        return Encoding(wanted, np.zeros(num_channels, np.float32), np.ones(num_channels, np.float32))
+    with open_file(file.path) as opened:
+        images, num_frames = opened["images"], file.structure.num_frames
+        picked = sorted({num_frames * part // _SAMPLE_FRAMES for part in range(_SAMPLE_FRAMES)})
+        sample = np.stack([images[frame] for frame in picked])
+    mean, deviation = sample.mean(axis=(0, 2, 3), dtype=np.float64), sample.std(axis=(0, 2, 3), dtype=np.float64)
+    if not (np.isfinite(deviation) & (deviation > 0)).all():
+        channel = int(np.argmin(np.isfinite(deviation) & (deviation > 0)))
+        raise DataError(f"{file.path}: channel {channel} is constant or not finite", "fetch the file again")
+    return Encoding(wanted, mean.astype(np.float32), deviation.astype(np.float32))
+
+
+def _create(path: Path, file: CheckedFile, encoding: Encoding, source_sha256: str) -> int:
+    """An empty contiguous file of full size; the offset of its first frame.
+
+    The space is taken at once, so that a disk that is too small says so now.
+    """
+    structure = file.structure
+    shape = (structure.num_frames, structure.num_channels, structure.height, structure.width)
+    stored = STORED_TYPES[encoding.storage]
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_layout(h5py.h5d.CONTIGUOUS)
+    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    with h5py.File(path, "w") as opened:
+        opened.attrs["source_sha256"] = source_sha256
+        opened.create_dataset("boxes", data=file.boxes, dtype="<i4")
+        space = h5py.h5s.create_simple(shape)
+        images = h5py.Dataset(h5py.h5d.create(opened.id, b"images", h5py.h5t.py_create(stored), space, plist))
+        images.attrs["storage"] = encoding.storage
+        if encoding.storage != "float32":
+            images.attrs["channel_offset"], images.attrs["channel_scale"] = encoding.offset, encoding.scale
+        offset: int = images.id.get_offset()
+    with path.open("r+b") as raw:
+        os.posix_fallocate(raw.fileno(), 0, offset + int(np.prod(shape)) * stored.itemsize)
+    return offset
+
+
+class _Copy(NamedTuple):
+    source: Block
+    target: Path
+    offset: int
+    """Of the target's first frame."""
+    encoding: Encoding
+    plane_shape: tuple[int, int]
+    num_channels: int
+
+
+class _Copied(NamedTuple):
+    digests: list[list[bytes]]
+    error: float
+    """The largest, over the scale of its channel."""
+
+
+def _copy(file: CheckedFile, target: Path, offset: int, encoding: Encoding) -> tuple[str, float]:
+    """Copy all frames; the digest that the target must have, and the largest error."""
+    structure = file.structure
+    shape = (structure.height, structure.width)
+    tasks = [
+        partial(_copy_block, _Copy(block, target, offset, encoding, shape, structure.num_channels))
+        for block in blocks_of(file.path, structure)
+    ]
+    digests: list[list[bytes]] = []
+    error = 0.0
+    with tqdm(total=structure.num_frames, unit="frame", desc=file.path.name, disable=None) as bar:
+        for copied in run_tasks(tasks, num_bytes=structure.num_decoded_bytes):
+            digests += copied.digests
+            error = max(error, copied.error)
+            bar.update(len(copied.digests))
+    with target.open("rb") as written:
+        os.fsync(written.fileno())
+    return content_digest(digests, file.boxes), error
+
+
+def _copy_block(task: _Copy) -> _Copied:
+    block, encoding = task.source, task.encoding
+    digests: list[list[bytes]] = [[] for _ in range(block.end - block.first)]
+    largest = 0.0
+    plane_bytes = int(np.prod(task.plane_shape)) * STORED_TYPES[encoding.storage].itemsize
+    with storage(task.target):
+        descriptor = os.open(task.target, os.O_WRONLY)
+        try:
+            for channels, values in read_block(block):
+                stored = encoding.encode(values, channels)
+                decoded = np.empty_like(values)
+                encoding.decode(stored, channels, decoded)
+                largest = max(largest, _checked_error(block, encoding, channels, values, decoded))
+                for index, frame in enumerate(range(block.first, block.end)):
+                    digests[index] += [plane_digest(plane) for plane in decoded[index]]
+                    place = (frame * task.num_channels + channels.start) * plane_bytes
+                    _write_at(descriptor, stored[index], task.offset + place)
+        finally:
+            os.close(descriptor)
+    return _Copied(digests, largest)
+
+
+def _checked_error(
+    block: Block, encoding: Encoding, channels: slice, values: np.ndarray, decoded: np.ndarray
+) -> float:
+    """The largest error over its channel's scale.
+
+    Raises:
+        DataError: where a value is off by more than the storage's rounding and that of float32.
+    """
+    if encoding.storage == "float32":
+        return 0.0  # the digest of what is read back tells any difference
+    scale, offset = encoding.scale[channels, None, None], encoding.offset[channels, None, None]
+    error = np.abs(decoded.astype(np.float64) - values)
+    allowed = np.abs(values - offset) * (encoding.relative_error + 2.0**-22) + np.abs(offset) * 2.0**-23
+    allowed += scale * _SMALLEST_STEP[encoding.storage]
+    if not (error <= allowed).all():
+        frame, channel, row, column = np.argwhere(~(error <= allowed))[0]
+        place = f"images[{block.first + frame}, {channels.start + channel}, {row}, {column}]"
+        value = values[frame, channel, row, column]
+        raise DataError(
+            f"{block.path}: {place} = {value:g} does not fit {encoding.storage}", "use data.storage=float32"
+        )
+    return float((error / scale).max())
+
+
+def _write_at(descriptor: int, values: np.ndarray, offset: int) -> None:
+    rest = np.ascontiguousarray(values).data.cast("B")
+    while rest:
+        count = os.pwrite(descriptor, rest, offset)
+        offset, rest = offset + count, rest[count:]
+
+
+def _structure(path: Path) -> Structure:
+    with open_file(path) as file:
+        return read_structure(path, file)

@@ -1,0 +1,99 @@
+"""Files of the published layout, at any size, with storms whose boxes are exact."""
+
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from hpcai500.errors import OccupiedError, SpecError
+from hpcai500.files import storage
+
+from .atmosphere import Grid
+from .layout import CHANNELS, DataSettings, file_name, verify
+from .storage import BOX_COLUMNS, BOX_ROWS
+from .synthetic_frame import box_array, make_frame
+from .tasks import run_tasks
+
+GENERATOR_VERSION = 1
+"""Counts up whenever the same seed gives another data set."""
+_GZIP_LEVEL = 1
+
+
+class _Frame(NamedTuple):
+    planes: list[bytes]
+    """Each channel, compressed."""
+    boxes: npt.NDArray[np.int32]
+
+
+def synthesize(settings: DataSettings, folder: Path, *, num_samples: int | None, seed: int) -> Iterator[str]:
+    """Write one file for each configured year, and the manifest; files that are there already stay.
+
+    Every frame follows from (seed, year, its number) alone. `num_samples` frames a year, else as configured.
+
+    Raises:
+        SpecError: for a negative seed, or less than one frame.
+        OccupiedError: if a file of another content is there.
+    """
+    num_frames = settings.num_synthetic_frames if num_samples is None else num_samples
+    if num_frames < 1 or seed < 0:
+        raise SpecError(f"{num_frames} frames of seed {seed}", "give at least 1 frame, and a seed of at least 0")
+    for year in settings.years:
+        path = folder / file_name(year)
+        identity = {
+            "synthetic": GENERATOR_VERSION,
+            "seed": seed,
+            "shape": [num_frames, len(CHANNELS), settings.frame_height, settings.frame_width],
+        }
+        if path.exists():
+            if not _is(path, identity):
+                raise OccupiedError(f"{path} holds something else", "give another --data")
+            yield f"{path}: synthesized already"
+            continue
+        _write(path, year, identity)
+        yield f"{path}: {num_frames:,} synthetic frames of seed {seed}"
+    yield from verify(settings, folder)
+
+
+def _is(path: Path, identity: dict[str, Any]) -> bool:
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return all(np.array_equal(file.attrs.get(name), value) for name, value in identity.items())
+    except OSError:
+        return False
+
+
+def _write(path: Path, year: int, identity: dict[str, Any]) -> None:
+    num_frames, _, height, width = shape = identity["shape"]
+    seeds = [(identity["seed"], year, index) for index in range(num_frames)]
+    tasks = [partial(_make, height, width, index / num_frames, seed) for index, seed in enumerate(seeds)]
+    num_bytes = 4 * int(np.prod(shape))
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with storage(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with h5py.File(temporary, "w") as file:
+                file.attrs.update(identity)
+                options = {"compression": "gzip", "compression_opts": _GZIP_LEVEL}
+                images = file.create_dataset("images", shape, "<f4", chunks=(1, 1, height, width), **options)
+                boxes = np.full((num_frames, BOX_ROWS, BOX_COLUMNS), -1, np.int32)
+                made = tqdm(run_tasks(tasks, num_bytes=num_bytes), path.name, num_frames, disable=None)
+                for index, frame in enumerate(made):
+                    boxes[index] = frame.boxes
+                    for channel, plane in enumerate(frame.planes):
+                        images.id.write_direct_chunk((index, channel, 0, 0), plane)
+                file.create_dataset("boxes", data=boxes, dtype="<i4", **options)
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _make(height: int, width: int, season: float, seed: tuple[int, ...]) -> _Frame:
+    frame, rows = make_frame(Grid(height, width), season, seed)
+    planes = [zlib.compress(np.ascontiguousarray(plane, "<f4").data, _GZIP_LEVEL) for plane in frame]
+    return _Frame(planes, box_array(rows, BOX_ROWS))
