@@ -55,6 +55,7 @@ class Trainer:
             DivergedError: at the end of the first epoch whose mean loss is not finite.
         """
         problem = self.spec.settings.problem
+        self.energy.joules_since_last()  # what start-up used is no part of the run
         for epoch in range(1, problem.num_epochs + 1):
             quality = self.run_epoch(epoch)
             if self.spec.settings.execution.stop_at_target and quality >= problem.target_quality:

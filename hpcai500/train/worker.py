@@ -52,6 +52,7 @@ def run(spec: RunSpec) -> None:
     except DivergedError as error:
         journal.point(Key.FAILURE, str(error), status="diverged")
         end_run(journal, RunStatus.ABORTED)
+        ranks.barrier()  # a rank that leaves has the others ended: not before this is written
         raise
     end_run(journal, RunStatus.SUCCESS)
     journal.point(Key.PEAK_MEMORY, peak_memory(ranks))
