@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cpuinfo
+import numpy as np
 import tabulate
 import torch
 from torch import nn
@@ -22,7 +23,9 @@ from torchvision.models import resnet50
 
 from hpcai500.events.writer import EventWriter
 from hpcai500.spec.levels import Level
+from hpcai500.spec.models import parse
 from hpcai500.spec.run import RunSpec, resolve
+from hpcai500.spec.workload import find_workload, load_rules
 from hpcai500.train.clock import Clock
 from hpcai500.train.energy import EnergyMeter
 from hpcai500.train.journal import RunJournal, SilentJournal
@@ -168,6 +171,43 @@ def counting_and_logging(spec: RunSpec, ranks: TorchRanks) -> Row:
     )
 
 
+NUM_FRAMES = 4
+
+
+def frames_over_raw_read() -> list[Row]:
+    """Reading frames of 768 x 1152 against reading the same bytes of the same file, both from warm pages."""
+    load_workload(find_workload("extreme_weather"))  # puts the folder of workloads on the path
+    from extreme_weather.frames import Frames
+    from extreme_weather.layout import DataSettings, read_manifest
+    from extreme_weather.prepare import prepare
+    from extreme_weather.synthesize import synthesize
+
+    full = load_rules(find_workload("extreme_weather")).problems["full"]
+    settings = parse(DataSettings, {**full.data, "test_years": []}, "data")
+    with tempfile.TemporaryDirectory() as name:
+        published, prepared = Path(name) / "published", Path(name) / "prepared"
+        list(synthesize(settings, published, num_samples=NUM_FRAMES, seed=0))
+        list(prepare(settings, published, prepared))
+        buffer = np.empty((16, 768, 1152), np.float32)
+
+        def read(folder: Path) -> Callable[[], None]:
+            frames = Frames(folder, read_manifest(folder), settings.train_years)
+            return lambda: [frames.read_into(index, buffer) for index in range(NUM_FRAMES)] and None
+
+        def raw() -> None:
+            with (prepared / "climo_1980.h5").open("rb", buffering=0) as file:
+                for _ in range(NUM_FRAMES):
+                    file.readinto(buffer)
+
+        rows = []
+        for layout, folder in (("prepared", prepared), ("published (gzip)", published)):
+            first, second, ratio = paired(raw, read(folder))
+            rates = [f"{NUM_FRAMES * buffer.nbytes / taken / 1e9:.2f} GB/s" for taken in (second, first)]
+            goal = ">= 0.8" if layout == "prepared" else ""
+            rows.append(Row(f"frames, {layout}: our reader / raw sequential read", *rates, ratio, goal))
+    return rows
+
+
 def open_null():
     return Path("/dev/null").open("w")
 
@@ -185,6 +225,7 @@ def main() -> None:
         spec = mini_spec(output)
         ranks = TorchRanks("cpu", 1)
         rows = [help_time(), step_over_bare_loop(spec, ranks), counting_and_logging(spec, ranks)]
+        rows += frames_over_raw_read()
         ranks.close()
     cpu = cpuinfo.get_cpu_info().get("brand_raw", platform.processor())
     print(

@@ -86,7 +86,7 @@ def as_sections(
     sections: list[tuple[str, Row, list[Row], list[str]]] = []
     for ranked in lists:
         notes = [
-            f"{entry.rank}: {entry.world_size} x {entry.accelerator}"
+            f"{entry.rank}: {entry.world_size} ranks on {entry.accelerator}"
             + (f"; {', '.join(entry.overrides)}" if entry.overrides else "")
             for entry in ranked.entries
         ]

@@ -1,10 +1,11 @@
 """Extreme Weather Analytics: the published files, their check, the prepared ones, the synthetic ones, and reading."""
 
 import hashlib
+import json
 import multiprocessing
 import os
 import pickle
-import resource
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcai500.errors import DataError, MachineError, OccupiedError, SpecError
+from hpcai500.errors import DataError, OccupiedError, SpecError
 from hpcai500.files import data_dir
 from hpcai500.spec.models import parse
 from hpcai500.spec.workload import load_rules
@@ -364,6 +365,32 @@ class TestFrames:
             frames.read(3)
 
 
+LITTLE_ROOM = """
+import resource, sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+from hpcai500.errors import MachineError
+from extreme_weather.layout import DataSettings
+from extreme_weather.prepare import prepare
+from extreme_weather.synthesize import synthesize
+
+settings, source, target = DataSettings.model_validate_json(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    list(prepare(settings, source, target / "prepared") if source.is_dir() else
+         synthesize(settings, target / "synthesized", num_samples=None, seed=0))
+except MachineError as error:
+    print(error)
+"""
+
+
+def run_with_little_room(source, target):
+    """What a process that may write no file of more than 50 kB says."""
+    arguments = [str(data_dir("workloads")), json.dumps(SETTINGS), str(source), str(target)]
+    return subprocess.run([sys.executable, "-c", LITTLE_ROOM, *arguments], capture_output=True, text=True, check=True)
+
+
 class TestPrepare:
     def test_float32_is_bit_for_bit_the_source_which_stays_as_it_is(self, published, tmp_path):
         before, source_digest = digests(published), verified(published)[0].digest
@@ -429,14 +456,9 @@ class TestPrepare:
             list(prepare(settings_of(), None, tmp_path / "fast"))
 
     def test_no_room_is_one_line_and_leaves_nothing(self, published, tmp_path):
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-        try:
-            with pytest.raises(MachineError, match=r"climo_1980\.h5: File too large"):
-                list(prepare(settings_of(), published, tmp_path / "fast"))
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        assert not list((tmp_path / "fast").iterdir())
+        said = run_with_little_room(published, tmp_path)
+        assert said.stdout == f"{tmp_path}/prepared/climo_1980.h5: File too large\n"
+        assert not list((tmp_path / "prepared").iterdir())
 
     def test_a_broken_source_is_refused_before_anything_is_written(self, published, tmp_path):
         write(published / "climo_1981.h5", rows=[(0, 0, [9, 9, 3, 3, 0])])
@@ -503,6 +525,11 @@ class TestSynthesize:
         assert digests(tmp_path) == before
         with pytest.raises(SpecError, match="at least 1 frame"):
             list(synthesize(settings_of(), tmp_path, num_samples=0, seed=0))
+
+    def test_no_room_is_one_line_and_leaves_nothing(self, tmp_path):
+        said = run_with_little_room(tmp_path / "none", tmp_path)
+        assert said.stdout == f"{tmp_path}/synthesized/climo_1980.h5: File too large\n"
+        assert not list((tmp_path / "synthesized").iterdir())
 
     def test_frames_hold_none_to_five_phenomena_of_all_classes(self, synthetic):
         folder, manifest = synthetic

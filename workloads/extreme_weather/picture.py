@@ -87,7 +87,8 @@ def _panel(field: npt.NDArray[np.float32], name: str, drawn: Sequence[Drawn]) ->
             draw.rectangle(corners, outline=colour, width=2)
         else:
             _draw_dashed(draw, corners, colour)
-            draw.text((corners[0] + 3, corners[1] + 2), f"{score:.2f}", colour, _font(13))
+            place = (corners[0] + 3, corners[3] + 2)
+            draw.text(place, f"{score:.2f}", colour, _font(14), stroke_width=2, stroke_fill=(20, 20, 24))
     panel = Image.new("RGB", (_PANEL_WIDTH, height + _TITLE_HEIGHT), (20, 20, 24))
     panel.paste(enlarged, (0, _TITLE_HEIGHT))
     title = f"{name}   dark {low:.4g}, bright {high:.4g}"

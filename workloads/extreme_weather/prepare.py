@@ -11,7 +11,6 @@ import numpy as np
 from tqdm import tqdm
 
 from hpcai500.errors import DataError, OccupiedError, SpecError
-from hpcai500.files import storage
 
 from .layout import CheckedFile, DataSettings, check_files, scan_files, verify
 from .scan import content_digest, file_sha256, plane_digest
@@ -25,6 +24,7 @@ from .storage import (
     open_file,
     read_block,
     read_structure,
+    writable,
 )
 from .tasks import run_tasks
 
@@ -71,14 +71,14 @@ def _prepare_file(file: CheckedFile, source_sha256: str, target: Path, wanted: S
     temporary = target.with_name(f".{target.name}.partial")
     encoding = _choose_encoding(file, wanted)
     try:
-        with storage(target):
+        with writable(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             offset = _create(temporary, file, encoding, source_sha256)
             written, error = _copy(file, temporary, offset, encoding)
         ((_, found),) = scan_files([(temporary, _structure(temporary), file.boxes)])
         if found.content_sha256 != written:
             raise DataError(f"{target}: what was written reads back differently", "check the disk, and prepare again")
-        with storage(target):
+        with writable(target):
             temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -120,6 +120,7 @@ def _create(path: Path, file: CheckedFile, encoding: Encoding, source_sha256: st
     plist.set_layout(h5py.h5d.CONTIGUOUS)
     plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    plist.set_obj_track_times(False)  # the same bytes at any time
     with h5py.File(path, "w") as opened:
         opened.attrs["source_sha256"] = source_sha256
         opened.create_dataset("boxes", data=file.boxes, dtype="<i4")
@@ -175,7 +176,7 @@ def _copy_block(task: _Copy) -> _Copied:
     digests: list[list[bytes]] = [[] for _ in range(block.end - block.first)]
     largest = 0.0
     plane_bytes = int(np.prod(task.plane_shape)) * STORED_TYPES[encoding.storage].itemsize
-    with storage(task.target):
+    with writable(task.target):
         descriptor = os.open(task.target, os.O_WRONLY)
         try:
             for channels, values in read_block(block):

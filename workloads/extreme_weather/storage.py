@@ -1,5 +1,7 @@
 """How a file holds its frames: opening it, its structure, and the encodings of prepared files."""
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcai500.errors import DataError
+from hpcai500.files import storage_error
 
 Storage = Literal["float32", "float16", "bfloat16"]
 STORED_TYPES: dict[Storage, np.dtype] = {
@@ -86,6 +89,20 @@ def readable(path: Path) -> Iterator[None]:
     except (OSError, KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path}: cannot be read ({reason})", "fetch or prepare the file again") from error
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Turn what HDF5 and the file system say of a full disk, and the like, into one line that names `path`."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = re.search(r"errno = (\d+)", str(error))  # HDF5 tells of it in its own text alone
+        if number:
+            error = OSError(int(number[1]), os.strerror(int(number[1])))
+        if isinstance(error, OSError):
+            raise storage_error(path, error) from error
+        raise
 
 
 @contextmanager

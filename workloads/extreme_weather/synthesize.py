@@ -12,11 +12,10 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from hpcai500.errors import OccupiedError, SpecError
-from hpcai500.files import storage
 
 from .atmosphere import Grid
 from .layout import CHANNELS, DataSettings, file_name, verify
-from .storage import BOX_COLUMNS, BOX_ROWS
+from .storage import BOX_COLUMNS, BOX_ROWS, writable
 from .synthetic_frame import box_array, make_frame
 from .tasks import run_tasks
 
@@ -75,7 +74,7 @@ def _write(path: Path, year: int, identity: dict[str, Any]) -> None:
     num_bytes = 4 * int(np.prod(shape))
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        with storage(path):
+        with writable(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with h5py.File(temporary, "w") as file:
                 file.attrs.update(identity)
