@@ -50,8 +50,9 @@ def corners(values: npt.NDArray[np.int32], order: BoxOrder) -> npt.NDArray[np.in
 def fits(rows: Rows, order: BoxOrder, height: int, width: int) -> npt.NDArray[np.bool_]:
     """Whether each row has min < max and lies in the frame."""
     x_min, y_min, x_max, y_max = corners(rows.values, order).T
-    inside: npt.NDArray[np.bool_] = (x_min >= 0) & (y_min >= 0) & (x_max <= width) & (y_max <= height)
-    return inside & (x_min < x_max) & (y_min < y_max)
+    inside = (x_min >= 0) & (y_min >= 0) & (x_max <= width) & (y_max <= height)
+    fitting: npt.NDArray[np.bool_] = inside & (x_min < x_max) & (y_min < y_max)
+    return fitting
 
 
 def decide_order(rows: Rows, height: int, width: int, wanted: Literal["auto"] | BoxOrder) -> tuple[BoxOrder, str]:

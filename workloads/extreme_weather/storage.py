@@ -42,7 +42,7 @@ class Encoding(NamedTuple):
         """`values` (..., channels, H, W) as they are stored. What is too large becomes infinite."""
         if self.storage == "float32":
             return np.ascontiguousarray(values, dtype="<f4")
-        scaled = (values - self.offset[channels, None, None]) / self.scale[channels, None, None]
+        scaled: Array = (values - self.offset[channels, None, None]) / self.scale[channels, None, None]
         if self.storage == "float16":
             with np.errstate(over="ignore"):
                 return scaled.astype("<f2")
