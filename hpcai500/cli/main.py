@@ -39,7 +39,7 @@ def build_parser() -> Parser:
     data.add_argument("--channels", default="", metavar="LIST", help="of `show`: e.g. TMQ,PSL")
     data.add_argument("--image", default="sample.png", metavar="FILE", help="of `show`: what to write")
     data.add_argument("--source", metavar="DIR", help="of `prepare`: the published files")
-    data.add_argument("--samples", type=int, metavar="N", help="of `synthesize`: frames a year (default: the problem's)")
+    data.add_argument("--samples", type=int, metavar="N", help="of `synthesize`: frames a year (default: its own)")
     data.add_argument("--seed", type=int, default=0, help="of `synthesize`")
 
     run = commands.add_parser("run", parents=[shared], help="train here, once for each seed")
