@@ -1,7 +1,7 @@
 """The ranks of a run: who they are, and what they do together."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, TypeVar
 
@@ -11,7 +11,7 @@ from torch import nn
 from torch._C._distributed_c10d import HashStore
 from torch.nn.parallel import DistributedDataParallel
 
-from hpcai500.errors import InputError, MachineError, RankError
+from hpcai500.errors import HpcAi500Error, InputError, MachineError, RankError
 
 T = TypeVar("T")
 
@@ -133,6 +133,20 @@ def choose_device(wanted: str, num_gpus: int, local_rank: int, local_size: int) 
             f"use --procs-per-node {num_gpus}, or --set execution.device=cpu",
         )
     return torch.device("cuda", local_rank)
+
+
+def read_once(ranks: Ranks, read: Callable[[], T]) -> T:
+    """What `read` returns to rank 0, or the error that it raises, on every rank alike."""
+    found: T | HpcAi500Error | None = None
+    if ranks.rank == 0:
+        try:
+            found = read()
+        except HpcAi500Error as error:
+            found = error
+    found = ranks.broadcast(found)
+    if isinstance(found, HpcAi500Error):
+        raise found
+    return found  # type: ignore[return-value]
 
 
 def average_buffers(ranks: Ranks, model: nn.Module) -> None:

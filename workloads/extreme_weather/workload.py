@@ -9,12 +9,12 @@ import torch
 from PIL.Image import Image
 from torch import nn
 
-from hpcai500.errors import DataError, HpcAi500Error, MachineError, SpecError
+from hpcai500.errors import DataError, MachineError, SpecError
 from hpcai500.spec.models import parse
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.workload import Settings
 from hpcai500.train.loading import choose_num_workers, pins_memory
-from hpcai500.train.ranks import Ranks
+from hpcai500.train.ranks import Ranks, read_once
 from hpcai500.train.workload import DatasetInfo, Quality, SampleKey, Workload
 
 from .evaluation import FrameResult, average_precisions, merge
@@ -55,7 +55,7 @@ class ExtremeWeather(Workload):
     def open_data(self, folder: Path, ranks: Ranks) -> DatasetInfo:
         if self.model_settings.norm == "sync_batch" and ranks.device.type == "cpu":
             raise MachineError("model.norm=sync_batch needs GPUs", "use model.norm=group")
-        manifest = broadcast_manifest(folder, ranks)
+        manifest = read_once(ranks, lambda: read_manifest(folder))
         require_statistics_of(self.data_settings.train_years, manifest, folder)
         self._mean = torch.tensor(manifest.channel_mean).view(-1, 1, 1)
         self._deviation = torch.tensor(manifest.channel_standard_deviation).view(-1, 1, 1)
@@ -208,25 +208,6 @@ def frame_seed(seed: int, key: SampleKey) -> int:
     """64 bits that follow from the run's seed, the epoch and the sample alone."""
     text = f"{seed}/{key.epoch}/{key.sample}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
-
-
-def broadcast_manifest(folder: Path, ranks: Ranks) -> Manifest:
-    """The data set's manifest, read by rank 0.
-
-    Raises:
-        DataError: on every rank alike.
-    """
-    found: Manifest | HpcAi500Error | None = None
-    if ranks.rank == 0:
-        try:
-            found = read_manifest(folder)
-        except HpcAi500Error as error:
-            found = error
-    found = ranks.broadcast(found)
-    if isinstance(found, HpcAi500Error):
-        raise found
-    assert found is not None
-    return found
 
 
 WORKLOAD: type[Workload] = ExtremeWeather

@@ -19,11 +19,10 @@ from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.v2 import functional as transforms
 from tqdm import tqdm
 
-from hpcai500.errors import DataError, HpcAi500Error, OccupiedError
+from hpcai500.errors import DataError, OccupiedError
 from hpcai500.files import storage
 from hpcai500.spec.models import Frozen
 from hpcai500.spec.workload import ProblemDomain, Settings
-from hpcai500.train.ranks import Ranks
 from hpcai500.train.workload import SampleKey
 
 # torchvision keeps its decoders for now, and says at each call that TorchCodec will take their place.
@@ -100,27 +99,6 @@ class ImageIndex:
 class Indices(NamedTuple):
     train: ImageIndex
     val: ImageIndex
-
-
-def open_index(folder: Path, num_classes: int, ranks: Ranks | None) -> Indices:
-    """The index of `folder`, made or read from its cache by rank 0 and broadcast.
-
-    Raises:
-        DataError: on every rank alike, naming what is missing.
-    """
-    if ranks is None:
-        return read_index(folder, num_classes)
-    found: Indices | HpcAi500Error | None = None
-    if ranks.rank == 0:
-        try:
-            found = read_index(folder, num_classes)
-        except HpcAi500Error as error:
-            found = error
-    found = ranks.broadcast(found)
-    if isinstance(found, HpcAi500Error):
-        raise found
-    assert found is not None
-    return found
 
 
 def read_index(folder: Path, num_classes: int) -> Indices:

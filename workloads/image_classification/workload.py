@@ -14,10 +14,10 @@ from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.workload import Settings
 from hpcai500.train.loading import Loader, choose_num_workers, pins_memory
-from hpcai500.train.ranks import Ranks
+from hpcai500.train.ranks import Ranks, read_once
 from hpcai500.train.workload import DatasetInfo, Quality, SampleKey, Workload
 
-from .data import DataSettings, ImageBatch, ImageReader, digits_to_jpeg, open_index, verify
+from .data import DataSettings, ImageBatch, ImageReader, digits_to_jpeg, read_index, verify
 
 CHANNEL_MEAN = (0.485, 0.456, 0.406)
 CHANNEL_STANDARD_DEVIATION = (0.229, 0.224, 0.225)
@@ -40,7 +40,7 @@ class ImageClassification(Workload):
         self._counts: torch.Tensor | None = None
 
     def open_data(self, folder: Path, ranks: Ranks) -> DatasetInfo:
-        train, val = open_index(folder, self.model_settings.num_classes, ranks)
+        train, val = read_once(ranks, lambda: read_index(folder, self.model_settings.num_classes))
         workers = choose_num_workers(self.settings.execution.num_loader_workers, ranks.local_size)
         pin = pins_memory(ranks.device)
         seed = self.spec.seed
@@ -104,7 +104,7 @@ class ImageClassification(Workload):
         if problem == "mini":
             yield digits_to_jpeg(folder, settings)
             return
-        train, val = open_index(source or folder, parse(ModelSettings, settings.model, "model").num_classes, None)
+        train, val = read_index(source or folder, parse(ModelSettings, settings.model, "model").num_classes)
         yield f"{source or folder}: indexed {len(train):,} training and {len(val):,} validation images"
 
     @classmethod
