@@ -123,7 +123,7 @@ class ProgressBar:
             file=sys.stdout,
             dynamic_ncols=True,
             leave=False,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {remaining} left {postfix}",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {remaining} left{postfix}",
         )
         self._last_time = time.perf_counter()
         self._last_step = 0
