@@ -1,6 +1,7 @@
 # make quickstart   from nothing to a ranked Valid FLOPS
 # make test         everything that can be tested here
 # make check        lint, types, import rules
+# make testbed-up   a real Slurm on this machine, as root; make testbed-down ends it
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -12,7 +13,7 @@ PRECISION ?= $(shell grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null &
 RESULTS ?= results
 PUBLISHED = $(wildcard workloads/*/published/*.csv)
 
-.PHONY: install quickstart rank check test bench clean
+.PHONY: install quickstart rank check test bench testbed-up testbed-down clean
 
 install: $(STAMP)
 
@@ -45,6 +46,13 @@ test: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/bench.py
+
+testbed-up:
+	slurm/testbed/install.sh
+	$(PYTHON) slurm/testbed/testbed.py up
+
+testbed-down:
+	$(PYTHON) slurm/testbed/testbed.py down
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
