@@ -1,51 +1,104 @@
 """`hpcai500 run`: resolve, train, and derive the result, once for each seed."""
 
 import argparse
+import os
 import platform
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hpcai500.cli.output import default_data, print_json
-from hpcai500.errors import DataError, HpcAi500Error
+from hpcai500.errors import DataError, HpcAi500Error, SpecError
+from hpcai500.launch.allocation import ranks_of, read_allocation
 from hpcai500.launch.local import run_local
+from hpcai500.launch.slurm import run_in_allocation
 from hpcai500.report.tables import si
 from hpcai500.score.result import Result, read_result, write_result
 from hpcai500.spec.levels import Level
-from hpcai500.spec.run import SYNTHETIC, RunSpec, parse_overrides, parse_seeds, resolve
+from hpcai500.spec.run import SYNTHETIC, RunSpec, parse_overrides, parse_seeds, read_run, resolve
+from hpcai500.spec.site import Site, load_site
 from hpcai500.spec.workload import find_workload
 from hpcai500.system.devices import num_gpus
 
 
+class Layout(NamedTuple):
+    """Where ranks run, as RunSpec has it."""
+
+    launcher: str
+    nodes: int
+    procs_per_node: int
+    num_ranks: int
+    system: str
+    """The machine's name where the command line gives none."""
+
+
 def main(args: argparse.Namespace) -> int:
-    specs = [resolve_seed(args, seed) for seed in parse_seeds(args.seeds)]
+    site = load_site(args.site) if args.site else Site()
+    layout = layout_here(args, site, os.environ)
+    specs = [resolve_seed(args, seed, layout, site) for seed in parse_seeds(args.seeds)]
     require_data(specs[0])
-    results = [run_once(spec, quiet=args.json, debug=args.debug) for spec in specs]
+
+    def start(spec: RunSpec) -> None:
+        if layout.launcher == "local":
+            run_local(spec, quiet=args.json)
+        else:
+            run_in_allocation(spec, site, quiet=args.json)
+
+    results = [run_once(spec, start, resume=args.resume, quiet=args.json, debug=args.debug) for spec in specs]
     if args.json:
         print_json([result.model_dump(mode="json") for result in results])
     return 0
 
 
-def resolve_seed(args: argparse.Namespace, seed: int) -> RunSpec:
-    overrides = parse_overrides(args.assignments) | flag_overrides(args)
-    device = overrides.get("execution.device", "auto")
+def layout_here(args: argparse.Namespace, site: Site, env: Mapping[str, str]) -> Layout:
+    """On the nodes of the allocation around us, else on this machine.
+
+    Raises:
+        SpecError: if srun started this command several times.
+    """
+    if int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        raise SpecError(
+            f"srun started this command {env['SLURM_STEP_NUM_TASKS']} times",
+            "start it once, in the job script or salloc: it starts the ranks itself",
+        )
+    allocation = read_allocation(env) if args.launcher != "local" else None
+    if allocation is None:
+        if args.launcher == "srun":
+            raise SpecError(
+                "--launcher srun outside of a Slurm allocation", "use `hpcai500 submit`, or salloc or sbatch first"
+            )
+        on_gpus = parse_overrides(args.assignments).get("execution.device", "auto") != "cpu"
+        procs = args.procs_per_node if args.procs_per_node is not None else max(1, num_gpus() if on_gpus else 1)
+        return Layout("local", args.nodes or 1, procs, 0, site.system or host_name())
+    procs, num_ranks = ranks_of(allocation, args.procs_per_node)
+    nodes = args.nodes or allocation.num_nodes
+    if nodes > allocation.num_nodes:
+        raise SpecError(f"--nodes {nodes}: the allocation has {allocation.num_nodes}", "ask Slurm for more")
+    if nodes < allocation.num_nodes:
+        num_ranks = 0
+    return Layout("srun", nodes, procs, num_ranks, site.system or allocation.cluster or host_name())
+
+
+def resolve_seed(args: argparse.Namespace, seed: int, layout: Layout, site: Site) -> RunSpec:
+    """The run of one seed that `args` ask for, on `layout`; `site` knows where things lie unless `args` say."""
+    staging = args.staging or site.places.staging
     return resolve(
         args.workload,
         problem=args.problem,
         level=Level(args.level),
         seed=seed,
-        overrides=overrides,
+        overrides=parse_overrides(args.assignments) | flag_overrides(args),
         unranked=args.unranked,
         backend=args.backend,
-        launcher=args.launcher,
-        nodes=args.nodes,
-        procs_per_node=args.procs_per_node
-        if args.procs_per_node is not None
-        else max(1, num_gpus() if device != "cpu" else 1),
-        system=args.system or host_name(),
-        data=data_place(args),
-        output=str(Path(args.output).absolute()),
-        staging=str(Path(args.staging).absolute()) if args.staging else "",
+        launcher=layout.launcher,
+        nodes=layout.nodes,
+        procs_per_node=layout.procs_per_node,
+        num_ranks=layout.num_ranks,
+        system=args.system or layout.system,
+        data=data_place(args, site),
+        output=str(Path(args.output or site.places.results or "results").absolute()),
+        staging=str(Path(staging).absolute()) if staging else "",
     )
 
 
@@ -61,10 +114,11 @@ def flag_overrides(args: argparse.Namespace) -> dict[str, Any]:
     return overrides
 
 
-def data_place(args: argparse.Namespace) -> str:
+def data_place(args: argparse.Namespace, site: Site) -> str:
     if args.data == SYNTHETIC:
         return SYNTHETIC
-    return str(Path(args.data or default_data(find_workload(args.workload).name, args.problem)).absolute())
+    name = find_workload(args.workload).name
+    return str(Path(args.data or site.data_folder(name, args.problem) or default_data(name, args.problem)).absolute())
 
 
 def host_name() -> str:
@@ -79,7 +133,7 @@ def require_data(spec: RunSpec) -> None:
         )
 
 
-def run_once(spec: RunSpec, *, quiet: bool, debug: bool) -> Result:
+def run_once(spec: RunSpec, start: Callable[[RunSpec], None], *, resume: bool, quiet: bool, debug: bool) -> Result:
     """Train one seed, or keep what an earlier run of the same experiment and seed achieved."""
 
     def say(line: str) -> None:
@@ -90,13 +144,14 @@ def run_once(spec: RunSpec, *, quiet: bool, debug: bool) -> Result:
     if kept:
         say(f"seed {spec.seed}: done already, kept: {spec.folder}")
         return kept
-    spec.write()
+    if not (resume and same_run(spec)):
+        spec.write()
     say(
         f"seed {spec.seed}: {spec.workload.title}, {spec.problem} problem, {spec.level} level, "
         f"{spec.world_size} ranks, {spec.settings.execution.precision}: {spec.folder}"
     )
     try:
-        run_local(spec, quiet=quiet)
+        start(spec)
     except HpcAi500Error:
         if debug:
             print((spec.folder / "logs" / "stderr.log").read_text(errors="replace"))
@@ -105,6 +160,12 @@ def run_once(spec: RunSpec, *, quiet: bool, debug: bool) -> Result:
         result = write_result(spec.folder)
     say(summary_line(result))
     return result
+
+
+def same_run(spec: RunSpec) -> bool:
+    """Whether `spec`'s folder holds an earlier start of the same run."""
+    path = spec.folder / "run.json"
+    return path.exists() and read_run(path).experiment_digest == spec.experiment_digest
 
 
 def finished(spec: RunSpec) -> Result | None:

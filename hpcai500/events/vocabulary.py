@@ -54,6 +54,10 @@ class Key(StrEnum):
     ENERGY = "hpcai500.energy"
     """Sources of the energy figures, or why there are none."""
     PEAK_MEMORY = "hpcai500.peak_memory"
+    INTERRUPTED = "hpcai500.interrupted"
+    """A signal stopped the run: the epoch and the step that a checkpoint holds."""
+    RESUMED = "hpcai500.resumed"
+    """Training goes on: from where, how long it was down, how much work is done again."""
     FAILURE = "hpcai500.failure"
     """Why a run was aborted."""
 

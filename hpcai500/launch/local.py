@@ -1,52 +1,53 @@
-"""Running a plan on this machine, and saying in one line why it ended."""
+"""Running a plan from this machine, and saying in one line why it ended."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from hpcai500.errors import (
-    Failure,
-    HpcAi500Error,
-    InputError,
-    MachineError,
-    RankError,
-    ShortfallError,
-    parse_failure,
-)
+from hpcai500.errors import Failure, HpcAi500Error, PreemptedError, RankError, parse_failure
 from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.events.writer import EventWriter
+from hpcai500.launch.diagnosis import explain
 from hpcai500.launch.plan import Plan, plan_local
 from hpcai500.spec.run import RunSpec
 
-_GRACE_SEC = 8.0
-"""From SIGTERM to SIGKILL, for a launcher that the user interrupts."""
-
-_DEATH = re.compile(r"local_rank: (\d+)\)\s*exitcode\s*:\s*(-\d+)")
-"""torchrun's report of the first rank that a signal ended."""
+_GRACE_SEC = 60.0
+"""From SIGTERM to SIGKILL: the ranks finish their step and write a checkpoint."""
 
 
 def run_local(spec: RunSpec, *, quiet: bool = False) -> None:
     """Start all ranks here and wait for them.
 
     Raises:
-        HpcAi500Error: with the first rank's reason and exit code; events.log then ends with `run_stop`.
+        HpcAi500Error: with the first rank's reason and exit code; events.log then ends with `run_stop`, unless the
+            run was asked to stop and can go on.
     """
     plan = plan_local(spec, python=sys.executable, num_cores=len(os.sched_getaffinity(0)), env=dict(os.environ))
+    run_plan(plan, spec, quiet=quiet)
+
+
+def run_plan(plan: Plan, spec: RunSpec, *, quiet: bool) -> None:
+    """Run `plan` to its end, and close the run's log if its ranks could not."""
     failure = execute(plan, spec.folder / "logs" / "stderr.log", quiet=quiet)
-    if failure:
+    if failure is None:
+        return
+    if not isinstance(failure, PreemptedError):
         close_log(spec.folder / "events.log", failure)
-        raise failure
+    raise failure
 
 
 def execute(plan: Plan, log: Path, *, quiet: bool) -> HpcAi500Error | None:
-    """Run `plan` to its end, its stderr into `log`; why it failed, if it did."""
+    """Run `plan` to its end, its stderr into `log`; why it failed, if it did.
+
+    A signal or Ctrl-C asks the ranks to stop and waits for them; a second one ends them.
+    """
     process = subprocess.Popen(
         plan.argv,
         env=plan.env,
@@ -57,32 +58,54 @@ def execute(plan: Plan, log: Path, *, quiet: bool) -> HpcAi500Error | None:
         start_new_session=True,
     )
     assert process.stderr is not None
+    asked: list[str] = []
+
+    def end(name: str) -> None:
+        signal_group(process, signal.SIGKILL if asked else signal.SIGTERM)
+        asked.append(name)
+        if len(asked) == 1:
+            killer.start()
+            print("stopping after this step; once more to end at once", file=sys.stderr)
+
+    killer = threading.Timer(_GRACE_SEC, lambda: signal_group(process, signal.SIGKILL))
+    killer.daemon = True
     try:
-        with ended_by(signal.SIGTERM, signal.SIGHUP):
+        with handled(end, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             told, tail = follow(process.stderr, log)
             code = process.wait()
-    except KeyboardInterrupt as interrupt:
-        end_group(process)
-        return RankError(str(interrupt) or "interrupted from the keyboard")
     except BaseException:
-        end_group(process)
+        signal_group(process, signal.SIGKILL)
+        process.wait()
         raise
-    return None if code == 0 else explain(told, tail, code, log)
+    finally:
+        killer.cancel()
+    if code == 0:
+        return None
+    failure = explain(told, tail, code, log)
+    if asked and not isinstance(failure, PreemptedError):
+        return RankError(f"ended by {asked[0]}", "--resume goes on with it")
+    return failure
 
 
 @contextmanager
-def ended_by(*numbers: signal.Signals) -> Iterator[None]:
-    """Have these signals interrupt as the keyboard does, so that no rank outlives its launcher."""
+def handled(handler: Callable[[str], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Have these signals call `handler` with their name, so that no rank outlives its launcher."""
 
-    def interrupt(number: int, _: object) -> None:
-        raise KeyboardInterrupt(f"ended by {signal.Signals(number).name}")
+    def handle(number: int, _: object) -> None:
+        handler(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def signal_group(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
+    """Send a signal to the launcher and all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def follow(stream: IO[str], log: Path) -> tuple[list[Failure], str]:
@@ -105,39 +128,6 @@ def follow(stream: IO[str], log: Path) -> tuple[list[Failure], str]:
             except OSError:
                 writable = False
     return told, "".join(tail)
-
-
-def explain(told: list[Failure], tail: str, code: int, log: Path) -> HpcAi500Error:
-    """The first cause: what a rank said of itself, else the signal that torchrun saw, else the log's place."""
-    if told:
-        # A rank whose peer died reports a lost connection: prefer one that knows a reason of its own.
-        cause = min(told, key=lambda failure: failure.exit_code == HpcAi500Error.exit_code)
-        if cause.exit_code != HpcAi500Error.exit_code or not _DEATH.search(tail):
-            return _as_error(cause)
-    if death := _DEATH.search(tail):
-        name = signal.Signals(-int(death[2])).name
-        hint = "the machine may have run out of memory" if name == "SIGKILL" else ""
-        return RankError(f"rank {death[1]} was ended by {name}", hint)
-    last = next((line.strip() for line in reversed(tail.splitlines()) if line.strip()), "no output")
-    return HpcAi500Error(f"the launcher ended with exit code {code}: {last}", f"see {log}")
-
-
-def _as_error(failure: Failure) -> HpcAi500Error:
-    classes: dict[int, type[HpcAi500Error]] = {1: ShortfallError, 2: InputError, 3: MachineError}
-    kind = classes.get(failure.exit_code, HpcAi500Error)
-    return kind(f"rank {failure.rank}: {failure.message}", failure.hint)
-
-
-def end_group(process: "subprocess.Popen[str]") -> None:
-    """SIGTERM, a grace, SIGKILL: to the launcher and all that it started."""
-    try:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(_GRACE_SEC)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    except ProcessLookupError:
-        pass
 
 
 def close_log(path: Path, failure: HpcAi500Error) -> None:

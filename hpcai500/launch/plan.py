@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from hpcai500.launch.script import WORKER, site_environment, srun_tokens
 from hpcai500.spec.run import RunSpec
+from hpcai500.spec.site import Site
 
 _INHERITED_RANK_VARIABLES = (
     "RANK",
@@ -30,10 +32,28 @@ def plan_local(spec: RunSpec, *, python: str, num_cores: int, env: Mapping[str, 
         "--standalone",
         f"--nproc-per-node={spec.procs_per_node}",
         "--module",
-        "hpcai500.train.worker",
+        WORKER,
         str(spec.folder / "run.json"),
     )
     return Plan(argv, worker_environment(spec, num_cores, env) | {"GLOO_SOCKET_IFNAME": "lo"})
+
+
+def plan_srun(spec: RunSpec, site: Site, *, python: str, env: Mapping[str, str]) -> Plan:
+    """All ranks as tasks of one step of the allocation that `env` tells of."""
+    places = (spec.output, "" if spec.is_synthetic else spec.data, spec.staging, spec.workload.folder)
+    step = srun_tokens(
+        site,
+        nodes=spec.nodes,
+        procs_per_node=spec.procs_per_node,
+        num_ranks=spec.num_ranks,
+        folders=[place for place in places if place],
+    )
+    # What an enclosing step was bound to, and how it was laid out, is not for this one.
+    stale = ("SLURM_CPU_BIND", "SLURM_MEM_BIND", "SLURM_DISTRIBUTION", "SLURM_STEP", "PMI")
+    clean = {name: value for name, value in env.items() if not name.startswith(stale)}
+    num_cores = spec.procs_per_node * int(env.get("SLURM_CPUS_PER_TASK", "1"))
+    worker = (site.software.python or python, "-m", WORKER, str(spec.folder / "run.json"))
+    return Plan((*step, *worker), worker_environment(spec, num_cores, clean) | site_environment(site))
 
 
 def worker_environment(spec: RunSpec, num_cores: int, env: Mapping[str, str]) -> dict[str, str]:

@@ -79,6 +79,21 @@ class Time(Frozen):
     """The part of `init_sec` that compiled and warmed up."""
 
 
+class Interruption(Frozen):
+    """A stop from outside and what it cost; both are part of `total_sec`."""
+
+    epoch: int
+    """The epoch that training went on with."""
+    step: int
+    """Steps of that epoch that were kept."""
+    graceful: bool
+    """After a signal and a checkpoint, so that no work was lost."""
+    down_sec: float
+    """From the last event before to training again."""
+    lost_sec: float
+    """Work before that was done again."""
+
+
 class Energy(Frozen):
     joules: float | None
     sources: tuple[str, ...]
@@ -109,7 +124,7 @@ class Result(Frozen):
     epochs: tuple[Epoch, ...] = ()
     num_epochs: int = Field(ge=1)
     """Epochs that the problem asks for."""
-    interruptions: int = 0
+    interruptions: tuple[Interruption, ...] = ()
     time: Time | None = None
     flops: Flops | None = None
     energy: Energy | None = None
@@ -143,6 +158,7 @@ def derive(folder: Path) -> Result:
         overrides=spec.overrides,
         epochs=epochs,
         num_epochs=spec.settings.problem.num_epochs,
+        interruptions=_interruptions(events),
         time=time,
         flops=flops,
         energy=energy,
@@ -171,6 +187,14 @@ def _value(events: list[Event], key: Key) -> dict[str, Any]:
     if not isinstance(event.value, dict):
         raise InputError(f"events.log: {key.value} has no record as its value")
     return event.value
+
+
+def _interruptions(events: list[Event]) -> tuple[Interruption, ...]:
+    names = Interruption.model_fields
+    return tuple(
+        parse(Interruption, {name: event.value[name] for name in names}, event.key)
+        for event in find(events, Key.RESUMED)
+    )
 
 
 def _identity(spec: RunSpec, events: list[Event], folder: Path) -> Identity:
@@ -209,6 +233,9 @@ def _status(events: list[Event]) -> tuple[Status, str | None]:
     if failure and failure.metadata.get("status") == "diverged":
         return "diverged", reason
     if stop is None:
+        ends = [event.key for event in events if event.key in (Key.INTERRUPTED, Key.RESUMED)]
+        if ends[-1:] == [Key.INTERRUPTED]:
+            return "preempted", "stopped by a signal; --resume goes on with it"
         return "aborted", reason or "events.log has no run_stop"
     return ("success", None) if stop.metadata.get("status") == "success" else ("aborted", reason)
 

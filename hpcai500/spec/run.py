@@ -49,9 +49,12 @@ class RunSpec(Frozen):
     problem: str
     level: Level
     backend: Literal["torch"] = "torch"
-    launcher: Literal["local"] = "local"
+    launcher: Literal["local", "srun"] = "local"
     nodes: Count = 1
     procs_per_node: Count = 1
+    """Ranks on a node; on the fullest one where they are uneven."""
+    num_ranks: Annotated[int, Field(ge=0)] = 0
+    """Ranks in all, where nodes hold different numbers of them; 0: `nodes * procs_per_node`."""
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     settings: Settings
     overrides: dict[str, Any] = Field(default_factory=dict)
@@ -71,6 +74,11 @@ class RunSpec(Frozen):
     def _ranks_share_the_batch(self) -> "RunSpec":
         if self.launcher == "local" and self.nodes > 1:
             raise ValueError("launcher local starts ranks on one node alone")
+        if self.num_ranks and not self.nodes <= self.num_ranks < self.nodes * self.procs_per_node:
+            raise ValueError(
+                f"num_ranks ({self.num_ranks}) must be below nodes * procs_per_node "
+                f"({self.nodes * self.procs_per_node}), at least one a node, and 0 where every node is full"
+            )
         if self.settings.batch.global_batch_size % self.world_size:
             raise ValueError(
                 f"batch.global_batch_size ({self.settings.batch.global_batch_size}) must be a multiple of "
@@ -82,7 +90,7 @@ class RunSpec(Frozen):
 
     @property
     def world_size(self) -> int:
-        return self.nodes * self.procs_per_node
+        return self.num_ranks or self.nodes * self.procs_per_node
 
     @property
     def samples_per_rank(self) -> int:
@@ -107,15 +115,14 @@ class RunSpec(Frozen):
     @property
     def experiment_digest(self) -> str:
         """SHA-256 over all that can change a result, but the seed and the places."""
-        record = self.model_dump(
-            mode="json", exclude={"seed", "system", "output", "staging", "data", "overrides", "hpcai500_version"}
-        )
+        places = {"seed", "system", "output", "staging", "data", "overrides", "hpcai500_version", "launcher"}
+        record = self.model_dump(mode="json", exclude=places)
         del record["workload"]["folder"]
         return digest(record | {"synthetic": self.is_synthetic})
 
     @property
     def run_id(self) -> str:
-        size = f"{self.nodes}x{self.procs_per_node}"
+        size = f"{self.nodes}x{self.procs_per_node}" + (f"-{self.num_ranks}ranks" if self.num_ranks else "")
         precision = self.settings.execution.precision
         return f"{self.backend}-{size}-{precision}-{self.experiment_digest[:8]}-seed{self.seed}"
 
@@ -138,7 +145,8 @@ class RunSpec(Frozen):
                 self.folder.mkdir()
             except FileExistsError as error:
                 raise OccupiedError(
-                    f"{self.folder} holds another run", "remove it, or give another --output"
+                    f"{self.folder} holds an unfinished run",
+                    "--resume goes on with it; or remove it, or give another --output",
                 ) from error
             (self.folder / "logs").mkdir()
         write_atomic(path, self.model_dump_json(indent=2) + "\n")

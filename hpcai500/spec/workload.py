@@ -80,6 +80,8 @@ class Execution(Frozen):
     """Data-loader processes (or threads) a rank; -1: as many as the cores that the ranks leave idle, at most 8."""
     num_flop_batches: Count = 1
     """Batches over which the FLOP count is averaged."""
+    checkpoint_epochs: Annotated[int, Field(ge=0)] = 1
+    """A checkpoint after every so many epochs; 0: only when a signal stops the run."""
 
 
 class Settings(Frozen):

@@ -43,6 +43,9 @@ class Journal(Protocol):
     def epoch(self, row: EpochRow, quality: Quality) -> None:
         """An epoch has been evaluated."""
 
+    def sync(self) -> int:
+        """Have all events on disk; the log's length in bytes."""
+
     def close(self) -> None: ...
 
 
@@ -55,6 +58,9 @@ class SilentJournal:
     def set_flops_per_sample(self, flops: float) -> None: ...
     def step(self, epoch: int, loss: torch.Tensor) -> None: ...
     def epoch(self, row: EpochRow, quality: Quality) -> None: ...
+    def sync(self) -> int:
+        return 0
+
     def close(self) -> None: ...
 
 
@@ -64,7 +70,7 @@ class RunJournal:
     def __init__(self, spec: RunSpec, events: EventWriter) -> None:
         self._spec = spec
         self._events = events
-        self.point, self.start, self.end = events.point, events.start, events.end
+        self.point, self.start, self.end, self.sync = events.point, events.start, events.end, events.sync
         self._bar = ProgressBar(spec) if sys.stdout.isatty() else None
         self._records: Any = None
 

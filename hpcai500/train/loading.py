@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hpcai500.errors import HpcAi500Error
+from hpcai500.train.preemption import leave_signals_to_parent
 
 ReadBatch = Callable[[Sequence[Any]], Any]
 """A list of keys (samples) as one collated batch; must be picklable."""
@@ -52,6 +53,8 @@ class Loader:
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
             prefetch_factor=4 if num_workers else None,
+            worker_init_fn=leave_signals_to_parent,
+            generator=torch.Generator(),  # draws nothing from the run's own, so that a resumed run is the same
         )
 
     def read(self, batches: Sequence[Sequence[Any]]) -> Iterator[Any]:

@@ -1,23 +1,28 @@
 """The training run inside the clock: epochs of training and exact evaluation."""
 
 import math
+import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import nn
 
-from hpcai500.errors import DivergedError
+from hpcai500.errors import DivergedError, PreemptedError
 from hpcai500.events.vocabulary import Key
 from hpcai500.spec.run import RunSpec
+from hpcai500.train.checkpoint import Checkpoints, Record
 from hpcai500.train.clock import Clock
 from hpcai500.train.energy import EnergyMeter
 from hpcai500.train.journal import EpochRow, Journal
 from hpcai500.train.optim import learning_rate, peak_learning_rate
+from hpcai500.train.preemption import StopRequest
 from hpcai500.train.ranks import Ranks, average_buffers
 from hpcai500.train.sampling import eval_share, micro_batches
+from hpcai500.train.state import Progress, rank_state, run_state
 from hpcai500.train.workload import Batch, Quality, Workload
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -38,10 +43,13 @@ class Trainer:
     energy: EnergyMeter
     flops_per_sample: float
     energy_is_complete: bool
+    stop: StopRequest
+    progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
         precision = self.spec.settings.execution.precision
         self.scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=precision == "fp16")
+        self.checkpoints = Checkpoints(self.spec.folder / "checkpoint")
         self.num_micro_batches = self.spec.samples_per_rank // self.spec.micro_batch_size
         self.peak = peak_learning_rate(self.spec.settings.optimizer, self.spec.settings.batch.global_batch_size)
 
@@ -49,22 +57,32 @@ class Trainer:
         return autocast(self.spec, self.ranks.device)
 
     def train(self) -> None:
-        """All epochs, or up to the target where the run says so.
+        """All epochs that are left, or up to the target where the run says so.
 
         Raises:
             DivergedError: at the end of the first epoch whose mean loss is not finite.
+            PreemptedError: after a checkpoint, when any rank was asked to stop.
         """
-        problem = self.spec.settings.problem
+        problem, execution = self.spec.settings.problem, self.spec.settings.execution
         self.energy.joules_since_last()  # what start-up used is no part of the run
-        for epoch in range(1, problem.num_epochs + 1):
+        for epoch in range(self.progress.epoch, problem.num_epochs + 1):
             quality = self.run_epoch(epoch)
-            if self.spec.settings.execution.stop_at_target and quality >= problem.target_quality:
+            self.progress = Progress(epoch=epoch + 1)
+            if execution.stop_at_target and quality >= problem.target_quality:
                 break
+            if (
+                execution.checkpoint_epochs
+                and epoch % execution.checkpoint_epochs == 0
+                and epoch < problem.num_epochs
+            ):
+                self.save()
 
     def run_epoch(self, epoch: int) -> float:
-        self.journal.start(Key.EPOCH_START, epoch_num=epoch)
+        before = self.progress  # of an earlier start, where this one goes on within the epoch
+        if before.step == 0:
+            self.journal.start(Key.EPOCH_START, epoch_num=epoch)
         started = self.clock.read_sec()
-        loss = self.train_epoch(epoch)
+        loss = self.train_epoch(epoch, started)
         trained = self.clock.read_sec()
         self.journal.end(Key.EPOCH_STOP, epoch_num=epoch)
         if not math.isfinite(loss):
@@ -78,32 +96,35 @@ class Trainer:
         self.journal.point(Key.EVAL_ACCURACY, quality.value, epoch_num=epoch)
         self.journal.end(Key.EVAL_STOP, epoch_num=epoch)
         num_samples = self.spec.steps_per_epoch * self.spec.settings.batch.global_batch_size
+        joules = before.energy_joules + self.energy_joules()
         row = EpochRow(
             epoch_num=epoch,
             train_loss=loss,
             quality=quality.value,
             num_samples=num_samples,
             flops=num_samples * self.flops_per_sample,
-            train_sec=trained - started,
+            train_sec=before.train_sec + trained - started,
             eval_sec=evaluated - trained,
             learning_rate=self.rate_of_step(epoch * self.spec.steps_per_epoch - 1),
-            energy_joules=self.energy_joules(),
+            energy_joules=joules if self.energy_is_complete else None,
         )
         self.journal.epoch(row, quality)
         return quality.value
 
-    def train_epoch(self, epoch: int) -> float:
-        """One pass over the shuffled training set; the mean loss over all ranks."""
+    def train_epoch(self, epoch: int, started: float) -> float:
+        """What is left of one pass over the shuffled training set; the mean loss over all steps and ranks."""
         self.wrapped.train()
-        loss_sum = torch.zeros((), device=self.ranks.device)
-        keys = list(micro_batches(self.spec, self.ranks.rank, epoch))
+        done, num_steps = self.progress.step, self.spec.steps_per_epoch
+        loss_sum = torch.full((), self.progress.loss_sum, device=self.ranks.device)
+        keys = list(islice(micro_batches(self.spec, self.ranks.rank, epoch), done * self.num_micro_batches, None))
         batches = iter(self.workload.train_batches(keys))
-        first_step = (epoch - 1) * self.spec.steps_per_epoch
-        for step in range(first_step, first_step + self.spec.steps_per_epoch):
-            loss = self.train_step(batches, self.rate_of_step(step))
+        for step in range(done + 1, num_steps + 1):
+            loss = self.train_step(batches, self.rate_of_step((epoch - 1) * num_steps + step - 1))
             loss_sum += loss
             self.journal.step(epoch, loss)
-        return float(self.ranks.sum(loss_sum)) / (self.spec.steps_per_epoch * self.ranks.size)
+            if self.ranks.vote(self.stop.requested):
+                self.leave(epoch, step, loss_sum, started)
+        return float(self.ranks.sum(loss_sum)) / (num_steps * self.ranks.size)
 
     def train_step(self, batches: Iterable[Batch], rate: float) -> torch.Tensor:
         """One optimiser step over this rank's share of a global batch; its mean loss, on the device."""
@@ -140,11 +161,44 @@ class Trainer:
         quality = self.workload.quality(states) if self.ranks.rank == 0 else Quality(math.nan, {})
         return quality._replace(value=self.ranks.broadcast(quality.value))
 
-    def energy_joules(self) -> float | None:
-        """Joules of all ranks since the last call; None where a rank has no counter."""
+    def energy_joules(self) -> float:
+        """Joules of all ranks since the last call, as far as there are counters."""
         used = torch.tensor(self.energy.joules_since_last(), device=self.ranks.device, dtype=torch.float64)
-        total = float(self.ranks.sum(used))
-        return total if self.energy_is_complete else None
+        return float(self.ranks.sum(used))
+
+    def leave(self, epoch: int, step: int, loss_sum: torch.Tensor, started: float) -> None:
+        """Store everything after `step` steps of `epoch`, and end as one who was asked to."""
+        before = self.progress
+        self.progress = Progress(
+            epoch=epoch,
+            step=step,
+            loss_sum=float(loss_sum),
+            train_sec=before.train_sec + self.clock.read_sec() - started,
+            energy_joules=before.energy_joules + self.energy_joules(),
+        )
+        self.journal.point(Key.INTERRUPTED, {"epoch": epoch, "step": step}, epoch_num=epoch)
+        self.save(graceful=True)
+        self.checkpoints.wait()
+        self.ranks.barrier()  # the first rank to leave has the others ended
+        raise PreemptedError(
+            f"stopped in epoch {epoch} after step {step} of {self.spec.steps_per_epoch}", "`--resume` goes on with it"
+        )
+
+    def save(self, *, graceful: bool = False, keep: int = 2) -> None:
+        """Write a checkpoint of `progress`; all ranks must call."""
+        ranks = self.ranks.gather(rank_state(self))
+        if self.ranks.rank != 0:
+            return
+        record = Record(
+            experiment_digest=self.spec.experiment_digest,
+            seed=self.spec.seed,
+            epoch=self.progress.epoch,
+            step=self.progress.step,
+            events_bytes=self.journal.sync(),
+            time_ms=time.time_ns() // 1_000_000,
+            graceful=graceful,
+        )
+        self.checkpoints.write(run_state(self) | {"ranks": ranks}, record, keep=keep)
 
 
 def autocast(spec: RunSpec, device: torch.device) -> AbstractContextManager[Any]:

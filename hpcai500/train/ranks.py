@@ -1,6 +1,5 @@
 """The ranks of a run: who they are, and what they do together."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, TypeVar
@@ -8,10 +7,11 @@ from typing import Any, Protocol, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch._C._distributed_c10d import HashStore
+from torch._C._distributed_c10d import HashStore, Store
 from torch.nn.parallel import DistributedDataParallel
 
 from hpcai500.errors import HpcAi500Error, InputError, MachineError, RankError
+from hpcai500.train.environment import RankEnvironment
 
 T = TypeVar("T")
 
@@ -40,6 +40,12 @@ class Ranks(Protocol):
     def gather(self, value: T) -> list[T]:
         """Every rank's picklable `value` in rank order, on rank 0; empty elsewhere."""
 
+    def vote(self, stop: bool) -> bool:
+        """Give this rank's vote; whether any rank had voted to stop when all were last asked.
+
+        The answer comes one call late, the same on all ranks, so that no step waits for it.
+        """
+
     def barrier(self) -> None: ...
 
     def close(self) -> None: ...
@@ -48,26 +54,34 @@ class Ranks(Protocol):
 class TorchRanks:
     """torch.distributed with DDP: NCCL between GPUs, Gloo between CPUs."""
 
-    def __init__(self, device: str, expected_size: int) -> None:
-        self.rank = int(os.environ.get("RANK", "0"))
-        self.size = int(os.environ.get("WORLD_SIZE", "1"))
-        self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        self.local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        if self.size != expected_size:
-            raise RankError(
-                f"the run asks for {expected_size} ranks, but {self.size} started together",
-                "start the workers with `hpcai500 run`, not by hand",
-            )
+    def __init__(
+        self,
+        place: RankEnvironment,
+        device: str,
+        expected_size: int,
+        meet: Callable[[], Store] | None = None,
+    ) -> None:
+        """Join the others; `meet` gives the store that all ranks share, where torchrun does not."""
+        self.rank, self.size = place.rank, place.size
+        self.local_rank, self.local_size = place.local_rank, place.local_size
+        require_size(expected_size, self.size)
         self.device = choose_device(device, torch.cuda.device_count(), self.local_rank, self.local_size)
+        self._asked: Callable[[], bool] | None = None
         backend = "nccl" if self.device.type == "cuda" else "gloo"
+        device_id = None
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
+            device_id = self.device
         try:
-            dist.init_process_group(
-                backend, device_id=self.device if backend == "nccl" else None, init_method="env://"
-            ) if "RANK" in os.environ else dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+            if meet or self.size == 1:
+                store = meet() if meet else HashStore()
+                dist.init_process_group(
+                    backend, store=store, rank=self.rank, world_size=self.size, device_id=device_id
+                )
+            else:
+                dist.init_process_group(backend, init_method="env://", device_id=device_id)
         except (RuntimeError, ValueError) as error:
-            raise MachineError(f"{backend}: {first_line(error)}", "see docs/getting-started.md") from error
+            raise MachineError(f"{backend}: {first_line(error)}", "see docs/clusters.md") from error
 
     def wrap(self, model: nn.Module) -> nn.Module:
         if self.size == 1:
@@ -107,12 +121,45 @@ class TorchRanks:
         dist.gather_object(value, box, dst=0)
         return box or []
 
+    def vote(self, stop: bool) -> bool:
+        if self.size == 1:
+            return stop
+        earlier, self._asked = self._asked, self._ask(stop)
+        return earlier is not None and earlier()
+
+    def _ask(self, stop: bool) -> Callable[[], bool]:
+        """Start counting votes; what to call for the answer."""
+        votes = torch.full((1,), float(stop), device=self.device)
+        if self.device.type == "cpu":
+            work = dist.all_reduce(votes, dist.ReduceOp.MAX, async_op=True)
+            return lambda: bool(work.wait() and votes.item())
+        dist.all_reduce(votes, dist.ReduceOp.MAX)
+        answer = torch.empty(1, pin_memory=True)
+        answer.copy_(votes, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record()
+
+        def read() -> bool:
+            copied.synchronize()
+            return bool(answer.item())
+
+        return read
+
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier()
 
     def close(self) -> None:
         dist.destroy_process_group()
+
+
+def require_size(expected: int, found: int) -> None:
+    """Refuse a world of another size than the run's, so that N ranks that each believe to be alone never succeed."""
+    if found != expected:
+        raise RankError(
+            f"the run asks for {expected} ranks, but {found} started together",
+            "start it with `hpcai500 run` or its job script; under srun, try another mpi plugin in the site profile",
+        )
 
 
 def choose_device(wanted: str, num_gpus: int, local_rank: int, local_size: int) -> torch.device:

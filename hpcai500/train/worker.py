@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from hpcai500.errors import (
     DivergedError,
     HpcAi500Error,
     MachineError,
+    PreemptedError,
     format_failure,
 )
 from hpcai500.events.vocabulary import Key, RunStatus
@@ -22,8 +24,10 @@ from hpcai500.system.capture import capture_node, group_nodes
 from hpcai500.train import flops
 from hpcai500.train.clock import Clock
 from hpcai500.train.energy import EnergyMeter
+from hpcai500.train.environment import read_environment
 from hpcai500.train.journal import (
     Journal,
+    SilentJournal,
     end_run,
     log_hyper_parameters,
     log_submission,
@@ -31,22 +35,37 @@ from hpcai500.train.journal import (
 )
 from hpcai500.train.loop import Trainer, autocast
 from hpcai500.train.optim import build_optimizer
-from hpcai500.train.ranks import Ranks, TorchRanks, first_line
+from hpcai500.train.preemption import StopRequest
+from hpcai500.train.ranks import Ranks, TorchRanks, first_line, read_once
+from hpcai500.train.rendezvous import meet
+from hpcai500.train.resumption import Resumption, find_resumption
 from hpcai500.train.sampling import micro_batches
+from hpcai500.train.state import restore
 from hpcai500.train.workload import DatasetInfo, Workload, load_workload
 
 
-def run(spec: RunSpec) -> None:
+def run(spec: RunSpec, stop: StopRequest) -> None:
     """Everything that one rank does, from meeting the others to the last event."""
     torch.use_deterministic_algorithms(spec.settings.execution.deterministic)
     torch.backends.cudnn.benchmark = not spec.settings.execution.deterministic
-    ranks = TorchRanks(spec.settings.execution.device, spec.world_size)
+    ranks = join(spec, dict(os.environ))
+    resumption = read_once(ranks, lambda: find_resumption(spec))
+    if resumption.finished:
+        ranks.close()
+        return
     journal = open_journal(spec, ranks.rank)
-    log_submission(journal, spec)
-    trainer = build(spec, ranks, journal)
-    journal.end(Key.INIT_STOP)
+    start_up = SilentJournal() if resumption.resumes else journal  # an earlier start has logged it
+    log_submission(start_up, spec)
+    trainer = build(spec, ranks, start_up, stop, resumption)
+    trainer.journal = journal
+    journal.set_flops_per_sample(trainer.flops_per_sample)
+    start_up.end(Key.INIT_STOP)
     ranks.barrier()
-    journal.start(Key.RUN_START)
+    if resumption.resumes:
+        journal.point(Key.RESUMED, resumption.record())
+    else:
+        journal.start(Key.RUN_START)
+    stop.training = True
     try:
         trainer.train()
     except DivergedError as error:
@@ -55,13 +74,22 @@ def run(spec: RunSpec) -> None:
         ranks.barrier()  # a rank that leaves has the others ended: not before this is written
         raise
     end_run(journal, RunStatus.SUCCESS)
+    trainer.save(keep=1)  # the trained model, outside the clock
     journal.point(Key.PEAK_MEMORY, peak_memory(ranks))
+    trainer.checkpoints.wait()
     journal.close()
     ranks.close()
 
 
-def build(spec: RunSpec, ranks: Ranks, journal: Journal) -> Trainer:
-    """All that stands before the clock: capture, data, model, FLOP count, warm-up."""
+def join(spec: RunSpec, env: Mapping[str, str]) -> Ranks:
+    """Meet the other ranks, as the run's launcher has it."""
+    place = read_environment(spec.launcher, env)
+    meeting = (lambda: meet(place, spec.folder, env)) if place.start else None
+    return TorchRanks(place, spec.settings.execution.device, spec.world_size, meeting)
+
+
+def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resumption: Resumption) -> Trainer:
+    """All that stands before the clock: capture, data, model, FLOP count, warm-up; and what a checkpoint holds."""
     execution = spec.settings.execution
     write_system(spec, ranks)
     workload = load_workload(Path(spec.workload.folder))(spec)
@@ -71,12 +99,15 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal) -> Trainer:
     if execution.channels_last:
         model = model.to(memory_format=torch.channels_last)
     model = model.to(ranks.device)
-    counted = count_flops(workload, model, ranks)
-    journal.point(Key.FLOPS_PER_SAMPLE, counted._asdict(), convention=flops.CONVENTION)
-    journal.set_flops_per_sample(counted.mean)
+    flops_per_sample = resumption.flops_per_sample
+    if flops_per_sample is None:
+        counted = count_flops(workload, model, ranks)
+        journal.point(Key.FLOPS_PER_SAMPLE, counted._asdict(), convention=flops.CONVENTION)
+        flops_per_sample = counted.mean
     torch.manual_seed((spec.seed + 1) * 1_000_003 + ranks.rank)  # dropout differs between ranks
     wrapped = ranks.wrap(torch.compile(model) if execution.compile else model)  # type: ignore[arg-type]
     energy = EnergyMeter(ranks.device, node_leader=ranks.local_rank == 0)
+    energy_is_complete = log_energy(energy, ranks, journal)
     trainer = Trainer(
         spec=spec,
         ranks=ranks,
@@ -87,12 +118,17 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal) -> Trainer:
         journal=journal,
         clock=Clock(ranks.device),
         energy=energy,
-        flops_per_sample=counted.mean,
-        energy_is_complete=log_energy(energy, ranks, journal),
+        flops_per_sample=flops_per_sample,
+        # what an interruption without warning made useless was used all the same, and nobody knows how much
+        energy_is_complete=energy_is_complete and (resumption.graceful or not resumption.resumes),
+        stop=stop,
     )
     log_hyper_parameters(journal, spec, trainer.peak)
-    if execution.compile or ranks.device.type == "cuda":
+    # DDP settles its buckets, and with them the order of summation, in its first steps: not in the middle of a run
+    if execution.compile or execution.deterministic or ranks.device.type == "cuda":
         journal.point(Key.WARM_UP, {"warm_up_sec": warm_up(trainer)})
+    if resumption.state is not None:
+        restore(trainer, resumption.state, resumption.epoch, resumption.step)
     return trainer
 
 
@@ -208,16 +244,17 @@ def write_system(spec: RunSpec, ranks: Ranks) -> None:
 
 def main() -> int:
     spec = read_run(Path(sys.argv[1]))
-    rank = int(os.environ.get("RANK", "0"))
+    rank = int(os.environ.get("SLURM_PROCID" if spec.launcher == "srun" else "RANK", "0"))
     try:
-        run(spec)
+        run(spec, StopRequest())
         return 0
     except Exception as error:
         failure = as_failure(error, spec)
-        traceback.print_exc()
-        print(format_failure(failure, rank), file=sys.stderr)
-        # Other ranks may sit in a collective that will never end: leave without their consent.
+        if not isinstance(error, PreemptedError):
+            traceback.print_exc()
         sys.stderr.flush()
+        os.write(2, f"{format_failure(failure, rank)}\n".encode())  # one write: ranks share the stream
+        # Other ranks may sit in a collective that will never end: leave without their consent.
         os._exit(failure.exit_code)
 
 

@@ -173,6 +173,8 @@ def test_an_interrupt_ends_every_process_and_closes_the_log(tmp_path, number):
         if log and len(find(read_events(log), Key.EPOCH_START)) == 2:
             break
         time.sleep(0.2)
+    process.send_signal(number)  # a rank that hangs cannot stop
+    time.sleep(1)
     process.send_signal(number)
     process.wait(timeout=30)
     process.stdout.close()

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from hpcai500.errors import HpcAi500Error, InputError, MachineError, RankError, format_failure, parse_failure
-from hpcai500.launch.local import explain
+from hpcai500.launch.diagnosis import explain
 from hpcai500.launch.plan import plan_local
 
 GOLDEN = Path(__file__).parent.parent / "golden"

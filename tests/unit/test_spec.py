@@ -82,7 +82,7 @@ def test_run_json_reads_back_as_the_same_spec_and_nothing_is_overwritten(make_sp
     spec = make_spec()
     path = spec.write()
     assert read_run(path) == spec
-    with pytest.raises(OccupiedError, match="holds another run"):
+    with pytest.raises(OccupiedError, match="holds an unfinished run"):
         spec.write()
 
 

@@ -1,0 +1,87 @@
+"""The first cause of a failed start, from what its ranks and its launcher printed."""
+
+import re
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcai500.errors import (
+    Failure,
+    HpcAi500Error,
+    InputError,
+    MachineError,
+    PreemptedError,
+    RankError,
+    ShortfallError,
+)
+
+_TORCHRUN_DEATH = re.compile(r"local_rank: (\d+)\)\s*exitcode\s*:\s*(-\d+)")
+_SRUN_DEATH = re.compile(r"srun: error: (\S+): tasks? ([\d,-]+): ([A-Z][a-z ]+?)(?: \(core dumped\))?$", re.MULTILINE)
+_OUT_OF_MEMORY = re.compile(r"(?:slurmstepd|srun): error: .*(?:oom[-_ ]kill|Out Of Memory|exceeded memory limit)")
+_NODE_FAILURE = re.compile(
+    r"(?:srun: error: Node failure on|slurmstepd: error: .*DUE TO NODE FAILURE|NODE FAILURE) ?(\S*)"
+)
+_CANCELLED = re.compile(r"(?:slurmstepd|srun): error: .*CANCELLED AT \S+ (DUE TO TIME LIMIT|DUE TO PREEMPTION)?")
+
+
+def explain(told: Sequence[Failure], tail: str, code: int, log: Path) -> HpcAi500Error:
+    """What a rank said of itself, else what the launcher saw, else the log's place.
+
+    A rank whose peer died reports a lost connection: one that knows a reason of its own is preferred, then the
+    launcher's word, then that report.
+    """
+    bug = HpcAi500Error.exit_code
+    if told:
+        cause = min(told, key=lambda failure: failure.exit_code == bug)
+        if cause.exit_code != bug:
+            return as_error(cause)
+    for seen in (_out_of_memory, _node_failure, _death, _cancelled):
+        if error := seen(tail):
+            return error
+    if told:
+        return as_error(told[0])
+    last = next((line.strip() for line in reversed(tail.splitlines()) if line.strip()), "no output")
+    return HpcAi500Error(f"the launcher ended with exit code {code}: {last}", f"see {log}")
+
+
+def as_error(failure: Failure) -> HpcAi500Error:
+    """The exception that a rank's failure stands for."""
+    classes: dict[int, type[HpcAi500Error]] = {
+        1: ShortfallError, 2: InputError, 3: MachineError, 75: PreemptedError,
+    }  # fmt: skip
+    kind = classes.get(failure.exit_code, HpcAi500Error)
+    # Ranks stop together: which of them says so does not matter.
+    prefix = "" if kind is PreemptedError else f"rank {failure.rank}: "
+    return kind(f"{prefix}{failure.message}", failure.hint)
+
+
+def _out_of_memory(tail: str) -> HpcAi500Error | None:
+    if not _OUT_OF_MEMORY.search(tail):
+        return None
+    return MachineError("a rank exceeded the job's memory", "ask for more memory, or lower batch.micro_batch_size")
+
+
+def _node_failure(tail: str) -> HpcAi500Error | None:
+    match = _NODE_FAILURE.search(tail)
+    return RankError(f"node {match[1] or 'of the job'} failed", "--resume goes on with it") if match else None
+
+
+def _death(tail: str) -> HpcAi500Error | None:
+    hint = "the machine may have run out of memory"
+    if match := _TORCHRUN_DEATH.search(tail):
+        name = signal.Signals(-int(match[2])).name
+        return RankError(f"rank {match[1]} was ended by {name}", hint if name == "SIGKILL" else "")
+    # srun ends the others with SIGTERM and names each that died: the first of another kind is the cause
+    deaths = [match for match in _SRUN_DEATH.finditer(tail) if match[3].strip() not in ("Terminated", "Exited with")]
+    if deaths:
+        node, ranks, word = deaths[0][1], deaths[0][2], deaths[0][3].strip()
+        return RankError(f"rank {ranks} on {node}: {word.lower()}", hint if word == "Killed" else "")
+    return None
+
+
+def _cancelled(tail: str) -> HpcAi500Error | None:
+    match = _CANCELLED.search(tail)
+    if not match:
+        return None
+    reason = (match[1] or "from outside").lower()
+    return PreemptedError(f"the job was cancelled {reason}", "--resume goes on with it")

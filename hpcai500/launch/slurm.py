@@ -1,0 +1,18 @@
+"""Running a run's ranks inside the Slurm allocation around us."""
+
+import os
+import sys
+
+from hpcai500.launch.local import run_plan
+from hpcai500.launch.plan import plan_srun
+from hpcai500.spec.run import RunSpec
+from hpcai500.spec.site import Site
+
+
+def run_in_allocation(spec: RunSpec, site: Site, *, quiet: bool = False) -> None:
+    """Start one task a rank on the allocation's nodes by srun, and wait for them.
+
+    Raises:
+        HpcAi500Error: as `run_local` does.
+    """
+    run_plan(plan_srun(spec, site, python=sys.executable, env=dict(os.environ)), spec, quiet=quiet)

@@ -1,0 +1,37 @@
+"""Signals that ask a run to stop: noted while it trains, obeyed at once before that."""
+
+import os
+import signal
+from types import FrameType
+
+from hpcai500.errors import PreemptedError
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""What schedulers send some time before they kill."""
+
+
+class StopRequest:
+    """Whether this process was asked to stop. Installs itself as the handler of `STOP_SIGNALS`."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.training = False
+        """Set by the engine: from then on a stop waits for the end of the step."""
+        self._pid = os.getpid()
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() != self._pid:  # a data loader's process inherits handlers: its parent decides
+            return
+        self.requested = True
+        if not self.training:
+            raise PreemptedError(
+                f"stopped by {signal.Signals(number).name} before training began", "`--resume` starts it"
+            )
+
+
+def leave_signals_to_parent(_: int = 0) -> None:
+    """For a data loader's process: a stop that reaches it too must not end it under its parent."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,83 @@
+"""How ranks that only share a file system find each other: rank 0 opens a port and writes it down."""
+
+import ipaddress
+import socket
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+from torch._C._distributed_c10d import TCPStore
+
+from hpcai500.errors import MachineError
+from hpcai500.files import write_atomic
+from hpcai500.train.environment import RankEnvironment
+
+_TIMEOUT_SEC = 300
+_POLL_SEC = 0.05
+
+
+def meet(place: RankEnvironment, folder: Path, env: Mapping[str, str]) -> TCPStore:
+    """The store that all ranks of one start share. Its port is one that rank 0's node has free, held from then on.
+
+    Raises:
+        MachineError: if rank 0's address does not appear in `folder`, or cannot be reached.
+    """
+    timeout = timedelta(seconds=_TIMEOUT_SEC)
+    path = folder / f"rendezvous-{place.start}"
+    if place.rank == 0:
+        store = TCPStore("0.0.0.0", 0, None, is_master=True, wait_for_workers=False, timeout=timeout)  # noqa: S104
+        write_atomic(path, f"{own_address(env, single_node=place.size == place.local_size)} {store.port}\n")
+        return store
+    address, port = _read_address(path, place.rank)
+    try:
+        return TCPStore(address, port, None, is_master=False, wait_for_workers=False, timeout=timeout)
+    except RuntimeError as error:
+        raise MachineError(
+            f"rank {place.rank} cannot reach rank 0 at {address}:{port}",
+            "name the nodes' common interface: network_interface in the site profile, or GLOO_SOCKET_IFNAME",
+        ) from error
+
+
+def _read_address(path: Path, rank: int) -> tuple[str, int]:
+    deadline = time.monotonic() + _TIMEOUT_SEC
+    while time.monotonic() < deadline:
+        try:
+            address, port = path.read_text(encoding="ascii").split()
+            return address, int(port)
+        except FileNotFoundError:
+            time.sleep(_POLL_SEC)
+    raise MachineError(
+        f"rank {rank} waited {_TIMEOUT_SEC} s for rank 0 to write {path}",
+        "see whether all nodes see the results directory, and rank 0's lines in the log",
+    )
+
+
+def own_address(env: Mapping[str, str], *, single_node: bool) -> str:
+    """The IPv4 address of this node that others reach: of the interface that Gloo is told to use, or the host name's.
+
+    Raises:
+        MachineError: if that is no address that another node can reach.
+    """
+    interface = env.get("GLOO_SOCKET_IFNAME", "").split(",")[0]
+    if interface:
+        found = [a.address for a in psutil.net_if_addrs().get(interface, []) if a.family == socket.AF_INET]
+        if not found:
+            raise MachineError(
+                f"no network interface {interface!r} with an IPv4 address on {socket.gethostname()}",
+                f"choose from {', '.join(sorted(psutil.net_if_addrs()))}",
+            )
+        return found[0]
+    if single_node:
+        return "127.0.0.1"
+    try:
+        address = socket.gethostbyname(socket.gethostname())
+    except OSError:
+        address = "127.0.0.1"
+    if ipaddress.ip_address(address).is_loopback:
+        raise MachineError(
+            f"the host name {socket.gethostname()} stands for {address}, which other nodes cannot reach",
+            "name the nodes' common interface: network_interface in the site profile, or GLOO_SOCKET_IFNAME",
+        )
+    return address

@@ -1,0 +1,115 @@
+"""Going on with a run that was interrupted: what rank 0 finds in its folder, and how the log is brought back."""
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hpcai500.events.reader import Event, find, first, parse_lines, read_events
+from hpcai500.events.vocabulary import Key, RunStatus
+from hpcai500.files import storage, write_atomic
+from hpcai500.spec.run import RunSpec
+from hpcai500.train.checkpoint import Found, find_newest
+
+
+class Resumption(NamedTuple):
+    """How this start of a run goes on with an earlier one."""
+
+    finished: bool = False
+    """The run has succeeded already: there is nothing to do."""
+    resumes: bool = False
+    """The clock of an earlier start is running."""
+    state: dict[str, Any] | None = None
+    """What the checkpoint holds; None to begin at the first step."""
+    epoch: int = 1
+    step: int = 0
+    graceful: bool = False
+    flops_per_sample: float | None = None
+    last_sign_ms: float = 0.0
+    """Time of the last event before the interruption."""
+    kept_ms: float = 0.0
+    """Time up to which work is kept."""
+    passed_over: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """The value of the event that says so, at the moment when training goes on."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "graceful": self.graceful,
+            "down_sec": max(0.0, time.time() - self.last_sign_ms / 1_000),
+            "lost_sec": max(0.0, (self.last_sign_ms - self.kept_ms) / 1_000),
+            "passed_over": list(self.passed_over),
+        }
+
+
+def find_resumption(spec: RunSpec) -> Resumption:
+    """What stands in the run's folder; brings events.log back to the moment of the checkpoint.
+
+    The log as it was is kept under `logs/`.
+    """
+    log = spec.folder / "events.log"
+    if not log.exists():
+        return Resumption()
+    events = read_events(log)
+    stop, start = first(events, Key.RUN_STOP), first(events, Key.RUN_START)
+    if stop and stop.metadata.get("status") == RunStatus.SUCCESS:
+        return Resumption(finished=True)
+    if start is None:
+        rewind(log, 0)
+        return Resumption()
+    found = find_newest(
+        spec.folder / "checkpoint",
+        experiment_digest=spec.experiment_digest,
+        seed=spec.seed,
+        events_bytes=log.stat().st_size,
+    )
+    rewind(log, found.record.events_bytes if found.record else _end_of(log, Key.RUN_START))
+    return _resumption(events, start, found)
+
+
+def _resumption(events: list[Event], start: Event, found: Found) -> Resumption:
+    counted = first(events, Key.FLOPS_PER_SAMPLE)
+    record = found.record
+    return Resumption(
+        resumes=True,
+        state=found.state,
+        epoch=record.epoch if record else 1,
+        step=record.step if record else 0,
+        graceful=record.graceful if record else False,
+        flops_per_sample=counted.value["mean"] if counted else None,
+        last_sign_ms=_last_sign(events).time_ms,
+        kept_ms=record.time_ms if record else start.time_ms,
+        passed_over=found.passed_over,
+    )
+
+
+def _last_sign(events: list[Event]) -> Event:
+    """The last event of the ranks; a launcher closes a failed run's log later."""
+    return [event for event in events if event.key not in (Key.FAILURE, Key.RUN_STOP)][-1]
+
+
+def rewind(log: Path, num_bytes: int) -> None:
+    """Cut `log` to its first `num_bytes`, but keep what tells of interruptions; the whole of it stays in `logs/`."""
+    with storage(log):
+        content = log.read_bytes()
+        logs = log.parent / "logs"
+        logs.mkdir(exist_ok=True)
+        number = 1 + len(list(logs.glob("events-*.log")))
+        write_atomic(logs / f"events-{number}.log", content.decode(errors="replace"))
+    kept = content[:num_bytes].decode()
+    told = [line for line in content[num_bytes:].decode(errors="replace").splitlines() if _tells(line, log)]
+    write_atomic(log, kept + "".join(f"{line}\n" for line in told))
+
+
+def _tells(line: str, log: Path) -> bool:
+    return bool(find(parse_lines([line], str(log)), Key.RESUMED))
+
+
+def _end_of(log: Path, key: Key) -> int:
+    """Bytes up to the end of the first line of `key`."""
+    length = 0
+    for line in log.read_bytes().splitlines(keepends=True):
+        length += len(line)
+        if first(parse_lines([line.decode(errors="replace")], str(log)), key):
+            break
+    return length
