@@ -42,23 +42,24 @@ def build_parser() -> Parser:
     data.add_argument("--samples", type=int, metavar="N", help="of `synthesize`: frames a year (default: its own)")
     data.add_argument("--seed", type=int, default=0, help="of `synthesize`")
 
-    run = commands.add_parser("run", parents=[shared], help="train here, once for each seed")
-    _add_problem(run)
-    run.add_argument("--level", default="free", choices=("hardware", "system", "free"))
-    run.add_argument("--backend", default="torch", choices=("torch",))
-    run.add_argument("--launcher", default="local", choices=("local",))
-    run.add_argument("--nodes", type=int, default=1)
-    run.add_argument("--procs-per-node", type=int, help="ranks (default: one a GPU, or one on a CPU)")
-    seeds = run.add_mutually_exclusive_group()
-    seeds.add_argument("--seed", dest="seeds", metavar="N", default="0", help="one run (default: 0)")
-    seeds.add_argument("--seeds", metavar="LIST", help="one run a seed, e.g. 0-4,7")
-    run.add_argument("--precision", choices=("fp32", "bf16", "fp16"))
-    run.add_argument("--deterministic", action="store_true", help="bit-identical for one seed and size")
-    run.add_argument("--stop-at-target", action="store_true", help="end at the first quality reached")
-    run.add_argument("--unranked", action="store_true", help="a trial: any key may be set; never ranked")
-    run.add_argument("--system", help="this machine's name in rankings (default: its host name)")
-    run.add_argument("--staging", default="", metavar="DIR", help="node-local folder to copy the data to first")
-    run.add_argument("--output", default="results", metavar="DIR", help="results directory")
+    run = commands.add_parser("run", parents=[shared], help="train here, or in the Slurm allocation around us")
+    _add_experiment(run)
+    run.add_argument("--launcher", choices=("local", "srun"), help="default: srun inside a Slurm allocation")
+    run.add_argument("--site", help="a site profile, for srun's options and where things lie")
+    run.add_argument("--resume", action="store_true", help="go on with an interrupted run from its newest checkpoint")
+
+    render = commands.add_parser("render", parents=[shared], help="print the job script of runs; submits nothing")
+    _add_experiment(render)
+    _add_site(render)
+
+    site = commands.add_parser(
+        "site", parents=[shared], help="check a site's profile on its cluster; show it; list all"
+    )
+    site.add_argument("action", choices=("check", "show", "list"))
+    site.add_argument("site", nargs="?", help="a profile's name, or a path to your own .toml")
+    _add_slurm(site)
+    site.add_argument("--nodes", type=int, metavar="N", help="of `check`: how many (default: the profile's)")
+    site.add_argument("--no-job", action="store_true", help="of `check`: start nothing; leaves paths unchecked")
 
     rank = commands.add_parser("rank", parents=[shared], help="rank results by Valid FLOPS")
     rank.add_argument("paths", nargs="*", default=["results"], metavar="PATH")
@@ -68,6 +69,37 @@ def build_parser() -> Parser:
     repeatability = commands.add_parser("repeatability", parents=[shared], help="statistics across seeds")
     repeatability.add_argument("paths", nargs="*", default=["results"], metavar="PATH")
     return parser
+
+
+def _add_experiment(parser: argparse.ArgumentParser) -> None:
+    """What `run`, `render` and `submit` share: which runs, and where their results go."""
+    _add_problem(parser)
+    parser.add_argument("--level", default="free", choices=("hardware", "system", "free"))
+    parser.add_argument("--backend", default="torch", choices=("torch",))
+    parser.add_argument("--nodes", type=int, metavar="N", help="default: the allocation's, or the site's; else 1")
+    parser.add_argument("--procs-per-node", type=int, metavar="N", help="ranks (default: one a GPU, or one on a CPU)")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", dest="seeds", metavar="N", default="0", help="one run (default: 0)")
+    seeds.add_argument("--seeds", metavar="LIST", help="one run a seed, e.g. 0-4,7")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"))
+    parser.add_argument("--deterministic", action="store_true", help="bit-identical for one seed and size")
+    parser.add_argument("--stop-at-target", action="store_true", help="end at the first quality reached")
+    parser.add_argument("--unranked", action="store_true", help="a trial: any key may be set; never ranked")
+    parser.add_argument("--system", help="this machine's name in rankings (default: the site's, or the host's)")
+    parser.add_argument("--staging", default="", metavar="DIR", help="node-local folder to copy the data to first")
+    parser.add_argument("--output", metavar="DIR", help="results directory (default: the site's, or results)")
+
+
+def _add_site(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--site", required=True, help="a profile's name, or a path to your own .toml")
+    _add_slurm(parser)
+
+
+def _add_slurm(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--slurm", metavar="KEY=VALUE", action="append", default=[],
+        help="replace one value of the site's profile; may stand several times",
+    )  # fmt: skip
 
 
 def _add_problem(parser: argparse.ArgumentParser) -> None:

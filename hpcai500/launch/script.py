@@ -1,0 +1,282 @@
+"""A run, or an array of runs over seeds, as the text that `sbatch` takes: pure functions, held by golden files."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from jinja2 import Environment, StrictUndefined
+
+from hpcai500.errors import SpecError
+from hpcai500.files import data_dir
+from hpcai500.spec.run import RunSpec
+from hpcai500.spec.site import Site
+
+MAX_ARRAY_SIZE = 1_001
+"""Slurm's default; it bounds an array's index, not its length."""
+
+WORKER = "hpcai500.train.worker"
+
+_SEED = "\0seed\0"
+"""Stands for the seed until the script runs; no path or value can hold it."""
+
+
+class JobPlan(NamedTuple):
+    """What `render_job` needs to know; `plan_job` derives it from the runs."""
+
+    site: Site
+    job_name: str
+    nodes: int
+    procs_per_node: int
+    num_ranks: int
+    """In all; 0: `nodes * procs_per_node`."""
+    seeds: tuple[int, ...]
+    """One: a plain job; several: an array whose index, plus `array_offset`, is the seed."""
+    run_prefix: str
+    """A run's folder, up to its seed."""
+    python: str
+    log: str = ""
+    """`sbatch --output`'s pattern, for what the script itself says: its folder must exist. Empty: Slurm's default."""
+    snapshot: str = ""
+    """A folder that comes first on PYTHONPATH."""
+    array_offset: int = 0
+    environment: tuple[tuple[str, str], ...] = ()
+    folders: tuple[str, ...] = ()
+    """What a container must see, beside the site's own mounts."""
+    run_json: str = ""
+    """`run.json` as a here-document that expands `$seed`, for runs that nothing has written yet."""
+
+
+def plan_job(
+    specs: Sequence[RunSpec],
+    site: Site,
+    *,
+    python: str,
+    log: str = "",
+    snapshot: str = "",
+    array_offset: int = 0,
+    carry_run_json: bool = False,
+) -> JobPlan:
+    """One job, or one array, for runs that differ in their seed alone.
+
+    `python` serves where neither the site nor a container has an interpreter of its own.
+    """
+    spec = specs[0]
+    return JobPlan(
+        site=site,
+        job_name=f"hpcai500-{spec.workload.name}",
+        nodes=spec.nodes,
+        procs_per_node=spec.procs_per_node,
+        num_ranks=spec.num_ranks,
+        seeds=tuple(each.seed for each in specs),
+        run_prefix=str(spec.folder).removesuffix(str(spec.seed)),
+        python=site_python(site, python),
+        log=log,
+        snapshot=snapshot,
+        array_offset=array_offset,
+        environment=tuple(run_environment(spec).items()),
+        folders=(*run_folders(spec), *([snapshot] if snapshot else [])),
+        run_json=run_json_text(spec) if carry_run_json else "",
+    )
+
+
+def job_template() -> str:
+    return (data_dir("slurm") / "templates" / "job.sbatch.j2").read_text(encoding="utf-8")
+
+
+def render_job(plan: JobPlan, template: str) -> str:
+    """The script.
+
+    Raises:
+        SpecError: where a path cannot be written into it.
+    """
+    site = plan.site
+    language = Environment(  # noqa: S701 - a shell script: quoted by `q`
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    language.filters["q"] = shlex.quote
+    step = srun_tokens(
+        site,
+        nodes=plan.nodes,
+        procs_per_node=plan.procs_per_node,
+        num_ranks=plan.num_ranks,
+        folders=plan.folders,
+        snapshot=plan.snapshot,
+    )
+    return language.from_string(template).render(
+        sbatch_options=[_quote_option(option) for option in sbatch_options(plan)],
+        prologue=site.software.prologue,
+        modules=site.software.modules,
+        is_array=len(plan.seeds) > 1,
+        array_offset=plan.array_offset,
+        seed=plan.seeds[0],
+        run_prefix=plan.run_prefix,
+        max_requeues=site.preemption.max_requeues,
+        run_json=plan.run_json,
+        snapshot=plan.snapshot,
+        cpus_per_task=site.slurm.cpus_per_task,
+        environment=site_environment(site) | dict(plan.environment),
+        step_lines=_lines(step),
+        worker=(plan.python, "-m", WORKER),
+    )
+
+
+def sbatch_options(plan: JobPlan) -> list[str]:
+    """The options of `sbatch`, unquoted."""
+    site, request = plan.site, plan.site.slurm
+    given = {
+        "job-name": plan.job_name,
+        "output": plan.log,
+        "array": _array(plan) if len(plan.seeds) > 1 else "",
+        "partition": request.partition,
+        "account": request.account,
+        "qos": request.qos,
+        "constraint": request.constraint,
+        "reservation": request.reservation,
+        "time": request.time,
+        "nodes": plan.nodes,
+        "ntasks-per-node": plan.procs_per_node,
+        "cpus-per-task": request.cpus_per_task,
+        "mem": request.memory,
+        **gpu_option(site),
+        "signal": f"{site.preemption.signal}@{site.preemption.grace_sec}",  # without B: it is for the ranks
+        "open-mode": "append",
+    }
+    flags = ["--exclusive"] if request.exclusive else []
+    flags.append("--requeue" if site.preemption.max_requeues else "--no-requeue")
+    return [*(f"--{name}={value}" for name, value in given.items() if value), *flags, *request.sbatch_arguments]
+
+
+def gpu_option(site: Site) -> dict[str, str]:
+    """Whole nodes' GPUs: an option for each task would hide the peers of a rank's GPU."""
+    request = site.slurm
+    if not request.gpus_per_node:
+        return {}
+    count = f"{request.gpu_type}:{request.gpus_per_node}" if request.gpu_type else str(request.gpus_per_node)
+    return {"gres": f"gpu:{count}"} if request.gpu_request == "gres" else {"gpus-per-node": count}
+
+
+def srun_tokens(
+    site: Site,
+    *,
+    nodes: int,
+    procs_per_node: int,
+    num_ranks: int = 0,
+    folders: Sequence[str] = (),
+    snapshot: str = "",
+) -> tuple[str, ...]:
+    """All that stands before the worker's own command: `srun`, its options, and the container.
+
+    `num_ranks` is 0 where every node is full; `folders` are mounted into a container under their own names.
+
+    Raises:
+        SpecError: where a folder cannot be mounted.
+    """
+    request = site.slurm
+    tokens = ["srun", f"--nodes={nodes}", f"--ntasks={num_ranks or nodes * procs_per_node}"]
+    if not num_ranks:
+        tokens.append(f"--ntasks-per-node={procs_per_node}")
+    if request.cpus_per_task:  # srun does not take it over from sbatch
+        tokens.append(f"--cpus-per-task={request.cpus_per_task}")
+    tokens += ["--kill-on-bad-exit=1", "--wait=60", f"--mpi={request.mpi}", "--export=ALL", *request.srun_arguments]
+    return (*tokens, *_container_tokens(site, folders, snapshot))
+
+
+def site_environment(site: Site) -> dict[str, str]:
+    """The variables that a site sets for every rank."""
+    interface = site.software.network_interface
+    fabric = {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface} if interface else {}
+    return fabric | site.software.environment
+
+
+def run_folders(spec: RunSpec) -> tuple[str, ...]:
+    """What a run reads and writes on a node, as a container needs it: folders that exist before the run."""
+    staging = PurePosixPath(spec.staging)
+    made_by_run = str(staging.parent if len(staging.parts) > 2 else staging) if spec.staging else ""
+    places = (spec.output, "" if spec.is_synthetic else spec.data, made_by_run, spec.workload.folder)
+    return tuple(place for place in places if place)
+
+
+def run_environment(spec: RunSpec) -> dict[str, str]:
+    """The variables that a run's own settings need."""
+    return {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if spec.settings.execution.deterministic else {}
+
+
+def site_python(site: Site, own: str) -> str:
+    """The interpreter on the nodes: the site's, a container's, or this one's own path."""
+    return site.software.python or ("python3" if site.container.engine != "none" else own)
+
+
+def array_offset(seeds: Sequence[int], max_array_size: int = MAX_ARRAY_SIZE) -> int:
+    """What to add to an array's index to have the seed: nothing, where the seeds can be the indices."""
+    return 0 if max(seeds) < max_array_size else min(seeds)
+
+
+def log_pattern(folder: str, name: str) -> str:
+    """`name`, a pattern of `sbatch --output`, inside a folder whose own per cent signs mean themselves."""
+    return f"{folder.replace('%', '%%')}/{name}"
+
+
+def run_json_text(spec: RunSpec) -> str:
+    """`run.json` in one line of a here-document that expands `$seed` and nothing else."""
+    record = spec.model_dump(mode="json") | {"seed": _SEED}
+    text = json.dumps(record, allow_nan=False)
+    for special in ("\\", "$", "`"):
+        text = text.replace(special, "\\" + special)
+    return text.replace(json.dumps(_SEED).replace("\\", "\\\\"), "$seed")
+
+
+def _array(plan: JobPlan) -> str:
+    """Indices as ranges, `0-3,7`, and how many may run at once."""
+    ranges: list[list[int]] = []
+    for index in sorted(seed - plan.array_offset for seed in plan.seeds):
+        if ranges and ranges[-1][-1] == index - 1:
+            ranges[-1] = [ranges[-1][0], index]
+        else:
+            ranges.append([index])
+    text = ",".join("-".join(map(str, bounds)) for bounds in ranges)
+    limit = plan.site.slurm.max_parallel
+    return f"{text}%{limit}" if limit else text
+
+
+def _container_tokens(site: Site, folders: Sequence[str], snapshot: str) -> list[str]:
+    container = site.container
+    if container.engine == "none":
+        return []
+    mounts = [*(f"{folder}:{folder}" for folder in _outermost(folders)), *container.mounts]
+    if container.engine == "pyxis":
+        tokens = [f"--container-image={container.image}"]
+        tokens += [f"--container-mounts={','.join(mounts)}"] if mounts else []
+        tokens += ["--container-env=PYTHONPATH"] if snapshot else []  # before the image's own
+        return [*tokens, *container.arguments]
+    has_gpus = site.slurm.gpus_per_node and "--rocm" not in container.arguments
+    tokens = ["apptainer", "exec", *(["--nv"] if has_gpus else []), *(f"--bind={mount}" for mount in mounts)]
+    return [*tokens, *container.arguments, container.image]
+
+
+def _outermost(folders: Sequence[str]) -> list[str]:
+    """`folders` without those inside another of them."""
+    for folder in folders:
+        if "," in folder or ":" in folder:
+            raise SpecError(f"{folder}: a container cannot mount a path with ',' or ':'", "choose another place")
+    paths = {PurePosixPath(folder) for folder in folders}
+    return sorted(str(path) for path in paths if not paths & set(path.parents))
+
+
+def _lines(tokens: Sequence[str]) -> list[str]:
+    """Quoted, one option a line; a word after a word stays beside it."""
+    lines: list[str] = []
+    for token in tokens:
+        if lines and not token.startswith("-") and not lines[-1].startswith("-"):
+            lines[-1] += f" {shlex.quote(token)}"
+        else:
+            lines.append(shlex.quote(token))
+    return lines
+
+
+def _quote_option(option: str) -> str:
+    """As sbatch reads a `#SBATCH` line: like a shell, but a backslash escapes inside every kind of quotes."""
+    if shlex.quote(option) == option:
+        return option
+    return '"' + option.replace("\\", "\\\\").replace('"', '\\"') + '"'
