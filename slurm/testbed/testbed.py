@@ -33,6 +33,7 @@ LINK = "hpcai500-tb"  # this machine's network interface to the testbed
 LINK_PATH = Path("/sys/class/net", LINK)
 NODES = {f"node{i}": f"{SUBNET}.{10 + i}" for i in range(1, 5)}
 GPUS_PER_NODE = 2
+CGROUP = Path("/sys/fs/cgroup/memory")  # version 1, where slurmd makes slurm_NODE
 
 # A host's first process: it holds the namespaces, and reaps what its daemons leave.
 INIT = ["/bin/sh", "-c", "while :; do sleep 3600 & wait $!; done", "hpcai500-testbed", str(STATE)]
@@ -130,12 +131,25 @@ def boot(host: str) -> None:
     inside(host, "ip", "link", "set", "lo", "up")
 
 
+def remove_cgroup(path: Path) -> None:
+    """A control group that lost its processes, and those inside of it."""
+
+    def removed() -> bool:
+        with suppress(OSError):  # its processes are still ending
+            for folder, _, _ in os.walk(path, topdown=False):
+                Path(folder).rmdir()
+        return not path.exists()
+
+    wait_until(removed, f"the end of the processes in {path}")
+
+
 def power_off(host: str) -> None:
     """End all that runs on `host` at once, as a power cut does."""
     pid = first_processes().get(host)
     if pid is not None:
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: host not in first_processes(), f"the end of {host}")
+    remove_cgroup(CGROUP / f"slurm_{host}")
 
 
 def start_daemon(host: str, daemon: str, *argv: str | Path) -> None:
@@ -166,9 +180,12 @@ def write_files() -> None:
 def rendered_files() -> dict[Path, str]:
     """Each file that is written from a template or a constant, and its text."""
     last_bytes = [address.rpartition(".")[2] for address in NODES.values()]
+    has_cgroup = os.access(CGROUP, os.W_OK)
     values = {
         "state": str(STATE),
         "controller": CONTROLLER,
+        "task_plugin": "task/cgroup" if has_cgroup else "task/none",
+        "memory_limit": "NoOverMemoryKill" if has_cgroup else "OverMemoryKill",
         "nodes": f"{SUBNET}.[{last_bytes[0]}-{last_bytes[-1]}]",
     }
 
@@ -181,6 +198,7 @@ def rendered_files() -> dict[Path, str]:
         ETC_NO_ACCOUNTING / "slurm.conf": fill("slurm.conf", accounting="none"),
         ETC / "gres.conf": fill("gres.conf"),
         ETC_NO_ACCOUNTING / "gres.conf": fill("gres.conf"),
+        ETC / "cgroup.conf": fill("cgroup.conf"),
         ETC / "slurmdbd.conf": fill("slurmdbd.conf"),
         STATE / "hosts": "".join(f"{address} {name}\n" for name, address in hosts.items()),
         STATE / "env.sh": "".join(f"export {name}={value}\n" for name, value in client_env().items()),
@@ -328,7 +346,7 @@ def up() -> None:
 
 
 def down() -> None:
-    for host in first_processes():
+    for host in ["controller", *NODES]:
         power_off(host)
     run("ip", "link", "delete", LINK, check=False)
     wait_until(lambda: not LINK_PATH.exists(), f"the end of {LINK}")
