@@ -3,10 +3,12 @@
 import argparse
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from hpcai500.cli.output import default_data, print_json
 from hpcai500.spec.levels import Level
+from hpcai500.spec.site import find_sites
 from hpcai500.spec.workload import load_rules, shipped_workloads
 from hpcai500.system.devices import num_gpus
 
@@ -16,7 +18,8 @@ def main(args: argparse.Namespace) -> int:
         "workloads": [workload_record(folder) for folder in shipped_workloads()],
         "levels": [level.value for level in Level],
         "backends": [{"name": "torch", "missing": [] if find_spec("torch") else ["pip install torchvision"]}],
-        "launchers": ["local"],
+        "launchers": ["local", *(["srun"] if which("srun") else [])],
+        "sites": list(find_sites()),
         "num_gpus": num_gpus(),
     }
     if args.json:
@@ -36,6 +39,7 @@ def main(args: argparse.Namespace) -> int:
             f"backend: {backend['name']}{'; missing: ' + ', '.join(backend['missing']) if backend['missing'] else ''}"
         )
     print(f"launchers: {', '.join(listing['launchers'])}")
+    print(f"sites: {', '.join(listing['sites'])}")
     print(f"GPUs here: {listing['num_gpus']}")
     return 0
 

@@ -1,6 +1,7 @@
 """The site that `--site` and `--slurm` name, and the runs that an experiment's options ask for there."""
 
 import argparse
+from collections.abc import Sequence
 
 from hpcai500.cli.run_command import Layout, host_name, resolve_seed
 from hpcai500.errors import SpecError
@@ -10,10 +11,15 @@ from hpcai500.spec.site import Site, load_site, with_site_overrides
 
 def site_of(args: argparse.Namespace) -> Site:
     """The profile of `--site`, with the values of `--slurm` in it."""
-    for option in args.slurm:
-        if "=" not in option:
-            raise SpecError(f"--slurm {option}: no value", "write --slurm key=value")
-    return with_site_overrides(load_site(args.site), parse_overrides(args.slurm))
+    return site_with(args.site, args.slurm)
+
+
+def site_with(name: str, assignments: Sequence[str]) -> Site:
+    """The profile of a name or path, with the values of `--slurm KEY=VALUE` in it."""
+    for assignment in assignments:
+        if "=" not in assignment:
+            raise SpecError(f"--slurm {assignment}: no value", "write --slurm key=value")
+    return with_site_overrides(load_site(name), parse_overrides(assignments))
 
 
 def runs_at(args: argparse.Namespace, site: Site) -> list[RunSpec]:

@@ -1,0 +1,131 @@
+"""What a Slurm cluster says of itself: its configuration, partitions, nodes and MPI plugins."""
+
+import re
+import subprocess
+from typing import NamedTuple
+
+from hpcai500.errors import MachineError
+
+_TIMEOUT_SEC = 60.0
+_NODE_FIELDS = "%R|%N|%T|%c|%m|%G"
+_UNUSABLE = ("down", "drain", "fail", "error", "unknown", "inval", "power_down", "powering_down", "blocked")
+_GPU = re.compile(r"gpu:(?:([^:,()]+):)?(\d+)")
+
+
+class Node(NamedTuple):
+    name: str
+    is_up: bool
+    num_cpus: int
+    memory_mb: int
+    gpus: dict[str, int]
+    """How many of each type; a type without a name is `""`."""
+
+    @property
+    def num_gpus(self) -> int:
+        return sum(self.gpus.values())
+
+
+class Cluster(NamedTuple):
+    config: dict[str, str]
+    partitions: dict[str, dict[str, str]]
+    """By name, as `scontrol show partition` has them."""
+    nodes: dict[str, list[Node]]
+    """By partition."""
+    mpi_plugins: tuple[str, ...]
+    has_pyxis: bool
+    """Whether srun knows `--container-image`."""
+    accounting_fault: str
+    """Why `sacct` fails; empty if it works."""
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def ask_cluster() -> Cluster:
+    """Ask Slurm's own commands.
+
+    Raises:
+        MachineError: if they are not here, or their controller does not answer.
+    """
+    config = parse_config(_must("scontrol", "show", "config"))
+    partitions = parse_partitions(_must("scontrol", "show", "partition", "--oneliner", "--all"))
+    nodes = parse_nodes(_must("sinfo", "--noheader", "--Node", "--all", f"--format={_NODE_FIELDS}"))
+    listing = ask("srun", "--mpi=list")
+    plugins = parse_mpi_plugins(listing.out + listing.err)
+    has_pyxis = "--container-image" in ask("srun", "--help").out
+    sacct = ask("sacct", "--noheader", "--allocations", "--jobs=1")
+    fault = last_line(sacct.err, "it failed") if sacct.code else ""
+    return Cluster(config, partitions, nodes, plugins, has_pyxis, fault)
+
+
+def ask(*argv: str, timeout_sec: float = _TIMEOUT_SEC) -> Answer:
+    """What a command of Slurm's answers.
+
+    Raises:
+        MachineError: if it is not here, or does not end in time.
+    """
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_sec, check=False)
+    except FileNotFoundError as error:
+        raise MachineError(
+            f"no Slurm on this machine: {argv[0]} is not on PATH", "log in to the cluster, or load its module"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise MachineError(f"{argv[0]} did not answer in {timeout_sec:g} s", "see `scontrol ping`") from error
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def parse_config(text: str) -> dict[str, str]:
+    """`scontrol show config`."""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def parse_partitions(text: str) -> dict[str, dict[str, str]]:
+    """`scontrol show partition --oneliner`."""
+    partitions = {}
+    for line in text.splitlines():
+        fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        if "PartitionName" in fields:
+            partitions[fields["PartitionName"]] = fields
+    return partitions
+
+
+def parse_nodes(text: str) -> dict[str, list[Node]]:
+    """`sinfo --Node --format=%R|%N|%T|%c|%m|%G`: a line for each node of each partition."""
+    nodes: dict[str, list[Node]] = {}
+    for line in text.splitlines():
+        partition, name, state, cpus, memory, gres = line.split("|", 5)
+        gpus: dict[str, int] = {}
+        for kind, count in _GPU.findall(gres):
+            gpus[kind] = gpus.get(kind, 0) + int(count)
+        is_up = not state.endswith("*") and not state.startswith(_UNUSABLE)
+        node = Node(name, is_up, int(cpus.rstrip("+")), int(memory.rstrip("+")), gpus)
+        nodes.setdefault(partition, []).append(node)
+    return nodes
+
+
+def parse_mpi_plugins(text: str) -> tuple[str, ...]:
+    """`srun --mpi=list`: a name a line, and PMIx's versions behind a colon."""
+    names: list[str] = []
+    for line in text.splitlines():
+        title, colon, versions = line.removeprefix("srun: ").partition(":")
+        words = versions.replace(",", " ").split() if colon else title.split()
+        if len(words) == 1 or colon:
+            names += [word for word in words if word not in names]
+    return tuple(names)
+
+
+def _must(*argv: str) -> str:
+    answer = ask(*argv)
+    if answer.code:
+        said = last_line(answer.err, f"exit code {answer.code}")
+        raise MachineError(f"{' '.join(argv[:3])}: {said}", "see `scontrol ping`")
+    return answer.out
+
+
+def last_line(text: str, default: str) -> str:
+    return text.strip().splitlines()[-1] if text.strip() else default
