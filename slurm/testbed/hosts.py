@@ -1,0 +1,133 @@
+"""The testbed's hosts: Linux namespaces that their first process holds."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+STATE = Path(os.environ.get("HPCAI500_TESTBED", "/var/lib/hpcai500-testbed"))
+ETC = STATE / "etc"  # what the cluster runs with
+LOG = STATE / "log"
+CGROUP = Path("/sys/fs/cgroup/memory")  # version 1, where slurmd makes a slurm_NODE
+
+# It reaps what the daemons of its host leave.
+FIRST_PROCESS = ["/bin/sh", "-c", "while :; do sleep 3600 & wait $!; done", "hpcai500-testbed", str(STATE)]
+NAMESPACES = ["--mount", "--uts", "--ipc", "--net", "--pid"]
+ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root", "SLURM_CONF": f"{ETC}/slurm.conf"}
+
+
+class TestbedError(Exception):
+    """What keeps the testbed from running, and how to mend it."""
+
+
+def run(*argv: str | Path, check: bool = True, timeout_sec: float = 60) -> subprocess.CompletedProcess[str]:
+    """A command without input, in an environment of its own; its output is kept.
+
+    Raises:
+        TestbedError: it failed and `check` is set, or took longer than `timeout_sec`.
+    """
+    command = [str(arg) for arg in argv]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=ENV, cwd="/",
+            timeout=timeout_sec, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise TestbedError(f"{' '.join(command)} took longer than {timeout_sec:g} s; see {LOG}") from error
+    if check and done.returncode:
+        raise TestbedError(f"{' '.join(command)} failed ({done.returncode}): {(done.stderr or done.stdout).strip()}")
+    return done
+
+
+def succeeds(*argv: str | Path) -> bool:
+    return run(*argv, check=False).returncode == 0
+
+
+def wait_until(holds: Callable[[], bool], what: str, timeout_sec: float = 30) -> None:
+    """Raises: TestbedError, saying what was waited for."""
+    deadline = time.monotonic() + timeout_sec
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TestbedError(f"waited {timeout_sec:g} s in vain: {what}; see {LOG}")
+        time.sleep(0.1)
+
+
+def first_processes() -> dict[str, int]:
+    """Name of each host that lives, and its first process as this machine numbers it."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            argv = path.read_bytes().decode(errors="replace").split("\0")[:-1]
+            if argv[:-1] == FIRST_PROCESS:
+                found[argv[-1]] = int(path.parent.name)
+    return found
+
+
+def is_running(host: str, daemon: str) -> bool:
+    pid = first_processes().get(host)
+    if pid is None:
+        return False
+    namespace = Path(f"/proc/{pid}/ns/pid").readlink()
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        with suppress(OSError):
+            if path.read_text().strip() == daemon and (path.parent / "ns/pid").readlink() == namespace:
+                return True
+    return False
+
+
+def enter(host: str) -> list[str]:
+    """The start of a command that is to run inside of `host`.
+
+    Not `ip netns exec`, which puts a fresh /sys over the cgroups.
+    """
+    pid = first_processes().get(host)
+    if pid is None:
+        raise TestbedError(f"{host} does not run: start it with `make testbed-up`")
+    return ["nsenter", f"--target={pid}", *NAMESPACES]
+
+
+def inside(host: str, *argv: str | Path) -> None:
+    run(*enter(host), *argv)
+
+
+def boot(host: str, hosts_file: Path) -> None:
+    """Give `host` its namespaces: a name, processes, /tmp and shared memory of its own, and no network yet."""
+    subprocess.Popen(
+        ["unshare", *NAMESPACES, "--fork", "--mount-proc", *FIRST_PROCESS, host],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env=ENV, cwd="/", start_new_session=True,
+    )  # fmt: skip
+    wait_until(lambda: host in first_processes(), f"the first process of {host}")
+    inside(host, "hostname", host)
+    for path in "/tmp", "/dev/shm":  # noqa: S108
+        inside(host, "mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", path)
+    inside(host, "mount", "--bind", hosts_file, "/etc/hosts")
+    inside(host, "ip", "link", "set", "lo", "up")
+
+
+def power_off(host: str) -> None:
+    """End all that runs on `host` at once, as a power cut does; its network and its mounts go with it."""
+    pid = first_processes().get(host)
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: host not in first_processes(), f"the end of {host}")
+    remove_cgroup(CGROUP / f"slurm_{host}")
+
+
+def remove_cgroup(path: Path) -> None:
+    def removed() -> bool:
+        with suppress(OSError):  # its processes are still ending
+            for folder, _, _ in os.walk(path, topdown=False):
+                Path(folder).rmdir()
+        return not path.exists()
+
+    wait_until(removed, f"the end of the processes in {path}")
+
+
+def start_daemon(host: str, daemon: str, *argv: str | Path) -> None:
+    """Start a daemon that puts itself into the background, unless it runs."""
+    if not is_running(host, daemon):
+        inside(host, daemon, *argv)
