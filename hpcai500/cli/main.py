@@ -44,6 +44,7 @@ def build_parser() -> Parser:
 
     run = commands.add_parser("run", parents=[shared], help="train here, or in the Slurm allocation around us")
     _add_experiment(run)
+    run.add_argument("--nodes", type=int, metavar="N", help="default: the allocation's, or 1")
     run.add_argument("--launcher", choices=("local", "srun"), help="default: srun inside a Slurm allocation")
     run.add_argument("--site", help="a site profile, for srun's options and where things lie")
     run.add_argument("--resume", action="store_true", help="go on with an interrupted run from its newest checkpoint")
@@ -51,6 +52,23 @@ def build_parser() -> Parser:
     render = commands.add_parser("render", parents=[shared], help="print the job script of runs; submits nothing")
     _add_experiment(render)
     _add_site(render)
+
+    submit = commands.add_parser("submit", parents=[shared], help="hand the runs that are missing to Slurm")
+    _add_experiment(submit)
+    _add_site(submit)
+
+    status = commands.add_parser("status", parents=[shared], help="what is queued, running, done, failed, and why")
+    _add_runs(status)
+    status.add_argument(
+        "--watch", type=float, nargs="?", const=10.0, metavar="SEC", help="look again until nothing is under way"
+    )
+
+    logs = commands.add_parser("logs", parents=[shared], help="what the ranks of runs printed")
+    _add_runs(logs)
+    logs.add_argument("--lines", type=int, default=40, metavar="N", help="of each file, from its end (default: 40)")
+
+    cancel = commands.add_parser("cancel", parents=[shared], help="end the jobs of runs")
+    cancel.add_argument("paths", nargs="+", metavar="RUN", help="a run's folder, or a folder of runs")
 
     site = commands.add_parser(
         "site", parents=[shared], help="check a site's profile on its cluster; show it; list all"
@@ -76,7 +94,6 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
     _add_problem(parser)
     parser.add_argument("--level", default="free", choices=("hardware", "system", "free"))
     parser.add_argument("--backend", default="torch", choices=("torch",))
-    parser.add_argument("--nodes", type=int, metavar="N", help="default: the allocation's, or the site's; else 1")
     parser.add_argument("--procs-per-node", type=int, metavar="N", help="ranks (default: one a GPU, or one on a CPU)")
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", dest="seeds", metavar="N", default="0", help="one run (default: 0)")
@@ -90,8 +107,14 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", help="results directory (default: the site's, or results)")
 
 
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="*", default=["results"], metavar="RUN", help="a run's folder, or one of runs")
+
+
 def _add_site(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--site", required=True, help="a profile's name, or a path to your own .toml")
+    parser.add_argument("--nodes", metavar="N[,N]", help="one job array for each number (default: the site's)")
+    parser.add_argument("--parallel", type=int, metavar="N", help="runs of an array at once (default: the site's)")
     _add_slurm(parser)
 
 

@@ -1,26 +1,17 @@
-"""`hpcai500 render`: print the job script of a run, or of an array of runs."""
+"""`hpcai500 render`: print the job scripts that `submit` would run."""
 
 import argparse
-import sys
 
+from hpcai500.cli.job_scripts import job_scripts
 from hpcai500.cli.output import print_json
-from hpcai500.cli.site_options import runs_at, site_of
-from hpcai500.launch.script import array_offset, job_template, plan_job, render_job
+from hpcai500.cli.site_options import site_of
 
 
 def main(args: argparse.Namespace) -> int:
-    site = site_of(args)
-    specs = runs_at(args, site)
-    plan = plan_job(
-        specs,
-        site,
-        python=sys.executable,
-        array_offset=array_offset([spec.seed for spec in specs]),
-        carry_run_json=True,
-    )
-    script = render_job(plan, job_template())
+    scripts = list(job_scripts(args, site_of(args)))
     if args.json:
-        print_json({"script": script, "runs": [str(spec.folder) for spec in specs]})
+        records = [{"script": job.text, "runs": [str(spec.folder) for spec in job.specs]} for job in scripts]
+        print_json(records)
     else:
-        print(script, end="")
+        print("\n".join(job.text for job in scripts), end="")
     return 0

@@ -10,8 +10,9 @@ from hpcai500.spec.site import Site, load_site, with_site_overrides
 
 
 def site_of(args: argparse.Namespace) -> Site:
-    """The profile of `--site`, with the values of `--slurm` in it."""
-    return site_with(args.site, args.slurm)
+    """The profile of `--site`, with the values of `--slurm` and `--parallel` in it."""
+    site = site_with(args.site, args.slurm)
+    return site if args.parallel is None else with_site_overrides(site, {"slurm.max_parallel": args.parallel})
 
 
 def site_with(name: str, assignments: Sequence[str]) -> Site:
@@ -22,9 +23,20 @@ def site_with(name: str, assignments: Sequence[str]) -> Site:
     return with_site_overrides(load_site(name), parse_overrides(assignments))
 
 
-def runs_at(args: argparse.Namespace, site: Site) -> list[RunSpec]:
-    """One run a seed, on nodes that `site` gives."""
+def runs_at(args: argparse.Namespace, site: Site) -> list[list[RunSpec]]:
+    """One run a seed, for each number of nodes that is asked for, or that `site` gives."""
     procs_per_node = args.procs_per_node if args.procs_per_node is not None else site.slurm.procs_per_node
-    nodes = args.nodes if args.nodes is not None else site.slurm.nodes
-    layout = Layout("srun", nodes, procs_per_node, 0, site.system or host_name())
-    return [resolve_seed(args, seed, layout, site) for seed in parse_seeds(args.seeds)]
+    seeds = parse_seeds(args.seeds)
+    layouts = [
+        Layout("srun", nodes, procs_per_node, 0, site.system or host_name())
+        for nodes in (parse_counts(args.nodes) if args.nodes else [site.slurm.nodes])
+    ]
+    return [[resolve_seed(args, seed, layout, site) for seed in seeds] for layout in layouts]
+
+
+def parse_counts(text: str) -> list[int]:
+    """`1,2,4` as numbers."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in parts) or len(set(parts)) < len(parts):
+        raise SpecError(f"--nodes {text}: not different whole numbers of nodes", "write e.g. 4, or 1,2,4")
+    return [int(part) for part in parts]

@@ -38,6 +38,13 @@ def read_allocation(env: Mapping[str, str]) -> Allocation | None:
     return Allocation(env["SLURM_JOB_ID"], tasks, gpus, env.get("SLURM_CLUSTER_NAME", ""))
 
 
+def own_job_id(env: Mapping[str, str]) -> str:
+    """The number of the job around us; of an array's task, `12_3`."""
+    if "SLURM_ARRAY_JOB_ID" in env:
+        return f"{env['SLURM_ARRAY_JOB_ID']}_{env['SLURM_ARRAY_TASK_ID']}"
+    return env["SLURM_JOB_ID"]
+
+
 def expand_counts(text: str) -> tuple[int, ...]:
     """Slurm's `2(x3),1` as `(2, 2, 2, 1)`.
 

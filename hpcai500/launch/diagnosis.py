@@ -15,6 +15,9 @@ from hpcai500.errors import (
     ShortfallError,
 )
 
+START_MARK = "=== start"
+"""Begins a start's part of a run's logs, which a run that goes on appends to."""
+
 _TORCHRUN_DEATH = re.compile(r"local_rank: (\d+)\)\s*exitcode\s*:\s*(-\d+)")
 _SRUN_DEATH = re.compile(r"srun: error: (\S+): tasks? ([\d,-]+): ([A-Z][a-z ]+?)(?: \(core dumped\))?$", re.MULTILINE)
 _OUT_OF_MEMORY = re.compile(r"(?:slurmstepd|srun): error: .*(?:oom[-_ ]kill|Out Of Memory|exceeded memory limit)")

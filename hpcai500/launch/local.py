@@ -7,14 +7,17 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import IO
+
+import psutil
 
 from hpcai500.errors import Failure, HpcAi500Error, PreemptedError, RankError, parse_failure
 from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.events.writer import EventWriter
-from hpcai500.launch.diagnosis import explain
+from hpcai500.launch.diagnosis import START_MARK, explain
 from hpcai500.launch.plan import Plan, plan_local
 from hpcai500.spec.run import RunSpec
 
@@ -61,20 +64,22 @@ def execute(plan: Plan, log: Path, *, quiet: bool) -> HpcAi500Error | None:
     asked: list[str] = []
 
     def end(name: str) -> None:
-        signal_group(process, signal.SIGKILL if asked else signal.SIGTERM)
         asked.append(name)
-        if len(asked) == 1:
-            killer.start()
-            print("stopping after this step; once more to end at once", file=sys.stderr)
+        if len(asked) > 1:
+            kill_tree(process)
+            return
+        process.send_signal(plan.stop_signal)
+        killer.start()
+        print("stopping after this step; once more to end at once", file=sys.stderr)
 
-    killer = threading.Timer(_GRACE_SEC, lambda: signal_group(process, signal.SIGKILL))
+    killer = threading.Timer(_GRACE_SEC, lambda: kill_tree(process))
     killer.daemon = True
     try:
         with handled(end, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             told, tail = follow(process.stderr, log)
             code = process.wait()
     except BaseException:
-        signal_group(process, signal.SIGKILL)
+        kill_tree(process)
         process.wait()
         raise
     finally:
@@ -102,10 +107,13 @@ def handled(handler: Callable[[str], None], *numbers: signal.Signals) -> Iterato
             signal.signal(number, old)
 
 
-def signal_group(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
-    """Send a signal to the launcher and all that it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+def kill_tree(process: "subprocess.Popen[str]") -> None:
+    """End the launcher and all that it started, in whatever session."""
+    with suppress(psutil.NoSuchProcess):
+        launcher = psutil.Process(process.pid)
+        for one in [*launcher.children(recursive=True), launcher]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 def follow(stream: IO[str], log: Path) -> tuple[list[Failure], str]:
@@ -117,7 +125,7 @@ def follow(stream: IO[str], log: Path) -> tuple[list[Failure], str]:
     tail: list[str] = []
     with log.open("a", encoding="utf-8") as file:
         writable = True
-        for line in stream:
+        for line in chain([f"{START_MARK}\n"], stream):
             failure = parse_failure(line)
             told += [failure] if failure else []
             tail = [*tail[-80:], line]

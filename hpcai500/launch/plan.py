@@ -1,6 +1,7 @@
 """A RunSpec as the command and the environment that start it: pure functions, held by golden tests."""
 
 from collections.abc import Mapping
+from signal import Signals
 from typing import NamedTuple
 
 from hpcai500.launch.script import WORKER, site_environment, srun_tokens
@@ -21,6 +22,8 @@ class Plan(NamedTuple):
     argv: tuple[str, ...]
     env: dict[str, str]
     """The whole environment of the new process."""
+    stop_signal: Signals = Signals.SIGTERM
+    """What has the launcher ask its ranks to stop."""
 
 
 def plan_local(spec: RunSpec, *, python: str, num_cores: int, env: Mapping[str, str]) -> Plan:
@@ -53,7 +56,8 @@ def plan_srun(spec: RunSpec, site: Site, *, python: str, env: Mapping[str, str])
     clean = {name: value for name, value in env.items() if not name.startswith(stale)}
     num_cores = spec.procs_per_node * int(env.get("SLURM_CPUS_PER_TASK", "1"))
     worker = (site.software.python or python, "-m", WORKER, str(spec.folder / "run.json"))
-    return Plan((*step, *worker), worker_environment(spec, num_cores, clean) | site_environment(site))
+    environment = worker_environment(spec, num_cores, clean) | site_environment(site)
+    return Plan((*step, *worker), environment, Signals.SIGUSR1)  # at SIGTERM, srun kills its tasks
 
 
 def worker_environment(spec: RunSpec, num_cores: int, env: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,8 @@ from jinja2 import Environment, StrictUndefined
 
 from hpcai500.errors import SpecError
 from hpcai500.files import data_dir
+from hpcai500.launch.diagnosis import START_MARK
+from hpcai500.launch.queue import job_name
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.site import Site
 
@@ -65,12 +67,12 @@ def plan_job(
     spec = specs[0]
     return JobPlan(
         site=site,
-        job_name=f"hpcai500-{spec.workload.name}",
+        job_name=job_name(spec.workload.name, spec.run_prefix, array_offset if len(specs) > 1 else spec.seed),
         nodes=spec.nodes,
         procs_per_node=spec.procs_per_node,
         num_ranks=spec.num_ranks,
         seeds=tuple(each.seed for each in specs),
-        run_prefix=str(spec.folder).removesuffix(str(spec.seed)),
+        run_prefix=spec.run_prefix,
         python=site_python(site, python),
         log=log,
         snapshot=snapshot,
@@ -113,6 +115,7 @@ def render_job(plan: JobPlan, template: str) -> str:
         seed=plan.seeds[0],
         run_prefix=plan.run_prefix,
         max_requeues=site.preemption.max_requeues,
+        start_mark=START_MARK,
         run_json=plan.run_json,
         snapshot=plan.snapshot,
         cpus_per_task=site.slurm.cpus_per_task,

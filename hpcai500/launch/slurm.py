@@ -3,6 +3,7 @@
 import os
 import sys
 
+from hpcai500.launch.allocation import own_job_id
 from hpcai500.launch.local import run_plan
 from hpcai500.launch.plan import plan_srun
 from hpcai500.spec.run import RunSpec
@@ -15,4 +16,7 @@ def run_in_allocation(spec: RunSpec, site: Site, *, quiet: bool = False) -> None
     Raises:
         HpcAi500Error: as `run_local` does.
     """
-    run_plan(plan_srun(spec, site, python=sys.executable, env=dict(os.environ)), spec, quiet=quiet)
+    env = dict(os.environ)
+    with (spec.folder / "logs" / "jobs").open("a", encoding="ascii") as file:
+        file.write(f"{own_job_id(env)} {env['SLURM_JOB_ID']} {env.get('SLURM_RESTART_COUNT', '0')}\n")
+    run_plan(plan_srun(spec, site, python=sys.executable, env=env), spec, quiet=quiet)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from hpcai500.errors import InputError
 from hpcai500.score.metric import published_flops, valid_flops
-from hpcai500.score.result import Result, read_result
+from hpcai500.score.result import Result, derive, read_result
 from hpcai500.score.statistics import Summary, summarize
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.workload import load_rules, problem_settings
@@ -109,9 +109,9 @@ def collect(paths: Iterable[Path]) -> Collected:
         if path.suffix == ".csv":
             collected.published.append(path)
             continue
-        for file in sorted(path.rglob("result.json")) if path.is_dir() else [path]:
+        for file in _results(path) if path.is_dir() else [path]:
             try:
-                result = read_result(file)
+                result = newest_result(file)
             except InputError as error:
                 collected.left_out.append(LeftOut(str(file), str(error)))
                 continue
@@ -121,6 +121,20 @@ def collect(paths: Iterable[Path]) -> Collected:
             else:
                 collected.results.append(result)
     return collected
+
+
+def _results(folder: Path) -> list[Path]:
+    """The place of every result below `folder`, written or not."""
+    places = {file.parent / "result.json" for name in ("result.json", "run.json") for file in folder.rglob(name)}
+    return sorted(places)
+
+
+def newest_result(file: Path) -> Result:
+    """`result.json`, or what follows from the run's files where they are newer, as after a job that was killed."""
+    log = file.parent / "events.log"
+    if file.exists() and not (log.exists() and log.stat().st_mtime > file.stat().st_mtime):
+        return read_result(file)
+    return derive(file.parent) if (file.parent / "run.json").exists() else read_result(file)
 
 
 def rank(results: Iterable[Result], penalty_exponent: int | None = None) -> list[RankedList]:

@@ -130,6 +130,11 @@ class RunSpec(Frozen):
     def folder(self) -> Path:
         return Path(self.output) / self.system / self.workload.name / f"{self.problem}-{self.level}" / self.run_id
 
+    @property
+    def run_prefix(self) -> str:
+        """The path of `folder` up to its seed: the same for all seeds."""
+        return str(self.folder).removesuffix(str(self.seed))
+
     def write(self) -> Path:
         """Claim the run's folder and write `run.json` into it.
 

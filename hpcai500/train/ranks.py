@@ -1,5 +1,6 @@
 """The ranks of a run: who they are, and what they do together."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, TypeVar
@@ -14,6 +15,10 @@ from hpcai500.errors import HpcAi500Error, InputError, MachineError, RankError
 from hpcai500.train.environment import RankEnvironment
 
 T = TypeVar("T")
+
+_RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+_KEEP_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
+"""DDP's option under the name of this torch."""
 
 
 class Ranks(Protocol):
@@ -90,8 +95,8 @@ class TorchRanks:
         return DistributedDataParallel(
             model,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,
             gradient_as_bucket_view=True,
+            **_KEEP_BUFFERS,
         )
 
     @contextmanager

@@ -27,7 +27,7 @@ class Resumption(NamedTuple):
     last_sign_ms: float = 0.0
     """Time of the last event before the interruption."""
     kept_ms: float = 0.0
-    """Time up to which work is kept."""
+    """Time up to which work is kept, or was lost before."""
     passed_over: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
@@ -70,6 +70,7 @@ def find_resumption(spec: RunSpec) -> Resumption:
 def _resumption(events: list[Event], start: Event, found: Found) -> Resumption:
     counted = first(events, Key.FLOPS_PER_SAMPLE)
     record = found.record
+    earlier = [event.time_ms for event in find(events, Key.RESUMED)]  # what was lost before is counted there
     return Resumption(
         resumes=True,
         state=found.state,
@@ -78,7 +79,7 @@ def _resumption(events: list[Event], start: Event, found: Found) -> Resumption:
         graceful=record.graceful if record else False,
         flops_per_sample=counted.value["mean"] if counted else None,
         last_sign_ms=_last_sign(events).time_ms,
-        kept_ms=record.time_ms if record else start.time_ms,
+        kept_ms=max([record.time_ms if record else start.time_ms, *earlier]),
         passed_over=found.passed_over,
     )
 

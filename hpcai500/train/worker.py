@@ -19,6 +19,7 @@ from hpcai500.errors import (
 )
 from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.files import storage_error, write_json
+from hpcai500.score.result import write_result
 from hpcai500.spec.run import RunSpec, read_run
 from hpcai500.system.capture import capture_node, group_nodes
 from hpcai500.train import flops
@@ -247,6 +248,8 @@ def main() -> int:
     rank = int(os.environ.get("SLURM_PROCID" if spec.launcher == "srun" else "RANK", "0"))
     try:
         run(spec, StopRequest())
+        if rank == 0:
+            write_result(spec.folder)
         return 0
     except Exception as error:
         failure = as_failure(error, spec)

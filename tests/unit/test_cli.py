@@ -20,7 +20,11 @@ SURFACE = {
         "action", "--source", "--samples", "--seed", "sample", "--predictions", "--channels", "--image",
     },
     "run": SHARED | EXPERIMENT | {"--launcher", "--site", "--resume"},
-    "render": SHARED | EXPERIMENT | {"--site", "--slurm"},
+    "render": SHARED | EXPERIMENT | {"--site", "--slurm", "--parallel"},
+    "submit": SHARED | EXPERIMENT | {"--site", "--slurm", "--parallel"},
+    "status": SHARED | {"paths", "--watch"},
+    "logs": SHARED | {"paths", "--lines"},
+    "cancel": SHARED | {"paths"},
     "site": SHARED | {"action", "site", "--slurm", "--nodes", "--no-job"},
     "rank": SHARED | {"paths", "--format", "--exponent"},
     "repeatability": SHARED | {"paths"},
@@ -79,7 +83,8 @@ def test_help_does_not_import_what_is_slow():
     check = (
         "import sys\nfrom hpcai500.cli.main import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
-        "slow = {'torch', 'pydantic', 'jinja2', 'numpy', 'scipy', 'tabulate'} & set(sys.modules)\nassert not slow, slow"
+        "slow = {'torch', 'pydantic', 'jinja2', 'numpy', 'scipy', 'tabulate'} & set(sys.modules)\n"
+        "assert not slow, slow"
     )
     subprocess.run([sys.executable, "-c", check], check=True, capture_output=True)
 

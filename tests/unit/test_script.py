@@ -183,7 +183,9 @@ def test_names_with_spaces_quotes_and_dollars_reach_the_ranks_as_they_are(run_sc
     assert "OMP_NUM_THREADS=3" in ran.environment
     logs = Path(f"{prefix}7/logs")
     assert {path.name: path.read_text() for path in logs.iterdir()} == {
-        "stdout.log": "out\n", "stderr.log": "err\n", "jobs": "41 41 0\n",
+        "stdout.log": "=== start of job 41, number 0\nout\n",
+        "stderr.log": "=== start of job 41, number 0\nerr\n",
+        "jobs": "41 41 0\n",
     }  # fmt: skip
 
 

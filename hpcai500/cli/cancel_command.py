@@ -1,0 +1,23 @@
+"""`hpcai500 cancel`: end the jobs of runs; what they achieved stays, and can be gone on with."""
+
+import argparse
+from pathlib import Path
+
+from hpcai500.cli.output import print_json
+from hpcai500.errors import InputError
+from hpcai500.launch.queue import cancel
+from hpcai500.report.progress import run_folders, survey
+
+
+def main(args: argparse.Namespace) -> int:
+    folders = run_folders(Path(path) for path in args.paths)
+    if not folders:
+        raise InputError(f"{' '.join(args.paths)}: no run there", "give runs' folders, or a results directory")
+    job_ids = [row.job_id for row in survey(folders) if row.state.is_under_way]
+    if job_ids:
+        cancel(job_ids)
+    if args.json:
+        print_json({"cancelled": job_ids})
+    else:
+        print(f"cancelled: {', '.join(job_ids)}" if job_ids else "none of them is waiting or running")
+    return 0

@@ -1,0 +1,42 @@
+"""A copy of the harness and the workload, so that later edits do not reach a run that waits in a queue."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import hpcai500
+from hpcai500.files import digest, digest_tree, storage
+from hpcai500.spec.run import RunSpec
+
+_CODE = (".py", ".toml", ".j2")
+_IGNORED = shutil.ignore_patterns("__pycache__", ".*", "_data")
+
+
+def take_snapshot(spec: RunSpec) -> tuple[RunSpec, Path]:
+    """`spec` on a copy of its workload, and the folder to put first on PYTHONPATH.
+
+    Named by its content: equal code is copied once for all runs of a results directory.
+    """
+    package = Path(hpcai500.__file__).parent
+    identity = digest([digest_tree(package, _CODE), spec.workload.name, spec.workload.code_digest])
+    folder = Path(spec.output) / "snapshots" / identity[:16]
+    workload = folder / "workloads" / spec.workload.name
+    if not folder.exists():
+        with storage(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+            shutil.copytree(package, partial / "hpcai500", ignore=_IGNORED)
+            shutil.copytree(spec.workload.folder, partial / "workloads" / workload.name, ignore=_IGNORED)
+            partial.chmod(0o755)
+            _rename_unless_there(partial, folder)
+    identity_there = spec.workload.model_copy(update={"folder": str(workload)})
+    return spec.model_copy(update={"workload": identity_there}), folder
+
+
+def _rename_unless_there(partial: Path, folder: Path) -> None:
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(partial)  # another submission was faster
