@@ -217,7 +217,13 @@ def array_offset(seeds: Sequence[int], max_array_size: int = MAX_ARRAY_SIZE) -> 
 
 
 def log_pattern(folder: str, name: str) -> str:
-    """`name`, a pattern of `sbatch --output`, inside a folder whose own per cent signs mean themselves."""
+    """`name`, a pattern of `sbatch --output`, inside a folder whose own per cent signs mean themselves.
+
+    Raises:
+        SpecError: for a backslash, with which Slurm takes the whole pattern as it stands.
+    """
+    if "\\" in folder:
+        raise SpecError(f"{folder}: Slurm writes no log below a folder with a backslash", "choose another --output")
     return f"{folder.replace('%', '%%')}/{name}"
 
 

@@ -249,5 +249,7 @@ def test_a_module_that_is_not_there_ends_the_job_and_a_loose_prologue_does_not(r
     assert run_script(script.replace("module load", "false")).code == 3
 
 
-def test_a_log_s_folder_keeps_its_per_cent_signs():
+def test_a_log_s_folder_keeps_its_per_cent_signs_and_has_no_backslash():
+    with pytest.raises(SpecError, match="backslash"):
+        log_pattern("/a\\b", "%j.log")
     assert log_pattern("/100%", "%j.log") == "/100%%/%j.log"
