@@ -81,18 +81,15 @@ def texts_are_current() -> bool:
 
 def write_files() -> None:
     for folder in ETC, ETC_NO_ACCOUNTING, LOG, STATE / "dev", STATE / "munge", STATE / "shared", STATE / "slurmctld":
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
     for path, text in texts().items():
         path.write_text(text)
     (ETC / "slurmdbd.conf").chmod(0o600)  # or slurmdbd refuses it
     for index in range(GPUS_PER_NODE):
-        device = STATE / f"dev/gpu{index}"
-        if not device.exists():
-            os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))  # the numbers of /dev/null
+        os.mknod(STATE / f"dev/gpu{index}", stat.S_IFCHR | 0o666, os.makedev(1, 3))  # the numbers of /dev/null
     key = STATE / "munge/key"
-    if not key.exists():
-        key.write_bytes(os.urandom(128))
-        key.chmod(0o400)
+    key.write_bytes(os.urandom(128))
+    key.chmod(0o400)
 
 
 # The cluster
@@ -129,30 +126,23 @@ def boot_controller() -> None:
     run("ip", "link", "set", LINK.name, "up")
 
 
-def start_controller() -> None:
-    if "controller" not in hosts.first_processes():
-        boot_controller()
+def start_accounting() -> None:
     munge = STATE / "munge"
     start_daemon(
         "controller", "munged", f"--key-file={munge}/key", f"--socket={munge}/socket", f"--pid-file={munge}/pid",
         f"--log-file={LOG}/munged.log", f"--seed-file={munge}/seed", "--force",
     )  # fmt: skip
-    if not hosts.is_running("controller", "mariadbd"):
-        start_database()
+    start_database()
     start_daemon("controller", "slurmdbd")
     wait_until(lambda: succeeds("sacctmgr", "show", "cluster"), "slurmdbd's answer")
-    if "testbed" not in run("sacctmgr", "-nP", "show", "cluster", "format=cluster").stdout.split():
-        run("sacctmgr", "-i", "add", "cluster", "testbed")
-    start_daemon("controller", "slurmctld")
-    wait_until(lambda: succeeds("scontrol", "ping"), "slurmctld's answer")
+    run("sacctmgr", "--immediate", "add", "cluster", "testbed")
 
 
 def start_database() -> None:
     """MariaDB, with TCP only on the controller's own loopback interface."""
     data = STATE / "mariadb"
-    if not (data / "mysql").exists():
-        install = ["--no-defaults", "--user=root", "--auth-root-authentication-method=normal", "--skip-test-db"]
-        inside("controller", "mariadb-install-db", *install, f"--datadir={data}")
+    install = ["--no-defaults", "--user=root", "--auth-root-authentication-method=normal", "--skip-test-db"]
+    inside("controller", "mariadb-install-db", *install, f"--datadir={data}")
     background = ["start-stop-daemon", "--start", "--background", "--exec", "/usr/sbin/mariadbd", "--"]
     options = [
         "--no-defaults", "--user=root", f"--datadir={data}", f"--socket={data}/socket", "--bind-address=127.0.0.1",
@@ -187,8 +177,9 @@ def nodes_are_ready() -> bool:
 
 
 def is_sound() -> bool:
-    """Whether what is there can be mended by starting what is missing."""
-    return "controller" in hosts.first_processes() and LINK.exists() and texts_are_current()
+    """Whether starting slurmctld and nodes can mend what is there."""
+    daemons = all(hosts.is_running("controller", daemon) for daemon in ("munged", "mariadbd", "slurmdbd"))
+    return daemons and LINK.exists() and texts_are_current()
 
 
 def is_up() -> bool:
@@ -208,8 +199,11 @@ def up() -> None:
     if not is_up():
         if not is_sound():
             down()
-        write_files()
-        start_controller()
+            write_files()
+            boot_controller()
+            start_accounting()
+        start_daemon("controller", "slurmctld")
+        wait_until(lambda: succeeds("scontrol", "ping"), "slurmctld's answer")
         for node in NODES:
             start_node(node)
         wait_until(nodes_are_ready, "nodes that take jobs", timeout_sec=60)
