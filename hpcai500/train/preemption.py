@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from types import FrameType
 
 from hpcai500.errors import PreemptedError
@@ -32,6 +33,14 @@ class StopRequest:
 
 
 def leave_signals_to_parent(_: int = 0) -> None:
-    """For a data loader's process: a stop that reaches it too must not end it under its parent."""
+    """For a data loader's process: only its parent ends it, not a stop that a scheduler sends to all processes."""
     for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, signal.SIG_IGN if number != signal.SIGTERM else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_obey_parent, daemon=True).start()
+
+
+def _obey_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -1,7 +1,9 @@
 import io
 import os
 import random
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,3 +214,19 @@ def test_the_digits_are_real_jpeg_files_in_imagenet_s_layout_and_written_once(tm
             assert digits.target[member] == index.labels[i]
             shrunk = Image.open(index.path(i)).resize((8, 8), Image.Resampling.BOX)
             assert np.corrcoef(np.asarray(shrunk).ravel(), digits.images[member].ravel())[0, 1] > 0.95
+
+
+def test_a_loader_s_process_outlives_a_scheduler_s_signal_and_ends_with_its_parent():
+    script = """
+import os, signal, sys, torch
+from hpcai500.train.loading import Loader
+loader = Loader(lambda keys: (os.getpid(), list(keys)), num_workers=1, pin_memory=False)
+batches = loader.read([[number] for number in range(40)])
+pid, _ = next(batches)
+for name in ("SIGTERM", "SIGUSR1", "SIGUSR2"):  # as the shell of a batch script would send it, not the parent
+    os.spawnlp(os.P_WAIT, "bash", "bash", "-c", f"kill -s {name} {pid}")
+assert [keys for _, keys in batches] == [[number] for number in range(1, 40)]
+print(pid)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert not Path(f"/proc/{done.stdout.strip()}").exists()
