@@ -46,6 +46,8 @@ class Tiny(Workload):
         folder = Path(self.spec.data)
         if (folder / "slow").exists():
             time.sleep(0.1)
+        if self.rank == 1 and (folder / "hog").exists():
+            self.hog = bytearray(6_000_000_000)
         order = folder / f"kill-rank-{self.rank}-epoch-{epoch}"
         if order.exists():
             order.unlink()
