@@ -1,5 +1,6 @@
 """A Slurm to test against: `cluster`, from slurm/testbed."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -76,7 +77,18 @@ def _name(node) -> str:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def alone() -> Iterator[None]:
+    """Wait until no other test session can kill the nodes that this one uses."""
+    lock = os.open(Path(__file__).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+@pytest.fixture(scope="session")
+def cluster(alone) -> Iterator[Cluster]:
     """The testbed; one that was up before stays up, and is whole again afterwards."""
     was_up = testbed("status").returncode == 0
     started = testbed("up")
