@@ -20,11 +20,11 @@ START_MARK = "=== start"
 
 _TORCHRUN_DEATH = re.compile(r"local_rank: (\d+)\)\s*exitcode\s*:\s*(-\d+)")
 _SRUN_DEATH = re.compile(r"srun: error: (\S+): tasks? ([\d,-]+): ([A-Z][a-z ]+?)(?: \(core dumped\))?$", re.MULTILINE)
-_OUT_OF_MEMORY = re.compile(r"(?:slurmstepd|srun): error: .*(?:oom[-_ ]kill|Out Of Memory|exceeded memory limit)")
+_OUT_OF_MEMORY = re.compile(r"(?:slurmstepd\S*|srun): error: .*(?:oom[-_ ]kill|Out Of Memory|exceeded memory limit)")
 _NODE_FAILURE = re.compile(
-    r"(?:srun: error: Node failure on|slurmstepd: error: .*DUE TO NODE FAILURE|NODE FAILURE) ?(\S*)"
+    r"(?:srun: error: Node failure on|slurmstepd\S*: error: .*DUE TO NODE FAILURE|NODE FAILURE) ?(\S*)"
 )
-_CANCELLED = re.compile(r"(?:slurmstepd|srun): error: .*CANCELLED AT \S+ (DUE TO TIME LIMIT|DUE TO PREEMPTION)?")
+_CANCELLED = re.compile(r"(?:slurmstepd\S*|srun): error: .*CANCELLED AT \S+ (DUE TO TIME LIMIT|DUE TO PREEMPTION)?")
 
 
 def explain(told: Sequence[Failure], tail: str, code: int, log: Path) -> HpcAi500Error:

@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from signal import Signals
 from typing import NamedTuple
 
-from hpcai500.launch.script import WORKER, site_environment, srun_tokens
+from hpcai500.launch.script import (
+    WORKER,
+    run_environment,
+    run_folders,
+    site_environment,
+    site_python,
+    srun_tokens,
+)
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.site import Site
 
@@ -43,20 +50,21 @@ def plan_local(spec: RunSpec, *, python: str, num_cores: int, env: Mapping[str, 
 
 def plan_srun(spec: RunSpec, site: Site, *, python: str, env: Mapping[str, str]) -> Plan:
     """All ranks as tasks of one step of the allocation that `env` tells of."""
-    places = (spec.output, "" if spec.is_synthetic else spec.data, spec.staging, spec.workload.folder)
     step = srun_tokens(
         site,
         nodes=spec.nodes,
         procs_per_node=spec.procs_per_node,
         num_ranks=spec.num_ranks,
-        folders=[place for place in places if place],
+        folders=run_folders(spec),
     )
     # What an enclosing step was bound to, and how it was laid out, is not for this one.
     stale = ("SLURM_CPU_BIND", "SLURM_MEM_BIND", "SLURM_DISTRIBUTION", "SLURM_STEP", "PMI")
     clean = {name: value for name, value in env.items() if not name.startswith(stale)}
-    num_cores = spec.procs_per_node * int(env.get("SLURM_CPUS_PER_TASK", "1"))
-    worker = (site.software.python or python, "-m", WORKER, str(spec.folder / "run.json"))
-    environment = worker_environment(spec, num_cores, clean) | site_environment(site)
+    cores_of_task = env.get("SLURM_CPUS_PER_TASK", "")
+    num_cores = spec.procs_per_node * int(cores_of_task) if cores_of_task else int(env.get("SLURM_CPUS_ON_NODE", "1"))
+    own = {"SRUN_CPUS_PER_TASK": cores_of_task} if cores_of_task else {}  # srun does not take it over by itself
+    worker = (site_python(site, python), "-m", WORKER, str(spec.folder / "run.json"))
+    environment = worker_environment(spec, num_cores, clean) | own | site_environment(site)
     return Plan((*step, *worker), environment, Signals.SIGUSR1)  # at SIGTERM, srun kills its tasks
 
 
@@ -68,7 +76,4 @@ def worker_environment(spec: RunSpec, num_cores: int, env: Mapping[str, str]) ->
         if name not in _INHERITED_RANK_VARIABLES and not name.startswith("TORCHELASTIC_")
     }
     threads = str(max(1, num_cores // spec.procs_per_node))
-    own = {"OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", threads)}
-    if spec.settings.execution.deterministic:
-        own["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    return inherited | own
+    return inherited | {"OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", threads)} | run_environment(spec)

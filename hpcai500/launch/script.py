@@ -211,11 +211,6 @@ def site_python(site: Site, own: str) -> str:
     return site.software.python or ("python3" if site.container.engine != "none" else own)
 
 
-def array_offset(seeds: Sequence[int], max_array_size: int = MAX_ARRAY_SIZE) -> int:
-    """What to add to an array's index to have the seed: nothing, where the seeds can be the indices."""
-    return 0 if max(seeds) < max_array_size else min(seeds)
-
-
 def log_pattern(folder: str, name: str) -> str:
     """`name`, a pattern of `sbatch --output`, inside a folder whose own per cent signs mean themselves.
 

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Sequence
+from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,8 +49,8 @@ class RunSpec(Frozen):
     workload: WorkloadIdentity
     problem: str
     level: Level
-    backend: Literal["torch"] = "torch"
-    launcher: Literal["local", "srun"] = "local"
+    backend: Literal["torch", "horovod"] = "torch"
+    launcher: Literal["local", "mpirun", "horovodrun", "srun"] = "local"
     nodes: Count = 1
     procs_per_node: Count = 1
     """Ranks on a node; on the fullest one where they are uneven."""
@@ -69,11 +70,21 @@ class RunSpec(Frozen):
     """The results directory that holds this run's folder."""
     staging: str = ""
     """A folder on each node's own disk, to copy the data to before the clock starts; empty for none."""
+    resume_from: str = ""
+    """The folder of another run, whose newest checkpoint this one starts from; it is then never ranked."""
+
+    @model_validator(mode="after")
+    def _launcher_suits(self) -> "RunSpec":
+        if self.launcher in ("local", "horovodrun") and self.nodes > 1:
+            raise ValueError(f"launcher {self.launcher} starts ranks on one node alone")
+        if self.launcher == "horovodrun" and self.backend != "horovod":
+            raise ValueError("launcher horovodrun starts backend horovod alone: use local, mpirun or srun")
+        if self.launcher == "local" and self.backend == "horovod" and self.world_size > 1:
+            raise ValueError("launcher local starts several ranks of backend torch alone: use horovodrun or mpirun")
+        return self
 
     @model_validator(mode="after")
     def _ranks_share_the_batch(self) -> "RunSpec":
-        if self.launcher == "local" and self.nodes > 1:
-            raise ValueError("launcher local starts ranks on one node alone")
         if self.num_ranks and not self.nodes <= self.num_ranks < self.nodes * self.procs_per_node:
             raise ValueError(
                 f"num_ranks ({self.num_ranks}) must be below nodes * procs_per_node "
@@ -115,10 +126,24 @@ class RunSpec(Frozen):
     @property
     def experiment_digest(self) -> str:
         """SHA-256 over all that can change a result, but the seed and the places."""
-        places = {"seed", "system", "output", "staging", "data", "overrides", "hpcai500_version", "launcher"}
+        return digest(self._identity() | ({"continues": True} if self.resume_from else {}))
+
+    @property
+    def training_digest(self) -> str:
+        """The same less how ranks communicate: with equal ones, a run can go on with another's checkpoint."""
+        record = self._identity()
+        for field in ("backend", "unranked", "nodes", "procs_per_node", "num_ranks"):
+            del record[field]
+        del record["settings"]["execution"]["gradient_compression"]
+        return digest(record | {"world_size": self.world_size})
+
+    def _identity(self) -> dict[str, Any]:
+        places = {
+            "seed", "system", "output", "staging", "data", "overrides", "hpcai500_version", "launcher", "resume_from",
+        }  # fmt: skip
         record = self.model_dump(mode="json", exclude=places)
         del record["workload"]["folder"]
-        return digest(record | {"synthetic": self.is_synthetic})
+        return record | {"synthetic": self.is_synthetic}
 
     @property
     def run_id(self) -> str:
@@ -212,7 +237,8 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
         if not separator or not key:
             raise SpecError(f"--set {assignment}: no value", "write --set table.key=value")
         try:
-            overrides[key] = tomllib.loads(f"value = {text}")["value"]
+            value = tomllib.loads(f"value = {text}")["value"]
+            overrides[key] = text if isinstance(value, date | time) else value
         except tomllib.TOMLDecodeError:
             overrides[key] = text
     return overrides

@@ -75,7 +75,7 @@ class Request(Frozen):
 class Preemption(Frozen):
     """`[preemption]`: how a run is told to stop, and how often it goes on."""
 
-    signal: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]+$")] = "USR1"
+    signal: Literal["USR1", "USR2", "TERM"] = "USR1"
     """Sent to the ranks ahead of the time limit."""
     grace_sec: Annotated[int, Field(ge=0, le=65_535)] = 120
     """How far ahead."""

@@ -75,6 +75,8 @@ class Execution(Frozen):
     compile: bool = False
     fused_optimizer: bool = True
     deterministic: bool = False
+    gradient_compression: Literal["none", "fp16"] = "none"
+    """What gradients are rounded to on their way between ranks."""
     stop_at_target: bool = False
     num_loader_workers: Annotated[int, Field(ge=-1)] = -1
     """Data-loader processes (or threads) a rank; -1: as many as the cores that the ranks leave idle, at most 8."""

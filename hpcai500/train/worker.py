@@ -1,6 +1,7 @@
 """One rank of a run: `python -m hpcai500.train.worker run.json`, started by a launcher."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -255,6 +256,7 @@ def main() -> int:
         failure = as_failure(error, spec)
         if not isinstance(error, PreemptedError):
             traceback.print_exc()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a launcher that ends the others must not change the exit code
         sys.stderr.flush()
         os.write(2, f"{format_failure(failure, rank)}\n".encode())  # one write: ranks share the stream
         # Other ranks may sit in a collective that will never end: leave without their consent.

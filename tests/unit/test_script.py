@@ -10,7 +10,6 @@ import pytest
 from hpcai500.errors import SpecError
 from hpcai500.launch.script import (
     JobPlan,
-    array_offset,
     job_template,
     log_pattern,
     plan_job,
@@ -49,7 +48,7 @@ def golden_jobs() -> dict[str, JobPlan]:
     jobs = {name: job_on(load_site(path)) for name, path in SITES.items()}
     gpu8 = with_site_overrides(load_site(SITES["gpu8"]), {"max_parallel": 4})
     seeds = (2_000, 2_001, 2_002, 2_007)
-    jobs["array"] = job_on(gpu8, seeds=seeds, array_offset=array_offset(seeds), log="/home/me/results/%A_%a.log")
+    jobs["array"] = job_on(gpu8, seeds=seeds, array_offset=2_000, log="/home/me/results/%A_%a.log")
     return jobs
 
 
@@ -107,14 +106,6 @@ def test_a_container_sees_what_a_run_reads_and_writes(make_spec):
     assert run_folders(make_spec(output="/r", data="synthetic", staging="/local")) == (
         "/r", "/local", spec.workload.folder,
     )  # fmt: skip
-
-
-def test_a_seed_that_no_array_s_index_may_reach_becomes_an_offset():
-    assert array_offset([3, 1_000]) == 0
-    assert array_offset([1_005, 1_001]) == 1_001
-    assert array_offset([70, 64], max_array_size=64) == 64
-    options = sbatch_options(job_on(Site(), seeds=(0, 1, 2, 5, 7, 8)))
-    assert "--array=0-2,5,7-8" in options
 
 
 def test_what_a_run_s_settings_need_stands_in_its_script(make_spec):
@@ -253,3 +244,7 @@ def test_a_log_s_folder_keeps_its_per_cent_signs_and_has_no_backslash():
     with pytest.raises(SpecError, match="backslash"):
         log_pattern("/a\\b", "%j.log")
     assert log_pattern("/100%", "%j.log") == "/100%%/%j.log"
+
+
+def test_an_array_s_indices_are_written_as_ranges():
+    assert "--array=0-2,5,7-8" in sbatch_options(job_on(Site(), seeds=(0, 1, 2, 5, 7, 8)))
