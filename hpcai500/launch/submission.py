@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 from collections.abc import Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +64,14 @@ def submit_script(script: str, folder: Path) -> str:
         MachineError: if there is no Slurm here.
         InputError: with what `sbatch` said.
     """
+    heard = StringIO()
     try:
-        return ScriptExecutor(folder, script).submit_script()
+        with redirect_stderr(heard):  # submitit passes on what sbatch says
+            return ScriptExecutor(folder, script).submit_script()
     except FailedJobError as error:
-        text = " ".join(str(error).split())
-        said = re.search(r"sbatch: (?:error: )?(.*)", text)
+        said = re.findall(r"sbatch: error: (.*)", heard.getvalue()) or [" ".join(str(error).split())]
         raise InputError(
-            f"sbatch refused the job: {said[1] if said else text}", "`hpcai500 site check` says what the site lacks"
+            f"sbatch refused the job: {', '.join(said)}", "`hpcai500 site check` says what the site lacks"
         ) from error
     except RuntimeError as error:
         raise MachineError("no Slurm on this machine: srun is not on PATH", "submit from a login node") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 STATE = Path(os.environ.get("HPCAI500_TESTBED", "/var/lib/hpcai500-testbed"))
 ETC = STATE / "etc"  # what the cluster runs with
 LOG = STATE / "log"
+CLONE = Path(__file__).resolve().parents[2]
 CGROUP = Path("/sys/fs/cgroup/memory")  # version 1, where slurmd makes a slurm_NODE
 
 # It reaps what the daemons of its host leave.
@@ -102,8 +103,13 @@ def boot(host: str, hosts_file: Path) -> None:
     )  # fmt: skip
     wait_until(lambda: host in first_processes(), f"the first process of {host}")
     inside(host, "hostname", host)
+    if CLONE.is_relative_to("/tmp"):  # noqa: S108 - nodes see this clone, wherever it lies
+        inside(host, "mount", "--bind", CLONE, "/mnt")
     for path in "/tmp", "/dev/shm":  # noqa: S108
         inside(host, "mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", path)
+    if CLONE.is_relative_to("/tmp"):  # noqa: S108
+        inside(host, "mkdir", "--parents", CLONE)
+        inside(host, "mount", "--move", "/mnt", CLONE)
     inside(host, "mount", "--bind", hosts_file, "/etc/hosts")
     inside(host, "ip", "link", "set", "lo", "up")
 
