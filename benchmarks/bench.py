@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import cpuinfo
 import numpy as np
+import slurm_start
 import tabulate
 import torch
 from torch import nn
@@ -28,9 +29,11 @@ from hpcai500.spec.run import RunSpec, resolve
 from hpcai500.spec.workload import find_workload, load_rules
 from hpcai500.train.clock import Clock
 from hpcai500.train.energy import EnergyMeter
+from hpcai500.train.environment import RankEnvironment
 from hpcai500.train.journal import RunJournal, SilentJournal
 from hpcai500.train.loop import Trainer
 from hpcai500.train.optim import build_optimizer
+from hpcai500.train.preemption import StopRequest
 from hpcai500.train.ranks import TorchRanks
 from hpcai500.train.worker import count_flops, use_synthetic_batches
 from hpcai500.train.workload import load_workload
@@ -100,6 +103,7 @@ def make_trainer(spec: RunSpec, ranks: TorchRanks, journal: RunJournal | SilentJ
         energy=EnergyMeter(ranks.device, node_leader=True),
         flops_per_sample=1.0,
         energy_is_complete=False,
+        stop=StopRequest(),
     )
 
 
@@ -223,10 +227,11 @@ def help_time() -> Row:
 def main() -> None:
     with tempfile.TemporaryDirectory() as output:
         spec = mini_spec(output)
-        ranks = TorchRanks("cpu", 1)
+        ranks = TorchRanks(RankEnvironment(0, 1, 0, 1), "cpu")
         rows = [help_time(), step_over_bare_loop(spec, ranks), counting_and_logging(spec, ranks)]
         rows += frames_over_raw_read()
         ranks.close()
+    rows += [Row(*row) for row in slurm_start.rows()]
     cpu = cpuinfo.get_cpu_info().get("brand_raw", platform.processor())
     print(
         f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}\n"
