@@ -20,6 +20,13 @@ START_MARK = "=== start"
 
 _TORCHRUN_DEATH = re.compile(r"local_rank: (\d+)\)\s*exitcode\s*:\s*(-\d+)")
 _SRUN_DEATH = re.compile(r"srun: error: (\S+): tasks? ([\d,-]+): ([A-Z][a-z ]+?)(?: \(core dumped\))?$", re.MULTILINE)
+_MPIRUN_DEATH = re.compile(
+    r"mpirun noticed that process rank (\d+) with PID \d+ on node (\S+) exited on signal (\d+)"
+)
+_FIRST_OF_ALL = re.compile(r"Process name: (?:\[\[\d+,\d+\],)?(\d+)\]?\s+Exit code:\s+(\d+)")
+"""By mpirun, and by horovodrun, whose shells make of signal N an exit code of 128 + N."""
+_NO_PLUGIN = re.compile(r"The application appears to have been direct launched using")
+_LOST_PEER = re.compile(r"connection (closed|reset|refused)|broken pipe|NCCL", re.IGNORECASE)
 _OUT_OF_MEMORY = re.compile(r"(?:slurmstepd\S*|srun): error: .*(?:oom[-_ ]kill|Out Of Memory|exceeded memory limit)")
 _NODE_FAILURE = re.compile(
     r"(?:srun: error: Node failure on|slurmstepd\S*: error: .*DUE TO NODE FAILURE|NODE FAILURE) ?(\S*)"
@@ -38,11 +45,13 @@ def explain(told: Sequence[Failure], tail: str, code: int, log: Path) -> HpcAi50
         cause = min(told, key=lambda failure: failure.exit_code == bug)
         if cause.exit_code != bug:
             return as_error(cause)
-    for seen in (_out_of_memory, _node_failure, _death, _cancelled):
+    for seen in (_out_of_memory, _node_failure, _wrong_plugin, _death):
         if error := seen(tail):
             return error
     if told:
-        return as_error(told[0])
+        return as_error(min(told, key=lambda failure: bool(_LOST_PEER.search(failure.message))))
+    if error := _cancelled(tail):
+        return error
     last = next((line.strip() for line in reversed(tail.splitlines()) if line.strip()), "no output")
     return HpcAi500Error(f"the launcher ended with exit code {code}: {last}", f"see {log}")
 
@@ -69,17 +78,37 @@ def _node_failure(tail: str) -> HpcAi500Error | None:
     return RankError(f"node {match[1] or 'of the job'} failed", "--resume goes on with it") if match else None
 
 
+def _wrong_plugin(tail: str) -> HpcAi500Error | None:
+    if not _NO_PLUGIN.search(tail):
+        return None
+    return RankError(
+        "srun's plugin does not fit the MPI library of the ranks",
+        "take another `mpi` in the site's [slurm], of those that `srun --mpi=list` shows (pmix, pmi2), "
+        'or launcher = "mpirun"',
+    )
+
+
 def _death(tail: str) -> HpcAi500Error | None:
     hint = "the machine may have run out of memory"
     if match := _TORCHRUN_DEATH.search(tail):
-        name = signal.Signals(-int(match[2])).name
-        return RankError(f"rank {match[1]} was ended by {name}", hint if name == "SIGKILL" else "")
+        return _ended_by(f"rank {match[1]}", -int(match[2]))
+    if match := _MPIRUN_DEATH.search(tail):
+        return _ended_by(f"rank {match[1]} on {match[2]}", int(match[3]))
+    if match := _FIRST_OF_ALL.search(tail):
+        code = int(match[2])
+        return _ended_by(f"rank {match[1]}", code - 128) if code > 128 else None
     # srun ends the others with SIGTERM and names each that died: the first of another kind is the cause
     deaths = [match for match in _SRUN_DEATH.finditer(tail) if match[3].strip() not in ("Terminated", "Exited with")]
     if deaths:
         node, ranks, word = deaths[0][1], deaths[0][2], deaths[0][3].strip()
         return RankError(f"rank {ranks} on {node}: {word.lower()}", hint if word == "Killed" else "")
     return None
+
+
+def _ended_by(rank: str, number: int) -> HpcAi500Error:
+    name = signal.Signals(number).name
+    hint = "the machine may have run out of memory" if name == "SIGKILL" else ""
+    return RankError(f"{rank} was ended by {name}", hint)
 
 
 def _cancelled(tail: str) -> HpcAi500Error | None:

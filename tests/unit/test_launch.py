@@ -55,6 +55,14 @@ def test_a_signal_is_the_cause_where_the_other_ranks_only_lost_their_peer():
     assert str(error).startswith("rank 1 was ended by SIGKILL")
 
 
+def test_of_ranks_that_know_no_reason_the_one_that_lost_no_peer_is_the_cause():
+    failures = told(
+        (1, HpcAi500Error("RuntimeError: Connection closed by peer")), (3, HpcAi500Error("KeyError: 'x'"))
+    )
+    cancelled = "slurmstepd: error: *** STEP 5.0 ON node1 CANCELLED AT 2026-11-22T16:40:39 ***\n"
+    assert str(explain(failures, cancelled, 70, Path("log"))).startswith("rank 3: KeyError")
+
+
 def test_a_launcher_that_says_nothing_is_our_bug_with_the_log_s_place():
     error = explain([], "last words\n", 3, Path("/x/stderr.log"))
     assert error.exit_code == 70
