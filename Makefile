@@ -1,6 +1,7 @@
 # make quickstart   from nothing to a ranked Valid FLOPS
 # make test         everything that can be tested here
 # make check        lint, types, import rules
+# make horovod      Horovod, built for the installed torch; the wheel is kept
 # make testbed-up   a real Slurm on this machine, as root; make testbed-down ends it
 
 VENV ?= .venv
@@ -13,7 +14,7 @@ PRECISION ?= $(shell grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null &
 RESULTS ?= results
 PUBLISHED = $(wildcard workloads/*/published/*.csv)
 
-.PHONY: install quickstart rank check test bench testbed-up testbed-down clean
+.PHONY: install quickstart rank check test horovod bench testbed-up testbed-down clean
 
 install: $(STAMP)
 
@@ -43,6 +44,9 @@ check: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+horovod: $(STAMP)
+	$(BIN)/python tools/build_horovod.py $(HOROVOD_ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/bench.py
