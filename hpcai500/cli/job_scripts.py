@@ -1,6 +1,7 @@
 """The job scripts of an experiment: what `render` prints and `submit` hands to Slurm."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -50,5 +51,6 @@ def job_scripts(
                 snapshot=str(copies[0][1]),
                 array_offset=offset,
                 carry_run_json=True,
+                as_root=os.geteuid() == 0,
             )
             yield JobScript([spec for spec, _ in copies], render_job(plan, template), offset)

@@ -1,12 +1,11 @@
 """`hpcai500 list`."""
 
 import argparse
-from importlib.util import find_spec
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 from hpcai500.cli.output import default_data, print_json
+from hpcai500.launch.software import BACKENDS, LAUNCHERS, missing
 from hpcai500.spec.levels import Level
 from hpcai500.spec.site import find_sites
 from hpcai500.spec.workload import load_rules, shipped_workloads
@@ -17,8 +16,8 @@ def main(args: argparse.Namespace) -> int:
     listing: dict[str, Any] = {
         "workloads": [workload_record(folder) for folder in shipped_workloads()],
         "levels": [level.value for level in Level],
-        "backends": [{"name": "torch", "missing": [] if find_spec("torch") else ["pip install torchvision"]}],
-        "launchers": ["local", *(["srun"] if which("srun") else [])],
+        "backends": [{"name": name, "missing": remedies(name, "local")} for name in BACKENDS],
+        "launchers": [{"name": name, "missing": remedies("torch", name)} for name in LAUNCHERS],
         "sites": list(find_sites()),
         "num_gpus": num_gpus(),
     }
@@ -34,14 +33,17 @@ def main(args: argparse.Namespace) -> int:
                 f"in {problem['num_epochs']} epochs, n = {problem['penalty_exponent']}{missing}"
             )
     print(f"levels: {', '.join(listing['levels'])}")
-    for backend in listing["backends"]:
-        print(
-            f"backend: {backend['name']}{'; missing: ' + ', '.join(backend['missing']) if backend['missing'] else ''}"
-        )
-    print(f"launchers: {', '.join(listing['launchers'])}")
+    for kind in ("backend", "launcher"):
+        for found in listing[f"{kind}s"]:
+            print(f"{kind}: {'; missing: '.join([found['name'], *found['missing']])}")
     print(f"sites: {', '.join(listing['sites'])}")
     print(f"GPUs here: {listing['num_gpus']}")
     return 0
+
+
+def remedies(backend: str, launcher: str) -> list[str]:
+    """What is missing to use both, and how to get it."""
+    return [f"{name} ({remedy})" for name, remedy in missing(backend, launcher)]
 
 
 def workload_record(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from hpcai500 import __version__
 from hpcai500.errors import HpcAi500Error, SpecError
+from hpcai500.launch.software import BACKENDS, LAUNCHERS
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,7 +46,11 @@ def build_parser() -> Parser:
     run = commands.add_parser("run", parents=[shared], help="train here, or in the Slurm allocation around us")
     _add_experiment(run)
     run.add_argument("--nodes", type=int, metavar="N", help="default: the allocation's, or 1")
-    run.add_argument("--launcher", choices=("local", "srun"), help="default: srun inside a Slurm allocation")
+    run.add_argument(
+        "--launcher",
+        choices=LAUNCHERS,
+        help="default: the site's (srun) inside a Slurm allocation; else local, or horovodrun for Horovod",
+    )
     run.add_argument("--site", help="a site profile, for srun's options and where things lie")
     run.add_argument("--resume", action="store_true", help="go on with an interrupted run from its newest checkpoint")
 
@@ -93,7 +98,7 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
     """What `run`, `render` and `submit` share: which runs, and where their results go."""
     _add_problem(parser)
     parser.add_argument("--level", default="free", choices=("hardware", "system", "free"))
-    parser.add_argument("--backend", default="torch", choices=("torch",))
+    parser.add_argument("--backend", default="torch", choices=BACKENDS, help="how ranks communicate (default: torch)")
     parser.add_argument("--procs-per-node", type=int, metavar="N", help="ranks (default: one a GPU, or one on a CPU)")
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", dest="seeds", metavar="N", default="0", help="one run (default: 0)")
@@ -103,6 +108,9 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stop-at-target", action="store_true", help="end at the first quality reached")
     parser.add_argument("--unranked", action="store_true", help="a trial: any key may be set; never ranked")
     parser.add_argument("--system", help="this machine's name in rankings (default: the site's, or the host's)")
+    parser.add_argument(
+        "--resume-from", default="", metavar="RUN", help="start from another run's newest checkpoint; never ranked"
+    )
     parser.add_argument("--staging", default="", metavar="DIR", help="node-local folder to copy the data to first")
     parser.add_argument("--output", metavar="DIR", help="results directory (default: the site's, or results)")
 

@@ -13,11 +13,12 @@ from hpcai500.errors import DataError, HpcAi500Error, SpecError
 from hpcai500.launch.allocation import ranks_of, read_allocation
 from hpcai500.launch.local import run_local
 from hpcai500.launch.slurm import run_in_allocation
+from hpcai500.launch.software import require_software
 from hpcai500.report.tables import si
 from hpcai500.score.result import Result, read_result, write_result
 from hpcai500.spec.levels import Level
 from hpcai500.spec.run import SYNTHETIC, RunSpec, parse_overrides, parse_seeds, read_run, resolve
-from hpcai500.spec.site import Site, load_site
+from hpcai500.spec.site import Site, load_site, with_site_overrides
 from hpcai500.spec.workload import find_workload
 from hpcai500.system.devices import num_gpus
 
@@ -31,6 +32,7 @@ class Layout(NamedTuple):
     num_ranks: int
     system: str
     """The machine's name where the command line gives none."""
+    in_allocation: bool = False
 
 
 def main(args: argparse.Namespace) -> int:
@@ -38,12 +40,16 @@ def main(args: argparse.Namespace) -> int:
     layout = layout_here(args, site, os.environ)
     specs = [resolve_seed(args, seed, layout, site) for seed in parse_seeds(args.seeds)]
     require_data(specs[0])
+    if not site.software.python and site.container.engine == "none":
+        require_software(args.backend, layout.launcher)
+    if layout.in_allocation:
+        site = with_site_overrides(site, {"slurm.launcher": layout.launcher})
 
     def start(spec: RunSpec) -> None:
-        if layout.launcher == "local":
-            run_local(spec, quiet=args.json)
-        else:
+        if layout.in_allocation:
             run_in_allocation(spec, site, quiet=args.json)
+        else:
+            run_local(spec, quiet=args.json)
 
     results = [run_once(spec, start, resume=args.resume, quiet=args.json, debug=args.debug) for spec in specs]
     if args.json:
@@ -62,28 +68,38 @@ def layout_here(args: argparse.Namespace, site: Site, env: Mapping[str, str]) ->
             f"srun started this command {env['SLURM_STEP_NUM_TASKS']} times",
             "start it once, in the job script or salloc: it starts the ranks itself",
         )
-    allocation = read_allocation(env) if args.launcher != "local" else None
+    allocation = read_allocation(env) if args.launcher not in ("local", "horovodrun") else None
     if allocation is None:
-        if args.launcher == "srun":
+        if args.launcher == "srun" or (args.launcher == "mpirun" and (args.nodes or 1) > 1):
             raise SpecError(
-                "--launcher srun outside of a Slurm allocation", "use `hpcai500 submit`, or salloc or sbatch first"
+                f"--launcher {args.launcher} outside of a Slurm allocation"
+                + (" starts ranks on this machine alone" if args.launcher == "mpirun" else ""),
+                "use `hpcai500 submit`, or salloc or sbatch first",
             )
+        launcher = args.launcher or ("horovodrun" if args.backend == "horovod" else "local")
         on_gpus = parse_overrides(args.assignments).get("execution.device", "auto") != "cpu"
         procs = args.procs_per_node if args.procs_per_node is not None else max(1, num_gpus() if on_gpus else 1)
-        return Layout("local", args.nodes or 1, procs, 0, site.system or host_name())
+        return Layout(launcher, args.nodes or 1, procs, 0, site.system or host_name())
     procs, num_ranks = ranks_of(allocation, args.procs_per_node)
     nodes = args.nodes or allocation.num_nodes
     if nodes > allocation.num_nodes:
         raise SpecError(f"--nodes {nodes}: the allocation has {allocation.num_nodes}", "ask Slurm for more")
     if nodes < allocation.num_nodes:
         num_ranks = 0
-    return Layout("srun", nodes, procs, num_ranks, site.system or allocation.cluster or host_name())
+    launcher = args.launcher or site.slurm.launcher
+    system = site.system or allocation.cluster or host_name()
+    return Layout(launcher, nodes, procs, num_ranks, system, in_allocation=True)
 
 
 def resolve_seed(args: argparse.Namespace, seed: int, layout: Layout, site: Site) -> RunSpec:
     """The run of one seed that `args` ask for, on `layout`; `site` knows where things lie unless `args` say."""
     staging = args.staging or site.places.staging
-    return resolve(
+    if args.backend == "horovod" and layout.launcher == "srun" and site.slurm.mpi == "none":
+        raise SpecError(
+            "backend horovod under srun needs a plugin of srun that starts MPI",
+            "set `mpi` in the site's [slurm] to one that `srun --mpi=list` shows (pmix, pmi2), or launcher to mpirun",
+        )
+    spec = resolve(
         args.workload,
         problem=args.problem,
         level=Level(args.level),
@@ -99,7 +115,26 @@ def resolve_seed(args: argparse.Namespace, seed: int, layout: Layout, site: Site
         data=data_place(args, site),
         output=str(Path(args.output or site.places.results or "results").absolute()),
         staging=str(Path(staging).absolute()) if staging else "",
+        resume_from=str(Path(args.resume_from).absolute()) if args.resume_from else "",
     )
+    if spec.resume_from:
+        require_continues(spec)
+    return spec
+
+
+def require_continues(spec: RunSpec) -> None:
+    """Refuse to start from the checkpoint of a run that trains something else."""
+    path = Path(spec.resume_from) / "run.json"
+    if not path.exists():
+        raise SpecError(f"--resume-from {spec.resume_from}: no run.json there", "give the folder of a run")
+    earlier = read_run(path)
+    if earlier.seed != spec.seed:
+        raise SpecError(f"--resume-from: that run's seed is {earlier.seed}", f"use --seed {earlier.seed}")
+    if earlier.training_digest != spec.training_digest:
+        raise SpecError(
+            "--resume-from: that run differs in more than its backend",
+            "give the same workload, problem, level, settings and number of ranks",
+        )
 
 
 def flag_overrides(args: argparse.Namespace) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from hpcai500.cli.run_command import Layout, host_name, resolve_seed
 from hpcai500.errors import SpecError
+from hpcai500.launch.software import require_software
 from hpcai500.spec.run import RunSpec, parse_overrides, parse_seeds
 from hpcai500.spec.site import Site, load_site, with_site_overrides
 
@@ -25,10 +26,12 @@ def site_with(name: str, assignments: Sequence[str]) -> Site:
 
 def runs_at(args: argparse.Namespace, site: Site) -> list[list[RunSpec]]:
     """One run a seed, for each number of nodes that is asked for, or that `site` gives."""
+    if args.backend == "horovod" and not site.software.python and site.container.engine == "none":
+        require_software("horovod", site.slurm.launcher)  # the nodes run this very Python
     procs_per_node = args.procs_per_node if args.procs_per_node is not None else site.slurm.procs_per_node
     seeds = parse_seeds(args.seeds)
     layouts = [
-        Layout("srun", nodes, procs_per_node, 0, site.system or host_name())
+        Layout(site.slurm.launcher, nodes, procs_per_node, 0, site.system or host_name())
         for nodes in (parse_counts(args.nodes) if args.nodes else [site.slurm.nodes])
     ]
     return [[resolve_seed(args, seed, layout, site) for seed in seeds] for layout in layouts]

@@ -18,7 +18,8 @@ from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.events.writer import EventWriter
 from hpcai500.launch.diagnosis import START_MARK, explain
-from hpcai500.launch.plan import Plan, plan_local
+from hpcai500.launch.plan import Plan, plan_horovodrun, plan_local, plan_mpirun
+from hpcai500.launch.script import WORKER
 from hpcai500.spec.run import RunSpec
 
 _GRACE_SEC = 60.0
@@ -32,8 +33,16 @@ def run_local(spec: RunSpec, *, quiet: bool = False) -> None:
         HpcAi500Error: with the first rank's reason and exit code; events.log then ends with `run_stop`, unless the
             run was asked to stop and can go on.
     """
-    plan = plan_local(spec, python=sys.executable, num_cores=len(os.sched_getaffinity(0)), env=dict(os.environ))
-    run_plan(plan, spec, quiet=quiet)
+    run_plan(plan_here(spec), spec, quiet=quiet)
+
+
+def plan_here(spec: RunSpec) -> Plan:
+    """How this machine starts all ranks of `spec`."""
+    python, num_cores, env = sys.executable, len(os.sched_getaffinity(0)), dict(os.environ)
+    if spec.launcher == "mpirun":
+        return plan_mpirun(spec, python=python, num_cores=num_cores, env=env, as_root=os.geteuid() == 0)
+    plan = plan_horovodrun if spec.launcher == "horovodrun" else plan_local
+    return plan(spec, python=python, num_cores=num_cores, env=env)
 
 
 def run_plan(plan: Plan, spec: RunSpec, *, quiet: bool) -> None:
@@ -68,7 +77,7 @@ def execute(plan: Plan, log: Path, *, quiet: bool) -> HpcAi500Error | None:
         if len(asked) > 1:
             kill_tree(process)
             return
-        process.send_signal(plan.stop_signal)
+        ask_to_stop(process, plan)
         killer.start()
         print("stopping after this step; once more to end at once", file=sys.stderr)
 
@@ -105,6 +114,18 @@ def handled(handler: Callable[[str], None], *numbers: signal.Signals) -> Iterato
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def ask_to_stop(process: "subprocess.Popen[str]", plan: Plan) -> None:
+    """Have the ranks finish their step, through their launcher where it passes a signal on."""
+    if not plan.signals_ranks:
+        process.send_signal(plan.stop_signal)
+        return
+    with suppress(psutil.NoSuchProcess):
+        for one in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if WORKER in one.cmdline():  # a word of its own: not the shell around it
+                    one.send_signal(plan.stop_signal)
 
 
 def kill_tree(process: "subprocess.Popen[str]") -> None:

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from signal import Signals
 from typing import NamedTuple
 
+from hpcai500.launch.mpi import horovodrun_tokens, mpirun_environment, mpirun_tokens
 from hpcai500.launch.script import (
     WORKER,
     run_environment,
     run_folders,
     site_environment,
     site_python,
-    srun_tokens,
+    step_tokens,
 )
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.site import Site
@@ -23,6 +24,10 @@ _INHERITED_RANK_VARIABLES = (
     "MASTER_ADDR",
     "MASTER_PORT",
 )
+_OF_OTHER_RANKS = (
+    "TORCHELASTIC_", "OMPI_COMM_WORLD_", "PMIX_", "PMI_", "HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_",
+    "HOROVOD_CROSS_", "HOROVOD_GLOO_", "HOROVOD_CONTROLLER", "HOROVOD_HOSTNAME",
+)  # fmt: skip
 
 
 class Plan(NamedTuple):
@@ -31,6 +36,8 @@ class Plan(NamedTuple):
     """The whole environment of the new process."""
     stop_signal: Signals = Signals.SIGTERM
     """What has the launcher ask its ranks to stop."""
+    signals_ranks: bool = False
+    """The launcher passes no signal on: its ranks, all on this machine, get it themselves."""
 
 
 def plan_local(spec: RunSpec, *, python: str, num_cores: int, env: Mapping[str, str]) -> Plan:
@@ -48,14 +55,30 @@ def plan_local(spec: RunSpec, *, python: str, num_cores: int, env: Mapping[str, 
     return Plan(argv, worker_environment(spec, num_cores, env) | {"GLOO_SOCKET_IFNAME": "lo"})
 
 
-def plan_srun(spec: RunSpec, site: Site, *, python: str, env: Mapping[str, str]) -> Plan:
-    """All ranks as tasks of one step of the allocation that `env` tells of."""
-    step = srun_tokens(
+def plan_horovodrun(spec: RunSpec, *, python: str, num_cores: int, env: Mapping[str, str]) -> Plan:
+    """All ranks on this machine, under Horovod's launcher."""
+    argv = (*horovodrun_tokens(python, spec.world_size), python, "-m", WORKER, str(spec.folder / "run.json"))
+    # at SIGTERM, horovodrun gives its ranks five seconds
+    return Plan(argv, worker_environment(spec, num_cores, env), Signals.SIGUSR1, signals_ranks=True)
+
+
+def plan_mpirun(spec: RunSpec, *, python: str, num_cores: int, env: Mapping[str, str], as_root: bool) -> Plan:
+    """All ranks on this machine, under Open MPI's launcher."""
+    step = mpirun_tokens(nodes=1, procs_per_node=spec.procs_per_node, as_root=as_root)
+    worker = (python, "-m", WORKER, str(spec.folder / "run.json"))
+    environment = worker_environment(spec, num_cores, env) | mpirun_environment() | {"GLOO_SOCKET_IFNAME": "lo"}
+    return Plan((*step, *worker), environment, Signals.SIGUSR1)  # at SIGTERM, mpirun kills its ranks
+
+
+def plan_step(spec: RunSpec, site: Site, *, python: str, env: Mapping[str, str], as_root: bool = False) -> Plan:
+    """All ranks on the nodes of the allocation that `env` tells of, by the launcher of the run."""
+    step = step_tokens(
         site,
         nodes=spec.nodes,
         procs_per_node=spec.procs_per_node,
         num_ranks=spec.num_ranks,
         folders=run_folders(spec),
+        as_root=as_root,
     )
     # What an enclosing step was bound to, and how it was laid out, is not for this one.
     stale = ("SLURM_CPU_BIND", "SLURM_MEM_BIND", "SLURM_DISTRIBUTION", "SLURM_STEP", "PMI")
@@ -65,7 +88,7 @@ def plan_srun(spec: RunSpec, site: Site, *, python: str, env: Mapping[str, str])
     own = {"SRUN_CPUS_PER_TASK": cores_of_task} if cores_of_task else {}  # srun does not take it over by itself
     worker = (site_python(site, python), "-m", WORKER, str(spec.folder / "run.json"))
     environment = worker_environment(spec, num_cores, clean) | own | site_environment(site)
-    return Plan((*step, *worker), environment, Signals.SIGUSR1)  # at SIGTERM, srun kills its tasks
+    return Plan((*step, *worker), environment, Signals.SIGUSR1)  # at SIGTERM, srun and mpirun kill their ranks
 
 
 def worker_environment(spec: RunSpec, num_cores: int, env: Mapping[str, str]) -> dict[str, str]:
@@ -73,7 +96,7 @@ def worker_environment(spec: RunSpec, num_cores: int, env: Mapping[str, str]) ->
     inherited = {
         name: value
         for name, value in env.items()
-        if name not in _INHERITED_RANK_VARIABLES and not name.startswith("TORCHELASTIC_")
+        if name not in _INHERITED_RANK_VARIABLES and not name.startswith(_OF_OTHER_RANKS)
     }
     threads = str(max(1, num_cores // spec.procs_per_node))
     return inherited | {"OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", threads)} | run_environment(spec)

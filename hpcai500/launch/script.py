@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from hpcai500.errors import SpecError
 from hpcai500.files import data_dir
 from hpcai500.launch.diagnosis import START_MARK
+from hpcai500.launch.mpi import MPIRUN_VALUED, mpirun_environment, mpirun_tokens
 from hpcai500.launch.queue import job_name
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.site import Site
@@ -48,6 +49,8 @@ class JobPlan(NamedTuple):
     """What a container must see, beside the site's own mounts."""
     run_json: str = ""
     """`run.json` as a here-document that expands `$seed`, for runs that nothing has written yet."""
+    as_root: bool = False
+    """Jobs run as root, which mpirun wants to be told."""
 
 
 def plan_job(
@@ -59,6 +62,7 @@ def plan_job(
     snapshot: str = "",
     array_offset: int = 0,
     carry_run_json: bool = False,
+    as_root: bool = False,
 ) -> JobPlan:
     """One job, or one array, for runs that differ in their seed alone.
 
@@ -80,6 +84,7 @@ def plan_job(
         environment=tuple(run_environment(spec).items()),
         folders=(*run_folders(spec), *([snapshot] if snapshot else [])),
         run_json=run_json_text(spec) if carry_run_json else "",
+        as_root=as_root,
     )
 
 
@@ -98,13 +103,14 @@ def render_job(plan: JobPlan, template: str) -> str:
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     language.filters["q"] = shlex.quote
-    step = srun_tokens(
+    step = step_tokens(
         site,
         nodes=plan.nodes,
         procs_per_node=plan.procs_per_node,
         num_ranks=plan.num_ranks,
         folders=plan.folders,
         snapshot=plan.snapshot,
+        as_root=plan.as_root,
     )
     return language.from_string(template).render(
         sbatch_options=[_quote_option(option) for option in sbatch_options(plan)],
@@ -121,6 +127,8 @@ def render_job(plan: JobPlan, template: str) -> str:
         cpus_per_task=site.slurm.cpus_per_task,
         environment=site_environment(site) | dict(plan.environment),
         step_lines=_lines(step),
+        is_mpirun=step[0] == "mpirun",
+        stop_signal=site.preemption.signal,
         worker=(plan.python, "-m", WORKER),
     )
 
@@ -143,7 +151,7 @@ def sbatch_options(plan: JobPlan) -> list[str]:
         "cpus-per-task": request.cpus_per_task,
         "mem": request.memory,
         **gpu_option(site),
-        "signal": f"{site.preemption.signal}@{site.preemption.grace_sec}",  # without B: it is for the ranks
+        "signal": f"{_signalled(site)}@{site.preemption.grace_sec}",
         "open-mode": "append",
     }
     flags = ["--exclusive"] if request.exclusive else []
@@ -158,6 +166,41 @@ def gpu_option(site: Site) -> dict[str, str]:
         return {}
     count = f"{request.gpu_type}:{request.gpus_per_node}" if request.gpu_type else str(request.gpus_per_node)
     return {"gres": f"gpu:{count}"} if request.gpu_request == "gres" else {"gpus-per-node": count}
+
+
+def _signalled(site: Site) -> str:
+    """Without `B:` it is for the ranks; those of mpirun get it from the script."""
+    return f"B:{site.preemption.signal}" if site.slurm.launcher == "mpirun" else site.preemption.signal
+
+
+def step_tokens(
+    site: Site,
+    *,
+    nodes: int,
+    procs_per_node: int,
+    num_ranks: int = 0,
+    folders: Sequence[str] = (),
+    snapshot: str = "",
+    as_root: bool = False,
+) -> tuple[str, ...]:
+    """All that stands before the worker's own command, by the site's launcher; otherwise as `srun_tokens`."""
+    if site.slurm.launcher == "srun":
+        return srun_tokens(
+            site,
+            nodes=nodes,
+            procs_per_node=procs_per_node,
+            num_ranks=num_ranks,
+            folders=folders,
+            snapshot=snapshot,
+        )
+    tokens = mpirun_tokens(
+        nodes=nodes,
+        procs_per_node=procs_per_node,
+        num_ranks=num_ranks,
+        arguments=site.slurm.mpirun_arguments,
+        as_root=as_root,
+    )
+    return (*tokens, *_container_tokens(site, folders, snapshot))
 
 
 def srun_tokens(
@@ -190,14 +233,16 @@ def site_environment(site: Site) -> dict[str, str]:
     """The variables that a site sets for every rank."""
     interface = site.software.network_interface
     fabric = {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface} if interface else {}
-    return fabric | site.software.environment
+    of_mpirun = mpirun_environment(interface) if site.slurm.launcher == "mpirun" else {}
+    return fabric | of_mpirun | site.software.environment
 
 
 def run_folders(spec: RunSpec) -> tuple[str, ...]:
     """What a run reads and writes on a node, as a container needs it: folders that exist before the run."""
     staging = PurePosixPath(spec.staging)
     made_by_run = str(staging.parent if len(staging.parts) > 2 else staging) if spec.staging else ""
-    places = (spec.output, "" if spec.is_synthetic else spec.data, made_by_run, spec.workload.folder)
+    data = "" if spec.is_synthetic else spec.data
+    places = (spec.output, data, made_by_run, spec.workload.folder, spec.resume_from)
     return tuple(place for place in places if place)
 
 
@@ -269,10 +314,11 @@ def _outermost(folders: Sequence[str]) -> list[str]:
 
 
 def _lines(tokens: Sequence[str]) -> list[str]:
-    """Quoted, one option a line; a word after a word stays beside it."""
+    """Quoted, one option a line; a word after a word stays beside it, and a value beside its option."""
     lines: list[str] = []
     for token in tokens:
-        if lines and not token.startswith("-") and not lines[-1].startswith("-"):
+        joins = lines and (not lines[-1].startswith("-") or lines[-1] in MPIRUN_VALUED)
+        if joins and not token.startswith("-"):
             lines[-1] += f" {shlex.quote(token)}"
         else:
             lines.append(shlex.quote(token))

@@ -246,6 +246,8 @@ def _unranked(spec: RunSpec, status: Status) -> tuple[str, ...]:
         reasons.append("synthetic data")
     if spec.unranked:
         reasons.append("a trial (--unranked)")
+    if spec.resume_from:
+        reasons.append("starts from another run's checkpoint")
     if status != "success":
         reasons.append(f"status {status}")
     return tuple(reasons)

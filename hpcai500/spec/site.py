@@ -53,12 +53,16 @@ class Request(Frozen):
     """Whole nodes, shared with nobody."""
     mpi: Annotated[str, StringConstraints(pattern=r"^(none|pmi2|pmix(_v\d+)?|cray_shasta)$")] = "none"
     """How `srun` starts MPI: `none` (enough for torch), `pmi2`, `pmix`, or a version of it such as `pmix_v4`."""
+    launcher: Literal["srun", "mpirun"] = "srun"
+    """What starts the ranks inside a job; `mpirun` where no plugin of srun fits the MPI library."""
     max_parallel: NotNegative = 0
     """Runs of one array that are in the machine at once; 0: no limit."""
     sbatch_arguments: tuple[Line, ...] = ()
     """Further options of `sbatch`, one a string."""
     srun_arguments: tuple[Line, ...] = ()
     """Further options of `srun`, one a string."""
+    mpirun_arguments: tuple[Line, ...] = ()
+    """Further options of `mpirun`, one word a string."""
 
     @field_validator("time")
     @classmethod
@@ -145,6 +149,12 @@ class Site(Frozen):
     software: Software = Software()
     container: Container = Container()
     places: Places = Places()
+
+    @model_validator(mode="after")
+    def _pyxis_has_srun(self) -> "Site":
+        if self.container.engine == "pyxis" and self.slurm.launcher != "srun":
+            raise ValueError("container.engine pyxis is a plugin of srun: slurm.launcher must be srun")
+        return self
 
     @model_validator(mode="after")
     def _there_is_time_to_stop(self) -> "Site":

@@ -1,8 +1,11 @@
 """What a node is: Layers 1 to 6, read on the node itself."""
 
+import ctypes
 import os
 import platform
+import sys
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +69,8 @@ def communication_libraries() -> dict[str, Any]:
     return {
         "nccl": ".".join(str(part) for part in torch.cuda.nccl.version()) if has_nccl else None,
         "gloo": torch.distributed.is_gloo_available(),
-        "environment": _environment(("NCCL_", "GLOO_", "UCX_", "FI_")),
+        "mpi": _mpi_library(),
+        "environment": _environment(("NCCL_", "GLOO_", "UCX_", "FI_", "OMPI_MCA_", "HOROVOD_")),
     }
 
 
@@ -91,6 +95,7 @@ def framework() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
+        "horovod": version("horovod") if "horovod" in sys.modules else None,
     }
 
 
@@ -98,6 +103,8 @@ def programming_model(spec: RunSpec) -> dict[str, Any]:
     execution = spec.settings.execution
     return {
         "backend": spec.backend,
+        "launcher": spec.launcher,
+        "gradient_compression": execution.gradient_compression,
         "parallel_mode": "data, synchronous",
         "world_size": spec.world_size,
         "precision": execution.precision,
@@ -113,6 +120,18 @@ def _gpu_driver() -> str | None:
         return str(pynvml.nvmlSystemGetDriverVersion())
     except Exception:  # no GPU, no driver, no library: each is the answer "none"
         return None
+
+
+def _mpi_library() -> str | None:
+    """The MPI library that this process has loaded, in its own words."""
+    maps = Path("/proc/self/maps")
+    paths = [line.split()[-1] for line in maps.read_text().splitlines()] if maps.exists() else []
+    path = next((path for path in paths if Path(path).name.startswith("libmpi.so")), None)
+    if path is None:
+        return None
+    text, length = ctypes.create_string_buffer(8_192), ctypes.c_int()  # MPI_MAX_LIBRARY_VERSION_STRING at its largest
+    ctypes.CDLL(path).MPI_Get_library_version(text, ctypes.byref(length))
+    return text.value.decode(errors="replace").strip().splitlines()[0]
 
 
 def _environment(prefixes: tuple[str, ...]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -23,6 +23,7 @@ class Record(Frozen):
 
     schema_version: Literal[1] = 1
     experiment_digest: str
+    training_digest: str = ""
     seed: int
     epoch: int
     """The epoch to go on with, from 1."""
@@ -89,13 +90,13 @@ class Checkpoints:
             old.with_suffix(".pt").unlink(missing_ok=True)
 
 
-def find_newest(folder: Path, *, experiment_digest: str, seed: int, events_bytes: int) -> Found:
-    """The newest checkpoint that is whole and of this run; torn and altered ones are passed over, and said so."""
+def find_newest(folder: Path, refuse: Callable[[Record], str]) -> Found:
+    """The newest checkpoint that is whole and that `refuse` says nothing of; others are passed over, and said so."""
     passed_over: list[str] = []
     for path in _newest_first(folder):
         try:
             record = parse(Record, read_json(path), str(path))
-            fault = _fault(path.with_suffix(".pt"), record, experiment_digest, seed, events_bytes)
+            fault = refuse(record) or _fault(path.with_suffix(".pt"), record)
             if not fault:
                 state = torch.load(path.with_suffix(".pt"), map_location="cpu", weights_only=True)
                 return Found(record, state, tuple(passed_over))
@@ -107,17 +108,13 @@ def find_newest(folder: Path, *, experiment_digest: str, seed: int, events_bytes
     return Found(None, None, tuple(passed_over))
 
 
-def _fault(path: Path, record: Record, experiment_digest: str, seed: int, events_bytes: int) -> str:
-    if (record.experiment_digest, record.seed) != (experiment_digest, seed):
-        return "belongs to another experiment or seed"
+def _fault(path: Path, record: Record) -> str:
     if not path.exists():
         return "its file is missing"
     if path.stat().st_size != record.num_bytes:
         return f"holds {path.stat().st_size:,} bytes of {record.num_bytes:,}"
     if _sha256(path) != record.sha256:
         return "its checksum differs"
-    if record.events_bytes > events_bytes:
-        return "events.log is shorter than it was"
     return ""
 
 

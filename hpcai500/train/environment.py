@@ -35,6 +35,30 @@ def read_environment(launcher: str, env: Mapping[str, str]) -> RankEnvironment:
         ) from error
 
 
+_RANK = {
+    "local": ("RANK",),
+    "srun": ("SLURM_PROCID",),
+    "mpirun": ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"),
+    "horovodrun": ("HOROVOD_RANK",),
+}
+_SIZE = {
+    "local": ("WORLD_SIZE",),
+    "srun": ("SLURM_STEP_NUM_TASKS",),
+    "mpirun": ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"),
+    "horovodrun": ("HOROVOD_SIZE",),
+}
+
+
+def launched_rank(launcher: str, env: Mapping[str, str]) -> int:
+    """This process's rank by its launcher's word; 0 where that says nothing."""
+    return next((int(env[name]) for name in _RANK[launcher] if name in env), 0)
+
+
+def launched_size(launcher: str, env: Mapping[str, str]) -> int | None:
+    """How many ranks the launcher started, by its own word; None where it says nothing."""
+    return next((int(env[name]) for name in _SIZE[launcher] if name in env), None)
+
+
 def _torchrun(env: Mapping[str, str]) -> RankEnvironment:
     if "RANK" not in env:
         return RankEnvironment(0, 1, 0, 1)

@@ -138,9 +138,10 @@ class Trainer:
                     loss = self.workload.loss(self.wrapped, batch) / self.num_micro_batches
                 self.scaler.scale(loss).backward()
             step_loss += loss.detach()
-        self.scaler.step(self.optimizer)
+        with self.ranks.averaged(self.optimizer):
+            self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         return step_loss
 
     def rate_of_step(self, step: int) -> float:
@@ -191,6 +192,7 @@ class Trainer:
             return
         record = Record(
             experiment_digest=self.spec.experiment_digest,
+            training_digest=self.spec.training_digest,
             seed=self.spec.seed,
             epoch=self.progress.epoch,
             step=self.progress.step,

@@ -17,7 +17,9 @@ class Lars(torch.optim.Optimizer):
     `trust = eta |w| / (|g| + wd |w|)`, and 1 where `|w|` or `|g|` is 0 or the group has `adapt=False`.
     """
 
-    def __init__(self, params: Iterable[dict[str, Any]], *, momentum: float, trust_coefficient: float) -> None:
+    def __init__(
+        self, params: Iterable[dict[str, Any]], *, momentum: float = 0.9, trust_coefficient: float = 0.001
+    ) -> None:
         super().__init__(params, {"lr": 0.0, "momentum": momentum, "eta": trust_coefficient, "adapt": True})
 
     @torch.no_grad()

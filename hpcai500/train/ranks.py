@@ -9,7 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch._C._distributed_c10d import HashStore, Store
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from hpcai500.errors import HpcAi500Error, InputError, MachineError, RankError
 from hpcai500.train.environment import RankEnvironment
@@ -30,11 +32,14 @@ class Ranks(Protocol):
     local_size: int
     device: torch.device
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """A model whose gradients are averaged over the ranks during the backward pass."""
+    def wrap(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+        """Both as they average gradients over the ranks, started from rank 0's parameters on every rank."""
 
     def accumulate(self, model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
         """Around forward and backward of one micro-batch: only the `last` of a step communicates."""
+
+    def averaged(self, optimizer: Optimizer) -> AbstractContextManager[None]:
+        """Around an optimiser's step: inside, each gradient is the mean over the ranks."""
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over ranks, in place."""
@@ -63,15 +68,18 @@ class TorchRanks:
         self,
         place: RankEnvironment,
         device: str,
-        expected_size: int,
         meet: Callable[[], Store] | None = None,
+        compression: str = "none",
     ) -> None:
-        """Join the others; `meet` gives the store that all ranks share, where torchrun does not."""
+        """Join the others; `meet` gives the store that all ranks share, where torchrun does not.
+
+        `compression` is what gradients are sent as: `none` or `fp16`.
+        """
         self.rank, self.size = place.rank, place.size
         self.local_rank, self.local_size = place.local_rank, place.local_size
-        require_size(expected_size, self.size)
         self.device = choose_device(device, torch.cuda.device_count(), self.local_rank, self.local_size)
         self._asked: Callable[[], bool] | None = None
+        self._compression = compression
         backend = "nccl" if self.device.type == "cuda" else "gloo"
         device_id = None
         if self.device.type == "cuda":
@@ -88,16 +96,19 @@ class TorchRanks:
         except (RuntimeError, ValueError) as error:
             raise MachineError(f"{backend}: {first_line(error)}", "see docs/clusters.md") from error
 
-    def wrap(self, model: nn.Module) -> nn.Module:
+    def wrap(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         if self.size == 1:
-            return model
+            return model, optimizer
         # Buffers are averaged before each evaluation instead of broadcast at each step.
-        return DistributedDataParallel(
+        wrapped = DistributedDataParallel(
             model,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
             gradient_as_bucket_view=True,
             **_KEEP_BUFFERS,
         )
+        if self._compression == "fp16":
+            wrapped.register_comm_hook(None, fp16_compress_hook)
+        return wrapped, optimizer
 
     @contextmanager
     def _no_sync(self, model: nn.Module) -> Iterator[None]:
@@ -106,6 +117,9 @@ class TorchRanks:
 
     def accumulate(self, model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
         return nullcontext() if last or self.size == 1 else self._no_sync(model)
+
+    def averaged(self, optimizer: Optimizer) -> AbstractContextManager[None]:
+        return nullcontext()  # the backward pass has done it
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.size > 1:
@@ -158,13 +172,29 @@ class TorchRanks:
         dist.destroy_process_group()
 
 
-def require_size(expected: int, found: int) -> None:
-    """Refuse a world of another size than the run's, so that N ranks that each believe to be alone never succeed."""
-    if found != expected:
+def require_launched(expected: int, started: int | None, launcher: str) -> None:
+    """Refuse to start where `launcher` started another number of ranks than the run's."""
+    if started is not None and started != expected:
         raise RankError(
-            f"the run asks for {expected} ranks, but {found} started together",
-            "start it with `hpcai500 run` or its job script; under srun, try another mpi plugin in the site profile",
+            f"the run asks for {expected} ranks, but {launcher} started {started}",
+            "start it with `hpcai500 run` or its job script",
         )
+
+
+def require_size(expected: int, found: int, launcher: str, library: str) -> None:
+    """Refuse a world of another size than the run's, so that N ranks that each believe to be alone never succeed."""
+    if found == expected:
+        return
+    reasons = {
+        "srun": "srun's plugin does not fit the MPI library: take another `mpi` in the site's [slurm], of those that "
+        '`srun --mpi=list` shows (pmix, pmi2), or launcher = "mpirun"',
+        "mpirun": f"its MPI library is another than this mpirun's: load the one that {library} was built with, "
+        "or `make horovod` again with this one",
+    }
+    raise RankError(
+        f"the run asks for {expected} ranks, but this process sees a world of {found} through {library}",
+        reasons.get(launcher, "start it with `hpcai500 run` or its job script"),
+    )
 
 
 def choose_device(wanted: str, num_gpus: int, local_rank: int, local_size: int) -> torch.device:

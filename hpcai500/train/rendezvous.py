@@ -24,18 +24,32 @@ def meet(place: RankEnvironment, folder: Path, env: Mapping[str, str]) -> TCPSto
     Raises:
         MachineError: if rank 0's address does not appear in `folder`, or cannot be reached.
     """
-    timeout = timedelta(seconds=_TIMEOUT_SEC)
     path = folder / f"rendezvous-{place.start}"
     if place.rank == 0:
-        store = TCPStore("0.0.0.0", 0, None, is_master=True, wait_for_workers=False, timeout=timeout)  # noqa: S104
+        store = open_store()
         write_atomic(path, f"{own_address(env, single_node=place.size == place.local_size)} {store.port}\n")
         return store
-    address, port = _read_address(path, place.rank)
+    return connect(*_read_address(path, place.rank), place.rank)
+
+
+def open_store() -> TCPStore:
+    """Rank 0's store, on a port that the system has free."""
+    timeout = timedelta(seconds=_TIMEOUT_SEC)
+    return TCPStore("0.0.0.0", 0, None, is_master=True, wait_for_workers=False, timeout=timeout)  # noqa: S104
+
+
+def connect(address: str, port: int, rank: int) -> TCPStore:
+    """Rank 0's store, for `rank`.
+
+    Raises:
+        MachineError: if it cannot be reached.
+    """
+    timeout = timedelta(seconds=_TIMEOUT_SEC)
     try:
         return TCPStore(address, port, None, is_master=False, wait_for_workers=False, timeout=timeout)
     except RuntimeError as error:
         raise MachineError(
-            f"rank {place.rank} cannot reach rank 0 at {address}:{port}",
+            f"rank {rank} cannot reach rank 0 at {address}:{port}",
             "name the nodes' common interface: network_interface in the site profile, or GLOO_SOCKET_IFNAME",
         ) from error
 

@@ -4,11 +4,12 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hpcai500.errors import InputError
 from hpcai500.events.reader import Event, find, first, parse_lines, read_events
 from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.files import storage, write_atomic
 from hpcai500.spec.run import RunSpec
-from hpcai500.train.checkpoint import Found, find_newest
+from hpcai500.train.checkpoint import Found, Record, find_newest
 
 
 class Resumption(NamedTuple):
@@ -22,6 +23,8 @@ class Resumption(NamedTuple):
     """What the checkpoint holds; None to begin at the first step."""
     epoch: int = 1
     step: int = 0
+    borrowed: bool = False
+    """The checkpoint is another run's."""
     graceful: bool = False
     flops_per_sample: float | None = None
     last_sign_ms: float = 0.0
@@ -49,22 +52,53 @@ def find_resumption(spec: RunSpec) -> Resumption:
     """
     log = spec.folder / "events.log"
     if not log.exists():
-        return Resumption()
+        return _beginning(spec)
     events = read_events(log)
     stop, start = first(events, Key.RUN_STOP), first(events, Key.RUN_START)
     if stop and stop.metadata.get("status") == RunStatus.SUCCESS:
         return Resumption(finished=True)
     if start is None:
         rewind(log, 0)
-        return Resumption()
-    found = find_newest(
-        spec.folder / "checkpoint",
-        experiment_digest=spec.experiment_digest,
-        seed=spec.seed,
-        events_bytes=log.stat().st_size,
-    )
+        return _beginning(spec)
+    found = _find_own(spec, log.stat().st_size)
     rewind(log, found.record.events_bytes if found.record else _end_of(log, Key.RUN_START))
-    return _resumption(events, start, found)
+    resumption = _resumption(events, start, found)
+    return resumption if found.record else resumption._replace(**_borrowed(spec))
+
+
+def _beginning(spec: RunSpec) -> Resumption:
+    return Resumption(**_borrowed(spec))
+
+
+def _find_own(spec: RunSpec, events_bytes: int) -> Found:
+    def refuse(record: Record) -> str:
+        if (record.experiment_digest, record.seed) != (spec.experiment_digest, spec.seed):
+            return "belongs to another experiment or seed"
+        return "events.log is shorter than it was" if record.events_bytes > events_bytes else ""
+
+    return find_newest(spec.folder / "checkpoint", refuse)
+
+
+def _borrowed(spec: RunSpec) -> dict[str, Any]:
+    """Where the checkpoint of the run that `spec` starts from lets it begin; nothing where it starts from none.
+
+    Raises:
+        InputError: if that run has no checkpoint from which anything is left to train.
+    """
+    if not spec.resume_from:
+        return {}
+
+    def refuse(record: Record) -> str:
+        same = (record.training_digest, record.seed) == (spec.training_digest, spec.seed)
+        return "" if same else "belongs to a run that trains something else"
+
+    found = find_newest(Path(spec.resume_from) / "checkpoint", refuse)
+    if found.record is None:
+        reasons = "; ".join(found.passed_over) or "it has written none"
+        raise InputError(f"{spec.resume_from}: no checkpoint to start from: {reasons}", "let that run write one")
+    if found.record.epoch > spec.settings.problem.num_epochs:
+        raise InputError(f"{spec.resume_from}: that run has trained all its epochs", "there is nothing to go on with")
+    return {"state": found.state, "epoch": found.record.epoch, "step": found.record.step, "borrowed": True}
 
 
 def _resumption(events: list[Event], start: Event, found: Found) -> Resumption:

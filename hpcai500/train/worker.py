@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from hpcai500.errors import (
     HpcAi500Error,
     MachineError,
     PreemptedError,
+    RankError,
     format_failure,
 )
 from hpcai500.events.vocabulary import Key, RunStatus
@@ -26,7 +26,8 @@ from hpcai500.system.capture import capture_node, group_nodes
 from hpcai500.train import flops
 from hpcai500.train.clock import Clock
 from hpcai500.train.energy import EnergyMeter
-from hpcai500.train.environment import read_environment
+from hpcai500.train.environment import launched_rank
+from hpcai500.train.joining import join
 from hpcai500.train.journal import (
     Journal,
     SilentJournal,
@@ -38,8 +39,7 @@ from hpcai500.train.journal import (
 from hpcai500.train.loop import Trainer, autocast
 from hpcai500.train.optim import build_optimizer
 from hpcai500.train.preemption import StopRequest
-from hpcai500.train.ranks import Ranks, TorchRanks, first_line, read_once
-from hpcai500.train.rendezvous import meet
+from hpcai500.train.ranks import Ranks, first_line, read_once
 from hpcai500.train.resumption import Resumption, find_resumption
 from hpcai500.train.sampling import micro_batches
 from hpcai500.train.state import restore
@@ -66,7 +66,13 @@ def run(spec: RunSpec, stop: StopRequest) -> None:
     if resumption.resumes:
         journal.point(Key.RESUMED, resumption.record())
     else:
+        if resumption.borrowed:
+            journal.point(
+                Key.CONTINUED, {"run": spec.resume_from, "epoch": resumption.epoch, "step": resumption.step}
+            )
         journal.start(Key.RUN_START)
+    if resumption.borrowed and resumption.step > 0:  # this log has not seen its epoch begin
+        journal.start(Key.EPOCH_START, epoch_num=resumption.epoch)
     stop.training = True
     try:
         trainer.train()
@@ -81,13 +87,6 @@ def run(spec: RunSpec, stop: StopRequest) -> None:
     trainer.checkpoints.wait()
     journal.close()
     ranks.close()
-
-
-def join(spec: RunSpec, env: Mapping[str, str]) -> Ranks:
-    """Meet the other ranks, as the run's launcher has it."""
-    place = read_environment(spec.launcher, env)
-    meeting = (lambda: meet(place, spec.folder, env)) if place.start else None
-    return TorchRanks(place, spec.settings.execution.device, spec.world_size, meeting)
 
 
 def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resumption: Resumption) -> Trainer:
@@ -107,7 +106,10 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
         journal.point(Key.FLOPS_PER_SAMPLE, counted._asdict(), convention=flops.CONVENTION)
         flops_per_sample = counted.mean
     torch.manual_seed((spec.seed + 1) * 1_000_003 + ranks.rank)  # dropout differs between ranks
-    wrapped = ranks.wrap(torch.compile(model) if execution.compile else model)  # type: ignore[arg-type]
+    wrapped, optimizer = ranks.wrap(
+        torch.compile(model) if execution.compile else model,  # type: ignore[arg-type]
+        build_optimizer(model, spec.settings.optimizer, fused=execution.fused_optimizer),
+    )
     energy = EnergyMeter(ranks.device, node_leader=ranks.local_rank == 0)
     energy_is_complete = log_energy(energy, ranks, journal)
     trainer = Trainer(
@@ -116,7 +118,7 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
         workload=workload,
         model=model,
         wrapped=wrapped,
-        optimizer=build_optimizer(model, spec.settings.optimizer, fused=execution.fused_optimizer),
+        optimizer=optimizer,
         journal=journal,
         clock=Clock(ranks.device),
         energy=energy,
@@ -204,10 +206,12 @@ def warm_up(trainer: Trainer) -> float:
         batch = trainer.workload.synthetic_batch(spec.micro_batch_size, device, spec.seed)
         trainer.wrapped.train()
         for _ in range(3):
-            with trainer.autocast():
-                loss = trainer.workload.loss(trainer.wrapped, trainer.workload.to_device(batch, device))
-            loss.backward()
-    trainer.optimizer.zero_grad(set_to_none=True)
+            with trainer.ranks.accumulate(trainer.wrapped, last=True):
+                with trainer.autocast():
+                    loss = trainer.workload.loss(trainer.wrapped, trainer.workload.to_device(batch, device))
+                loss.backward()
+            with trainer.ranks.averaged(trainer.optimizer):
+                trainer.optimizer.zero_grad()
     for buffer, before in zip(trainer.model.buffers(), buffers, strict=True):
         buffer.copy_(before)
     return trainer.clock.read_sec() - started
@@ -246,7 +250,7 @@ def write_system(spec: RunSpec, ranks: Ranks) -> None:
 
 def main() -> int:
     spec = read_run(Path(sys.argv[1]))
-    rank = int(os.environ.get("SLURM_PROCID" if spec.launcher == "srun" else "RANK", "0"))
+    rank = launched_rank(spec.launcher, os.environ)
     try:
         run(spec, StopRequest())
         if rank == 0:
@@ -269,6 +273,9 @@ def as_failure(error: Exception, spec: RunSpec) -> HpcAi500Error:
         return error
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return MachineError(f"out of memory: {first_line(error)}", "lower batch.micro_batch_size, or use more ranks")
+    if "DataLoader worker" in str(error):
+        hint = "the machine may have run out of memory"
+        return RankError(f"a data loader's process died: {first_line(error)}", hint)
     if isinstance(error, OSError):
         return storage_error(Path(error.filename or spec.folder), error)
     return HpcAi500Error(f"{type(error).__name__}: {first_line(error)}", "`--debug` shows the traceback")

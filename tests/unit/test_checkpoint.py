@@ -15,8 +15,8 @@ def record(epoch, step=0, **fields):
     return Record(**given)
 
 
-def newest(folder, **fields):
-    return find_newest(folder, **{"experiment_digest": "e", "seed": 0, "events_bytes": 100, **fields})
+def newest(folder):
+    return find_newest(folder, lambda record: "of another run" if record.seed != 0 else "")
 
 
 def written(folder, *places):
@@ -54,8 +54,7 @@ def test_a_copy_is_stored_so_that_training_may_go_on_at_once(tmp_path):
         (lambda pt: pt.write_bytes(pt.read_bytes()[:-1] + b"\x7f"), "its checksum differs"),
         (lambda pt: pt.unlink(), "its file is missing"),
         (lambda pt: pt.with_suffix(".json").write_text("{"), "not valid JSON"),
-        (lambda pt: edit(pt, seed=1), "another experiment or seed"),
-        (lambda pt: edit(pt, events_bytes=101), "events.log is shorter than it was"),
+        (lambda pt: edit(pt, seed=1), "of another run"),
     ],
 )
 def test_a_spoilt_checkpoint_is_passed_over_with_the_reason(tmp_path, harm, reason):

@@ -12,7 +12,7 @@ SHARED = {"-h", "--help", "--json", "--debug"}
 PROBLEM = {"workload", "--problem", "--set", "--data"}
 EXPERIMENT = PROBLEM | {
     "--level", "--backend", "--nodes", "--procs-per-node", "--seed", "--seeds", "--precision", "--deterministic",
-    "--stop-at-target", "--unranked", "--system", "--output", "--staging",
+    "--stop-at-target", "--unranked", "--system", "--output", "--staging", "--resume-from",
 }  # fmt: skip
 SURFACE = {
     "list": SHARED,

@@ -1,22 +1,59 @@
 from pathlib import Path
 
-from hpcai500.errors import HpcAi500Error, InputError, MachineError, RankError, format_failure, parse_failure
+import pytest
+
+from hpcai500.errors import (
+    HpcAi500Error,
+    InputError,
+    MachineError,
+    RankError,
+    SpecError,
+    format_failure,
+    parse_failure,
+)
 from hpcai500.launch.diagnosis import explain
-from hpcai500.launch.plan import plan_local
+from hpcai500.launch.plan import Plan, plan_horovodrun, plan_local, plan_mpirun, plan_step
+from hpcai500.launch.software import missing
+from hpcai500.spec.run import RunSpec
+from hpcai500.spec.site import Site, with_site_overrides
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
 
-def test_the_local_plan_is_torchrun_with_the_cores_shared(make_spec):
-    """To accept a change: paste the new text into tests/golden/plan_local.txt."""
-    spec = make_spec(
-        procs_per_node=4, output="/results", data="/data", overrides={"execution.deterministic": True}, unranked=False
+ENV = {
+    "PATH": "/bin", "RANK": "3", "MASTER_ADDR": "old", "TORCHELASTIC_RUN_ID": "old", "OMPI_COMM_WORLD_SIZE": "9",
+    "PMIX_RANK": "3", "HOROVOD_RANK": "3", "HOROVOD_FUSION_THRESHOLD": "kept", "SECRET": "kept",
+}  # fmt: skip
+
+
+def golden_plans(make_spec) -> dict[str, tuple[RunSpec, Plan]]:
+    def spec(**fields) -> RunSpec:
+        given = {"procs_per_node": 4, "output": "/results", "data": "/data", "unranked": False, **fields}
+        return make_spec(overrides={"execution.deterministic": True}, **given)
+
+    here = {"python": "/usr/bin/python3", "num_cores": 10, "env": ENV}
+    local, by_horovod = spec(), spec(backend="horovod", launcher="horovodrun")
+    by_mpi, in_job = spec(backend="horovod", launcher="mpirun"), spec(launcher="mpirun", nodes=2)
+    uneven = spec(launcher="mpirun", nodes=2, procs_per_node=3, num_ranks=4)
+    site = with_site_overrides(
+        Site(), {"launcher": "mpirun", "network_interface": "ib0", "mpirun_arguments": ["--mca", "pml", "ucx"]}
     )
-    env = {"PATH": "/bin", "RANK": "3", "MASTER_ADDR": "old", "TORCHELASTIC_RUN_ID": "old", "SECRET": "kept"}
-    plan = plan_local(spec, python="/usr/bin/python3", num_cores=10, env=env)
-    digest = spec.experiment_digest[:8]
+    job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "6", "SLURM_STEP_ID": "4", **ENV}
+    return {
+        "local": (local, plan_local(local, **here)),
+        "horovodrun": (by_horovod, plan_horovodrun(by_horovod, **here)),
+        "mpirun": (by_mpi, plan_mpirun(by_mpi, **here, as_root=True)),
+        "mpirun_in_job": (in_job, plan_step(in_job, site, python="/usr/bin/python3", env=job)),
+        "mpirun_uneven": (uneven, plan_step(uneven, site, python="/usr/bin/python3", env=job)),
+    }
+
+
+@pytest.mark.parametrize("name", ["local", "horovodrun", "mpirun", "mpirun_in_job", "mpirun_uneven"])
+def test_the_plan_of_each_launcher_is_the_accepted_one(make_spec, name):
+    """To accept a change: paste the new text into tests/golden/plan_NAME.txt."""
+    spec, plan = golden_plans(make_spec)[name]
     text = "\n".join([*plan.argv, *(f"{key}={value}" for key, value in sorted(plan.env.items()))]) + "\n"
-    assert text.replace(digest, "DIGEST") == (GOLDEN / "plan_local.txt").read_text()
+    assert text.replace(spec.experiment_digest[:8], "DIGEST") == (GOLDEN / f"plan_{name}.txt").read_text()
 
 
 def test_threads_that_the_user_set_are_kept(make_spec):
@@ -67,3 +104,68 @@ def test_a_launcher_that_says_nothing_is_our_bug_with_the_log_s_place():
     error = explain([], "last words\n", 3, Path("/x/stderr.log"))
     assert error.exit_code == 70
     assert "exit code 3: last words; see /x/stderr.log" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "mpirun noticed that process rank 1 with PID 0 on node box exited on signal 9 (Killed).\n",
+            "rank 1 on box was ended by SIGKILL; the machine may have run out of memory",
+        ),
+        (
+            "RuntimeError: Horovod detected that one or more processes exited with non-zero status, thus causing the "
+            "job to be terminated. The first process to do so was:\nProcess name: 3\nExit code: 139\n",
+            "rank 3 was ended by SIGSEGV",
+        ),
+        (
+            'The application appears to have been direct launched using "srun",\nbut OMPI was not built with SLURM\n',
+            "srun's plugin does not fit the MPI library of the ranks; take another `mpi` in the site's [slurm]",
+        ),
+    ],
+)
+def test_what_mpi_and_horovod_s_launchers_print_names_the_first_cause(text, message):
+    error = explain(told((0, HpcAi500Error("HorovodInternalError: gone"))), text, 1, Path("log"))
+    assert isinstance(error, RankError)
+    assert str(error).startswith(message)
+
+
+def test_a_rank_that_ends_by_itself_under_mpirun_is_no_signal():
+    text = "The first process to do so was:\n\n  Process name: [[28413,1],1]\n  Exit code:    3\n"
+    assert str(explain(told((1, HpcAi500Error("RuntimeError: a bug"))), text, 3, Path("log"))) == (
+        "rank 1: RuntimeError: a bug"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"launcher": "horovodrun"}, "horovodrun starts backend horovod alone"),
+        ({"backend": "horovod", "procs_per_node": 2}, "local starts several ranks of backend torch alone"),
+        ({"backend": "horovod", "launcher": "horovodrun", "nodes": 2}, "starts ranks on one node alone"),
+    ],
+)
+def test_a_launcher_that_cannot_start_the_ranks_is_refused(make_spec, fields, message):
+    with pytest.raises(SpecError, match=message):
+        make_spec(**fields)
+
+
+def test_backends_differ_in_the_experiment_but_not_in_what_is_trained_and_launchers_in_nothing(make_spec):
+    torch = make_spec(procs_per_node=2)
+    horovod = make_spec(procs_per_node=2, backend="horovod", launcher="mpirun")
+    assert torch.experiment_digest != horovod.experiment_digest
+    assert torch.training_digest == horovod.training_digest
+    other = make_spec(procs_per_node=2, backend="horovod", launcher="horovodrun")
+    assert horovod.experiment_digest == other.experiment_digest
+    assert make_spec(resume_from="/r").experiment_digest != make_spec().experiment_digest
+    assert make_spec(resume_from="/r").experiment_digest == make_spec(resume_from="/s").experiment_digest
+
+
+def test_what_is_missing_comes_with_the_command_that_gets_it(monkeypatch):
+    monkeypatch.setattr("hpcai500.launch.software.find_spec", lambda name: None)
+    monkeypatch.setattr("hpcai500.launch.software.which", lambda name: None)
+    assert [name for name, _ in missing("torch", "mpirun")] == ["torch", "mpirun", "mpi4py"]
+    assert list(missing("horovod", "horovodrun")) == [
+        ("Horovod", "run `make horovod`, which builds it for this torch")
+    ]
+    assert [name for name, _ in missing("horovod", "srun")] == ["Horovod", "srun"]

@@ -6,7 +6,7 @@ from hpcai500.errors import MachineError, PreemptedError, RankError, SpecError
 from hpcai500.files import digest
 from hpcai500.launch.allocation import Allocation, expand_counts, own_job_id, ranks_of, read_allocation
 from hpcai500.launch.diagnosis import explain
-from hpcai500.launch.plan import plan_srun
+from hpcai500.launch.plan import plan_step
 from hpcai500.launch.queue import Job, job_name, seed_of
 from hpcai500.launch.submission import clean_environment, split_seeds
 from hpcai500.spec.site import Site
@@ -84,7 +84,7 @@ def test_a_submission_hides_the_job_around_it_but_not_where_the_cluster_is(monke
 def test_a_step_inside_an_allocation_gets_the_cores_but_not_the_binding_around_it(make_spec):
     spec = make_spec(launcher="srun", nodes=2, procs_per_node=2)
     env = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "6", "SLURM_CPU_BIND": "mask", "SLURM_STEP_ID": "4"}
-    plan = plan_srun(spec, Site(), python="/venv/python", env=env)
+    plan = plan_step(spec, Site(), python="/venv/python", env=env)
     assert plan.argv[:4] == ("srun", "--nodes=2", "--ntasks=4", "--ntasks-per-node=2")
     assert plan.argv[-4:] == ("/venv/python", "-m", "hpcai500.train.worker", str(spec.folder / "run.json"))
     assert plan.env == {
