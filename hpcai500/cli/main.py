@@ -86,11 +86,26 @@ def build_parser() -> Parser:
 
     rank = commands.add_parser("rank", parents=[shared], help="rank results by Valid FLOPS")
     rank.add_argument("paths", nargs="*", default=["results"], metavar="PATH")
-    rank.add_argument("--format", default="table", choices=("table", "md", "csv", "json"))
-    rank.add_argument("--exponent", metavar="N[,N]", help="score with other penalty exponents")
+    rank.add_argument(
+        "--by",
+        default="vflops",
+        choices=("vflops", "vflops_per_watt", "time_to_quality", "flops", "quality"),
+        help="what to rank by (default: vflops)",
+    )
+    rank.add_argument("--format", choices=("table", "md", "csv", "json", "html"), help="default: a table")
+    rank.add_argument("--output", metavar="FILE", help="write there; its ending decides the format: ranking.html")
+    rank.add_argument(
+        "--exponent", metavar="N[,N]|A..B", help="score with other penalty exponents; a range shows how ranks move"
+    )
 
     repeatability = commands.add_parser("repeatability", parents=[shared], help="statistics across seeds")
     repeatability.add_argument("paths", nargs="*", default=["results"], metavar="PATH")
+    repeatability.add_argument(
+        "--reference", metavar="PATH", help="runs that this set may not converge faster than (one-sided test)"
+    )
+
+    show = commands.add_parser("show", parents=[shared], help="one run as text, with its curves")
+    show.add_argument("paths", nargs="+", metavar="RUN", help="a run's folder, or its result.json")
     return parser
 
 

@@ -1,40 +1,78 @@
 """`hpcai500 rank`."""
 
 import argparse
+import re
+import sys
 from pathlib import Path
 
-from hpcai500.cli.output import print_json
 from hpcai500.errors import InputError
-from hpcai500.report.tables import ranking_csv, ranking_text
-from hpcai500.score.ranking import collect, rank, rank_published
+from hpcai500.files import write_atomic
+from hpcai500.report.document import ranking_csv, ranking_document
+from hpcai500.report.tables import ranking_markdown, ranking_text
+from hpcai500.score.collection import collect
+from hpcai500.score.published import rank_published
+from hpcai500.score.ranking import rank
+from hpcai500.score.scaling import EXPONENTS
+
+_MOST_EXPONENT = 100
+_SUFFIXES = {".html": "html", ".md": "md", ".csv": "csv", ".json": "json"}
 
 
 def main(args: argparse.Namespace) -> int:
-    exponents = parse_exponents(args.exponent)
-    collected = collect([Path(path) for path in args.paths])
-    lists = [ranked for exponent in exponents for ranked in rank(collected.results, exponent)]
-    published = [rank_published(p, exponent) for p in collected.published for exponent in exponents]
-    style = "json" if args.json else args.format
-    if style == "json":
-        print_json(
-            {
-                "lists": [ranked.model_dump(mode="json") for ranked in lists],
-                "published": [listed.model_dump(mode="json") for listed in published],
-                "not_ranked": [item._asdict() for item in collected.left_out],
-            }
-        )
-    elif style == "csv":
-        print(ranking_csv(lists, published))
+    style = "json" if args.json else _style(args.format, args.output)
+    text = _ranking(args, style)
+    if args.output:
+        write_atomic(Path(args.output), text + "\n")
+        print(f"wrote {args.output}", file=sys.stderr)
     else:
-        print(ranking_text(lists, published, collected.left_out, markdown=style == "md"))
+        print(text)
     return 0
 
 
-def parse_exponents(text: str | None) -> list[int | None]:
-    """`5,10` as numbers; `[None]`, each list's own, for no text."""
+def _style(style: str | None, output: str | None) -> str:
+    """The format asked for, else the one that the file's name says, else a table."""
+    return style or (_SUFFIXES.get(Path(output).suffix.lower(), "table") if output else "table")
+
+
+def _ranking(args: argparse.Namespace, style: str) -> str:
+    exponents, moved = parse_exponents(args.exponent)
+    if style == "html":
+        moved = moved or EXPONENTS
+    collected = collect([Path(path) for path in args.paths])
+    lists = [
+        ranked
+        for exponent in exponents
+        for ranked in rank(collected.runs, exponent, by=args.by, diverged=collected.diverged, exponents=moved)
+    ]
+    published = [
+        rank_published(path, exponent, exponents=moved) for path in collected.published for exponent in exponents
+    ]
+    match style:
+        case "json":
+            return ranking_document(lists, published, collected.left_out).model_dump_json(indent=2)
+        case "csv":
+            return ranking_csv(lists, published, collected.left_out)
+        case "md":
+            return ranking_markdown(lists, published, collected.left_out)
+        case "html":
+            from hpcai500.report.page import ranking_page
+
+            return ranking_page(lists, published, collected.left_out)
+    is_narrow = not args.output and sys.stdout.isatty()
+    return ranking_text(lists, published, collected.left_out, is_narrow=is_narrow)
+
+
+def parse_exponents(text: str | None) -> tuple[list[int | None], tuple[int, ...]]:
+    """`5,10`: a list scored with each. `1..20`: each list's own, and how its order moves from 1 to 20."""
     if text is None:
-        return [None]
-    parts = text.split(",")
-    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
-        raise InputError(f"--exponent {text}: not positive whole numbers", "write e.g. 5 or 5,10")
-    return [int(part) for part in parts]
+        return [None], ()
+    hint = f"write e.g. 5, or 5,10, or 1..20; at most {_MOST_EXPONENT}"
+    if match := re.fullmatch(r"(\d{1,3})\.\.(\d{1,3})", text):
+        low, high = int(match[1]), int(match[2])
+        if not 1 <= low <= high <= _MOST_EXPONENT:
+            raise InputError(f"--exponent {text}: no range of positive whole numbers", hint)
+        return [None], tuple(range(low, high + 1))
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"\d{1,3}", part) and 1 <= int(part) <= _MOST_EXPONENT for part in parts):
+        raise InputError(f"--exponent {text}: not positive whole numbers", hint)
+    return [int(part) for part in parts], ()

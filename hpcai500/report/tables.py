@@ -1,74 +1,75 @@
-"""Rankings and repeatability as text: a terminal's table, Markdown, CSV."""
+"""Rankings and repeatability as text: a terminal's table, Markdown."""
 
-import csv
-import io
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 import tabulate
 
-from hpcai500.score.ranking import Entry, LeftOut, PublishedRankedList, RankedList
-from hpcai500.score.statistics import Summary
+from hpcai500.report.columns import (
+    COLUMNS,
+    half_width,
+    interval,
+    list_title,
+    number,
+    percent,
+    rank_text,
+    reached,
+)
+from hpcai500.report.columns import si as si  # run prints with it too
+from hpcai500.score.collection import LeftOut
+from hpcai500.score.published import PublishedRankedList
+from hpcai500.score.ranking import Entry, RankedList
+from hpcai500.score.repeatability import Figure, Repeatability
+from hpcai500.score.scaling import ScalingSeries, Sensitivity
 
 Row = Sequence[str]
 
 tabulate.MIN_PADDING = 0  # else each heading is widened by two, and a ranking exceeds 100 columns
 
-_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-
-
-def si(value: float | None) -> str:
-    """`value` to four digits with an SI prefix; `-` for None."""
-    if value is None:
-        return "-"
-    for factor, prefix in _PREFIXES:
-        if abs(value) >= factor:
-            return f"{value / factor:.4g} {prefix}"
-    return f"{value:.4g}"
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None else f"{value:.{digits}g}"
-
-
-def percent(value: float | None, decimals: int = 2) -> str:
-    return "-" if value is None else f"{value:.{decimals}%}"
-
-
 HEADINGS = (
-    "#", "system", "ranks", "backend", "reached", "quality", "VFLOPS", "FLOPS", "time s", "TTQ s", "epochs", "CV"
+    "#", "system", "ranks", "backend", "reached", "quality", "VFLOPS", "±", "FLOPS", "TTQ s", "epochs", "CV"
+)  # fmt: skip
+PUBLISHED_HEADINGS = (
+    "#", "source", "accelerators", "framework", "minutes", "quality", "VFLOPS", "published", "ours/published"
 )  # fmt: skip
 LEGEND = (
-    "reached: runs that reached the target, of all; TTQ: mean time to quality; epochs, CV: mean epochs to quality "
-    "and their\nstandard deviation over the mean; the other columns are means over the runs."
+    "#: a range where the runs cannot decide the order at 95 %. reached: runs that reached the target, of all.\n"
+    "VFLOPS ±: half the 95 % interval of the mean. TTQ: time to quality. CV: standard deviation over mean of\n"
+    "epochs to quality. Means are over the runs that have the figure."
 )
+_WIDEST_NAME = 20
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|])")
 
 
 def entry_row(entry: Entry) -> Row:
     return (
-        str(entry.rank),
+        rank_text(entry),
         entry.system,
         str(entry.world_size),
         f"{entry.backend} {entry.precision}",
-        f"{entry.epochs_to_quality.num_runs}/{len(entry.seeds)}",
+        reached(entry),
         number(entry.quality.mean),
         si(entry.vflops.mean),
+        half_width(entry.vflops),
         si(entry.flops.mean),
-        number(entry.time_sec.mean),
         number(entry.time_to_quality_sec.mean),
         number(entry.epochs_to_quality.mean),
         percent(entry.epochs_to_quality.coefficient_of_variation, 1),
     )
 
 
-PUBLISHED_HEADINGS = (
-    "#", "source", "accelerators", "framework", "minutes", "quality", "VFLOPS", "published", "ours/published"
-)  # fmt: skip
-
-
-def list_title(ranked: RankedList) -> str:
+def published_row(listed: PublishedRankedList, position: int) -> Row:
+    entry = listed.entries[position]
     return (
-        f"{ranked.title}, {ranked.problem} problem, {ranked.level} level: {ranked.metric}, "
-        f"target {ranked.target_quality:g}, n = {ranked.penalty_exponent}"
+        str(entry.rank),
+        f"{entry.source} ({entry.published_rank})" + (" *" if entry.is_suspect else ""),
+        f"{entry.accelerator_count} {entry.accelerator}",
+        entry.framework,
+        f"{entry.time_sec / 60:g}",
+        f"{entry.achieved_quality:.3f}",
+        si(entry.vflops),
+        si(entry.published_vflops),
+        f"{entry.ratio:.3f}",
     )
 
 
@@ -79,37 +80,9 @@ def published_title(ranked: PublishedRankedList) -> str:
     )
 
 
-def as_sections(
-    lists: Sequence[RankedList], published: Sequence[PublishedRankedList]
-) -> list[tuple[str, Row, list[Row], list[str]]]:
-    """Title, headings, rows and notes of each list."""
-    sections: list[tuple[str, Row, list[Row], list[str]]] = []
-    for ranked in lists:
-        notes = [
-            f"{entry.rank}: {entry.world_size} ranks on {entry.accelerator}"
-            + (f"; {', '.join(entry.overrides)}" if entry.overrides else "")
-            for entry in ranked.entries
-        ]
-        sections.append((list_title(ranked), HEADINGS, [entry_row(e) for e in ranked.entries], notes))
-    for listed in published:
-        rows: list[Row] = [
-            (
-                str(entry.rank),
-                f"{entry.source} ({entry.published_rank})",
-                f"{entry.accelerator_count} {entry.accelerator}",
-                entry.framework,
-                f"{entry.time_sec / 60:g}",
-                f"{entry.achieved_quality:.3f}",
-                si(entry.vflops),
-                si(entry.published_vflops),
-                f"{entry.ratio:.3f}",
-            )
-            for entry in listed.entries
-        ]
-        notes = [f"VFLOPS recomputed from minutes and quality: {listed.convention}."]
-        notes += [listed.note] if listed.note else []
-        sections.append((published_title(listed), PUBLISHED_HEADINGS, rows, notes))
-    return sections
+def published_notes(listed: PublishedRankedList) -> list[str]:
+    notes = [f"{listed.status.capitalize()}. VFLOPS recomputed from minutes and quality: {listed.convention}."]
+    return notes + ([f"* {listed.note}"] if listed.note else [])
 
 
 def ranking_text(
@@ -117,12 +90,16 @@ def ranking_text(
     published: Sequence[PublishedRankedList],
     left_out: Sequence[LeftOut],
     *,
-    markdown: bool = False,
+    is_narrow: bool = False,
 ) -> str:
-    parts = []
-    for title, headings, rows, notes in as_sections(lists, published):
-        table = _table(headings, rows, markdown)
-        parts.append("\n".join([f"## {title}\n" if markdown else title, table, *(f"  {note}" for note in notes)]))
+    """For a terminal; with `is_narrow` long names are broken into lines, so that tables keep to 100 columns."""
+    parts = [_list_text(ranked, is_narrow) for ranked in lists]
+    for listed in published:
+        rows = [published_row(listed, position) for position in range(len(listed.entries))]
+        table = _table(PUBLISHED_HEADINGS, rows, is_narrow)
+        names = [entry.source for entry in listed.entries]
+        moves = _sensitivity(listed.sensitivity, names, is_narrow)
+        parts.append("\n".join([published_title(listed), table, *_indented(published_notes(listed)), *moves]))
     if lists:
         parts.append(LEGEND)
     if left_out:
@@ -131,68 +108,169 @@ def ranking_text(
     return "\n\n".join(parts) or "Nothing to rank."
 
 
-def ranking_csv(lists: Sequence[RankedList], published: Sequence[PublishedRankedList]) -> str:
-    """Every list in one table; numbers in base units, without prefixes."""
-    output = io.StringIO()
-    writer = csv.writer(output, lineterminator="\n")
-    writer.writerow((
-        "list", "workload", "problem", "level", "penalty_exponent", "rank", "system", "ranks", "backend", "precision",
-        "runs", "quality", "vflops", "flops", "time_sec", "time_to_quality_sec", "epochs_to_quality",
-        "epochs_to_quality_cv", "published_vflops",
-    ))  # fmt: skip
-    for ranked in lists:
-        for e in ranked.entries:
-            writer.writerow((
-                "measured", ranked.workload, ranked.problem, ranked.level, ranked.penalty_exponent, e.rank, e.system,
-                e.world_size, e.backend, e.precision, len(e.seeds), e.quality.mean, e.vflops.mean, e.flops.mean,
-                e.time_sec.mean, e.time_to_quality_sec.mean, e.epochs_to_quality.mean,
-                e.epochs_to_quality.coefficient_of_variation, None,
-            ))  # fmt: skip
-    for listed in published:
-        for p in listed.entries:
-            writer.writerow((
-                "published", listed.workload, listed.problem, listed.level, listed.penalty_exponent, p.rank, p.source,
-                p.accelerator_count, p.framework, None, 1, p.achieved_quality, p.vflops, p.flops, p.time_sec, None,
-                None, None, p.published_vflops,
-            ))  # fmt: skip
-    return output.getvalue().rstrip("\n")
+def _list_text(ranked: RankedList, is_narrow: bool) -> str:
+    table = _table(HEADINGS, [entry_row(entry) for entry in ranked.entries], is_narrow)
+    names = [f"{entry.system} {entry.world_size}" for entry in ranked.entries]
+    return "\n".join([
+        list_title(ranked),
+        table,
+        *_indented(entry_note(entry) for entry in ranked.entries),
+        *_indented(scaling_lines(ranked.scaling)),
+        *_sensitivity(ranked.sensitivity, names, is_narrow),
+    ])  # fmt: skip
 
 
-def repeatability_text(lists: Sequence[RankedList]) -> str:
-    """For each entry: mean, spread and 95 % interval of what varies between seeds."""
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
+
+
+def entry_note(entry: Entry) -> str:
+    """What the table has no room for."""
+    nodes = f" on {entry.nodes} nodes" if entry.nodes > 1 else ""
+    parts = [
+        f"{rank_text(entry)}: {entry.world_size} x {entry.accelerator}{nodes}, "
+        f"{si(entry.vflops_per_accelerator)} VFLOPS each"
+    ]
+    if entry.vflops_per_watt.mean is not None:
+        parts.append(f"{si(entry.vflops_per_watt.mean)} VFLOPS/W")
+    if entry.not_placed:
+        parts.append(f"no rank: {entry.not_placed}")
+    if entry.num_diverged:
+        parts.append(f"{entry.num_diverged} diverged")
+    return "; ".join([*parts, *([", ".join(entry.overrides)] if entry.overrides else [])])
+
+
+def scaling_lines(every: Sequence[ScalingSeries]) -> list[str]:
+    return [scaling_line(series) for series in every]
+
+
+def scaling_line(series: ScalingSeries) -> str:
+    batch = {
+        "strong": f"global batch {series.batch_size}", "weak": f"{series.batch_size} samples a rank",
+        "unknown": "batch unknown",
+    }[series.kind]  # fmt: skip
+    points = ", ".join(
+        f"{point.world_size} rank{'s' if point.world_size > 1 else ''} {point.speed_up:.2f}x ({point.efficiency:.0%})"
+        for point in series.points
+    )
+    return f"{series.kind} scaling of {series.system} ({series.precision}, {batch}): {points}"
+
+
+def _sensitivity(found: Sensitivity | None, names: Sequence[str], is_narrow: bool) -> list[str]:
+    if found is None:
+        return []
+    rows = [(name, *(str(rank) for rank in ranks)) for name, ranks in zip(names, found.ranks, strict=True)]
+    headings = ("rank at n =", *(str(exponent) for exponent in found.exponents))
+    return ["", _table(headings, rows, is_narrow, name_column=0)]
+
+
+def ranking_markdown(
+    lists: Sequence[RankedList], published: Sequence[PublishedRankedList], left_out: Sequence[LeftOut]
+) -> str:
+    """Every column; what names hold is escaped."""
     parts = []
+    headings = [*(column.heading for column in COLUMNS), "accelerator", "settings"]
     for ranked in lists:
-        for entry in ranked.entries:
-            seeds = ", ".join(str(seed) for seed in entry.seeds)
-            title = (
-                f"{ranked.title}, {ranked.problem} problem, {ranked.level} level: {entry.system}, "
-                f"{entry.world_size} ranks, {entry.backend}, {entry.precision}; seeds {seeds}"
-            )
-            rows = [
-                _summary_row("epochs to quality", entry.epochs_to_quality),
-                _summary_row("final quality", entry.quality),
-                _summary_row("VFLOPS", entry.vflops),
-                _summary_row("time to quality (s)", entry.time_to_quality_sec),
-            ]
-            headings = ("figure", "runs", "never", "mean", "std dev", "CV", "95 % interval of the mean")
-            parts.append(f"{title}\n{_table(headings, rows, markdown=False)}")
+        rows = [
+            [*(column.text(e) for column in COLUMNS), e.accelerator, ", ".join(e.overrides) or "-"]
+            for e in ranked.entries
+        ]
+        notes = [f"{e.system}: no rank: {e.not_placed}" for e in ranked.entries if e.not_placed]
+        names = [f"{e.system} {e.world_size}" for e in ranked.entries]
+        parts += [f"## {_escaped(list_title(ranked))}", _markdown(headings, rows)]
+        parts += [_escaped(f"{note}.") for note in (*notes, *scaling_lines(ranked.scaling))]
+        parts += _markdown_sensitivity(ranked.sensitivity, names)
+    for listed in published:
+        rows = [list(published_row(listed, position)) for position in range(len(listed.entries))]
+        parts += [f"## {_escaped(published_title(listed))}", _markdown(PUBLISHED_HEADINGS, rows)]
+        parts += [_escaped(note) for note in published_notes(listed)]
+        parts += _markdown_sensitivity(listed.sensitivity, [entry.source for entry in listed.entries])
+    if left_out:
+        lines = "\n".join(f"- {_escaped(path)}: {_escaped(reason)}" for path, reason in left_out)
+        parts += [f"## Not ranked ({len(left_out)})", lines]
+    return "\n\n".join(parts) or "Nothing to rank."
+
+
+def _markdown_sensitivity(found: Sensitivity | None, names: Sequence[str]) -> list[str]:
+    if found is None:
+        return []
+    rows = [[name, *(str(rank) for rank in ranks)] for name, ranks in zip(names, found.ranks, strict=True)]
+    return [_markdown(["rank at n =", *(str(exponent) for exponent in found.exponents)], rows)]
+
+
+def _escaped(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\1", text)
+
+
+def _markdown(headings: Row, rows: Sequence[Row]) -> str:
+    escaped = [[_escaped(cell) for cell in row] for row in rows]
+    return tabulate.tabulate(escaped, [_escaped(h) for h in headings], tablefmt="pipe", disable_numparse=True)
+
+
+def repeatability_text(reports: Sequence[Repeatability], left_out: Sequence[LeftOut]) -> str:
+    """For each entry: mean, spread and 95 % intervals of what varies between seeds, and what is odd."""
+    parts = [_report_text(report) for report in reports]
+    if left_out:
+        lines = [f"  {path}: {reason}" for path, reason in left_out]
+        parts.append("\n".join([f"Not ranked ({len(left_out)}):", *lines]))
     return "\n\n".join(parts) or "No ranked runs."
 
 
-def _summary_row(name: str, summary: Summary) -> Row:
-    interval = "needs two runs"
-    if summary.interval_low is not None:
-        interval = f"{si(summary.interval_low)} to {si(summary.interval_high)}"
+def _report_text(report: Repeatability) -> str:
+    entry = report.entry
+    seeds = ", ".join(str(seed) for seed in entry.seeds)
+    title = (
+        f"{report.title}, {report.problem} problem, {report.level} level: {entry.system}, "
+        f"{entry.world_size} ranks, {entry.backend}, {entry.precision}; seeds {seeds}"
+    )
+    headings = ("figure", "runs", "never", "mean", "median", "std dev", "CV", "95 % by t", "by bootstrap", "for ±5%")
+    table = _table(headings, [_figure_row(figure) for figure in report.figures], is_narrow=False)
+    return "\n".join([title, table, *_indented(_remarks(report))])
+
+
+def _figure_row(figure: Figure) -> Row:
+    summary = figure.summary
+    resampled = "-"
+    if summary.bootstrap_low is not None:
+        resampled = f"{si(summary.bootstrap_low)} to {si(summary.bootstrap_high)}"
     return (
-        name,
+        figure.name,
         str(summary.num_runs),
         str(summary.num_censored),
         si(summary.mean),
+        si(summary.median),
         si(summary.standard_deviation),
         percent(summary.coefficient_of_variation),
-        interval,
+        interval(summary),
+        resampled,
+        "-" if figure.runs_needed is None else str(figure.runs_needed),
     )
 
 
-def _table(headings: Row, rows: Sequence[Row], markdown: bool) -> str:
-    return tabulate.tabulate(rows, headings, tablefmt="pipe" if markdown else "simple", disable_numparse=True)
+def _remarks(report: Repeatability) -> list[str]:
+    entry = report.entry
+    if entry.mlperf_time_sec is not None:
+        lines = [f"MLPerf score, fastest and slowest dropped: {number(entry.mlperf_time_sec)} s to quality"]
+    else:
+        few = len(entry.seeds) + entry.num_diverged < 3
+        lines = [f"no MLPerf score: {'fewer than three runs' if few else 'several runs never reached the target'}"]
+    lines += [
+        f"outlier: seed {o.seed}, {o.figure} {si(o.value)}, {abs(o.score):.1f} modified deviations "
+        f"{'above' if o.score > 0 else 'below'} the median: {o.reason}"
+        for o in report.outliers
+    ]
+    for pair in report.same_seed:
+        same = "bit-identical" if pair.first_difference is None else (
+            f"differ from epoch {pair.first_difference} on, losses by up to {pair.largest_difference:.2g}"
+        )  # fmt: skip
+        lines.append(f"seed {pair.seed} twice, {same}: {pair.first} and {pair.second}")
+    if found := report.reference:
+        verdict = "not faster than the reference allows" if found.is_plausible else "FASTER than the reference allows"
+        runs = f"{found.num_reference_runs} reference runs"
+        lines.append(f"converges {verdict}: p = {found.p_value:.3g} against {runs} (one-sided, epochs to quality)")
+    return lines
+
+
+def _table(headings: Row, rows: Sequence[Row], is_narrow: bool, name_column: int = 1) -> str:
+    widths = [_WIDEST_NAME if is_narrow and column == name_column else None for column in range(len(headings))]
+    return tabulate.tabulate(rows, headings, tablefmt="simple", disable_numparse=True, maxcolwidths=widths)

@@ -1,38 +1,53 @@
-"""Ordering entries by Valid FLOPS: our own results, and lists that others published."""
+"""Ordering entries by Valid FLOPS, or by another figure."""
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from fnmatch import fnmatchcase
+from typing import Any, Literal, NamedTuple
 
-from pydantic import Field
+from hpcai500.score.collection import Run, run_record
+from hpcai500.score.metric import valid_flops
+from hpcai500.score.result import Result
+from hpcai500.score.scaling import ScalingSeries, Sensitivity, Size, scaling, sensitivity
+from hpcai500.score.statistics import Summary, mlperf_score, summarize, undecided_ranks
+from hpcai500.spec.models import Frozen
 
-from hpcai500.errors import InputError
-from hpcai500.score.metric import published_flops, valid_flops
-from hpcai500.score.result import Result, derive, read_result
-from hpcai500.score.statistics import Summary, summarize
-from hpcai500.spec.models import Frozen, parse
-from hpcai500.spec.workload import load_rules, problem_settings
+By = Literal["vflops", "vflops_per_watt", "time_to_quality", "flops", "quality"]
+_GROWS = ("batch.*", "optimizer.learning_rate", "optimizer.reference_batch_size", "schedule.warmup_epochs")
+"""What may differ between sizes of one scaling series."""
 
 
-class LeftOut(NamedTuple):
-    """A result that counts nowhere, and why."""
+class RunFigures(Frozen):
+    """One run of an entry."""
 
+    seed: int
+    run_id: str
     path: str
-    reason: str
-
-
-class Collected(NamedTuple):
-    results: list[Result]
-    left_out: list[LeftOut]
-    published: list[Path]
+    achieved_quality: float
+    flops: float
+    vflops: float
+    vflops_per_watt: float | None
+    total_sec: float
+    train_sec: float
+    eval_sec: float
+    init_sec: float
+    time_to_quality_sec: float | None
+    epochs_to_quality: int | None
+    energy_joules: float | None
+    num_interruptions: int
+    interrupted_sec: float
+    """Down, or work that was done again."""
 
 
 class Entry(Frozen):
     """Runs of one experiment on one system, over seeds."""
 
-    rank: int
+    rank: int | None = None
+    """By the mean; equal means share one. Null where the figure is missing: `not_placed` says why."""
+    rank_low: int | None = None
+    rank_high: int | None = None
+    """The ranks that the data allow at 95 % confidence."""
+    not_placed: str | None = None
     system: str
     accelerator: str
     world_size: int
@@ -41,14 +56,22 @@ class Entry(Frozen):
     precision: str
     experiment_digest: str
     seeds: tuple[int, ...]
+    num_diverged: int = 0
+    """Runs whose loss left the numbers: counted as never having reached the target."""
     overrides: tuple[str, ...]
     quality: Summary
     flops: Summary
     vflops: Summary
+    vflops_per_accelerator: float
+    """Mean VFLOPS over the ranks: one rank an accelerator."""
     vflops_per_watt: Summary
     time_sec: Summary
     time_to_quality_sec: Summary
     epochs_to_quality: Summary
+    energy_joules: Summary
+    mlperf_time_sec: float | None
+    """Mean time to quality without the fastest and the slowest run."""
+    runs: tuple[RunFigures, ...]
 
 
 class RankedList(Frozen):
@@ -61,141 +84,126 @@ class RankedList(Frozen):
     metric: str
     target_quality: float
     penalty_exponent: int
+    by: By
     entries: tuple[Entry, ...]
+    scaling: tuple[ScalingSeries, ...] = ()
+    sensitivity: Sensitivity | None = None
 
 
-class PublishedEntry(Frozen):
-    rank: int
-    """By our recomputation."""
-    published_rank: int
-    source: str
-    accelerator: str
-    accelerator_count: int
-    framework: str
-    time_sec: float
-    achieved_quality: float
-    flops: float
-    vflops: float
-    published_vflops: float
-
-    @property
-    def ratio(self) -> float:
-        """Ours over the published figure."""
-        return self.vflops / self.published_vflops
+class _Measure(NamedTuple):
+    field: str
+    is_better_when_larger: bool
+    missing: str
 
 
-class PublishedRankedList(Frozen):
-    workload: str
-    title: str
-    problem: str
-    level: str
-    convention: str
-    target_quality: float
-    penalty_exponent: int
-    note: str
-    entries: tuple[PublishedEntry, ...]
+_MEASURES: dict[By, _Measure] = {
+    "vflops": _Measure("vflops", True, "no VFLOPS"),
+    "vflops_per_watt": _Measure("vflops_per_watt", True, "energy was not measured in every run"),
+    "time_to_quality": _Measure("time_to_quality_sec", False, "not every run reached the target"),
+    "flops": _Measure("flops", True, "no FLOPS"),
+    "quality": _Measure("quality", True, "no quality"),
+}
 
 
-def collect(paths: Iterable[Path]) -> Collected:
-    """Every result.json at or below `paths`, and the published lists (CSV files) among them.
+def rank(
+    runs: Iterable[Run],
+    penalty_exponent: int | None = None,
+    *,
+    by: By = "vflops",
+    diverged: Iterable[Run] = (),
+    exponents: Sequence[int] = (),
+) -> list[RankedList]:
+    """One list for each workload, problem, level and target; equal means share a rank.
 
-    Raises:
-        InputError: for a path that does not exist.
+    `penalty_exponent` scores every result with another exponent than its own. `diverged` runs count as ones that
+    never reached the target, in the entry that they belong to. With `exponents` each list says how its order moves
+    with n.
     """
-    collected = Collected([], [], [])
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder", "run `hpcai500 run` first, or name another path")
-        if path.suffix == ".csv":
-            collected.published.append(path)
-            continue
-        for file in _results(path) if path.is_dir() else [path]:
-            try:
-                result = newest_result(file)
-            except InputError as error:
-                collected.left_out.append(LeftOut(str(file), str(error)))
-                continue
-            if result.unranked:
-                reason = ", ".join((*result.unranked, *([result.failure] if result.failure else [])))
-                collected.left_out.append(LeftOut(str(file), reason))
-            else:
-                collected.results.append(result)
-    return collected
-
-
-def _results(folder: Path) -> list[Path]:
-    """The place of every result below `folder`, written or not."""
-    places = {file.parent / "result.json" for name in ("result.json", "run.json") for file in folder.rglob(name)}
-    return sorted(places)
-
-
-def newest_result(file: Path) -> Result:
-    """`result.json`, or what follows from the run's files where they are newer, as after a job that was killed."""
-    log = file.parent / "events.log"
-    if file.exists() and not (log.exists() and log.stat().st_mtime > file.stat().st_mtime):
-        return read_result(file)
-    return derive(file.parent) if (file.parent / "run.json").exists() else read_result(file)
-
-
-def rank(results: Iterable[Result], penalty_exponent: int | None = None) -> list[RankedList]:
-    """One list for each workload, problem, level and target; entries by mean VFLOPS, equal means share a rank.
-
-    `penalty_exponent` scores every result with another exponent than its own.
-    """
-    lists: dict[tuple[str, ...], list[Result]] = defaultdict(list)
-    for result in results:
-        assert result.score is not None
-        identity, score = result.identity, result.score
-        exponent = penalty_exponent or score.penalty_exponent
+    lists: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        identity, score = run.result.identity, run.result.score
+        assert score is not None
         lists[
             identity.workload, identity.title, identity.problem, identity.level.value,
-            score.metric, repr(score.target_quality), str(exponent),
-        ].append(result)  # fmt: skip
-    return [_rank_list(key, members) for key, members in sorted(lists.items())]
+            score.metric, score.target_quality, penalty_exponent or score.penalty_exponent,
+        ].append(run)  # fmt: skip
+    lost: dict[tuple[str, str, str], int] = defaultdict(int)
+    for run in diverged:
+        lost[_experiment(run.result)] += 1
+    return [_rank_list(key, members, lost, by, exponents) for key, members in sorted(lists.items())]
 
 
-def _rank_list(key: tuple[str, ...], results: Sequence[Result]) -> RankedList:
+def _experiment(result: Result) -> tuple[str, str, str]:
+    identity = result.identity
+    return identity.system, identity.accelerator, identity.experiment_digest
+
+
+def _rank_list(
+    key: tuple[Any, ...],
+    runs: Sequence[Run],
+    lost: dict[tuple[str, str, str], int],
+    by: By,
+    exponents: Sequence[int],
+) -> RankedList:
     workload, title, problem, level, metric, target, exponent = key
-    groups: dict[tuple[str, ...], list[Result]] = defaultdict(list)
-    for result in results:
-        identity = result.identity
-        groups[identity.system, identity.accelerator, identity.experiment_digest].append(result)
-    entries = [_entry(members, int(exponent)) for members in groups.values()]
-    entries.sort(key=lambda entry: (-_mean(entry.vflops), entry.system, entry.experiment_digest))
-    means = [_mean(entry.vflops) for entry in entries]
+    groups: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[_experiment(run.result)].append(run)
+    entries = _placed([_entry(members, exponent, lost.get(name, 0)) for name, members in groups.items()], by)
+    points = [[(run.flops, run.achieved_quality) for run in entry.runs] for entry in entries]
     return RankedList(
         workload=workload,
         title=title,
         problem=problem,
         level=level,
         metric=metric,
-        target_quality=float(target),
-        penalty_exponent=int(exponent),
-        entries=tuple(
-            entry.model_copy(update={"rank": 1 + means.index(mean)})
-            for entry, mean in zip(entries, means, strict=True)
-        ),
+        target_quality=target,
+        penalty_exponent=exponent,
+        by=by,
+        entries=tuple(entries),
+        scaling=_scaling(groups),
+        sensitivity=sensitivity(points, target, exponents) if exponents else None,
     )
 
 
-def _mean(summary: Summary) -> float:
-    return summary.mean or 0.0
+def _placed(entries: Sequence[Entry], by: By) -> list[Entry]:
+    """In order, with ranks; those without the figure last, with the reason."""
+    measure = _MEASURES[by]
+    sign = -1 if measure.is_better_when_larger else 1
+
+    def figure(entry: Entry) -> Summary:
+        found: Summary = getattr(entry, measure.field)
+        return found
+
+    def is_known(entry: Entry) -> bool:
+        return figure(entry).mean is not None and not figure(entry).num_censored
+
+    known = [entry for entry in entries if is_known(entry)]
+    known.sort(key=lambda entry: (sign * (figure(entry).mean or 0), entry.system, entry.experiment_digest))
+    unknown = [entry for entry in entries if not is_known(entry)]
+    unknown.sort(key=lambda entry: (-(entry.vflops.mean or 0), entry.system, entry.experiment_digest))
+    first_with: dict[float, int] = {}
+    for position, entry in enumerate(known, start=1):
+        first_with.setdefault(figure(entry).mean or 0, position)
+    ranges = undecided_ranks([figure(entry) for entry in known])
+    placed = [
+        entry.model_copy(update={"rank": first_with[figure(entry).mean or 0], "rank_low": low, "rank_high": high})
+        for entry, (low, high) in zip(known, ranges, strict=True)
+    ]
+    return placed + [entry.model_copy(update={"not_placed": measure.missing}) for entry in unknown]
 
 
-def _entry(results: Sequence[Result], exponent: int) -> Entry:
-    identity = results[0].identity
-    ordered = sorted(results, key=lambda result: result.identity.seed)
-    scores = [r.score for r in ordered if r.score]
-    flops = [r.flops.flops for r in ordered if r.flops]
-    rescored = [
-        valid_flops(f, s.achieved_quality, s.target_quality, exponent) for f, s in zip(flops, scores, strict=True)
-    ]
-    per_watt = [
-        s.vflops_per_watt * new / s.vflops if s.vflops_per_watt and s.vflops else None
-        for s, new in zip(scores, rescored, strict=True)
-    ]
+def _entry(runs: Sequence[Run], exponent: int, num_diverged: int) -> Entry:
+    ordered = sorted(runs, key=lambda run: run.result.identity.seed)
+    result = ordered[0].result
+    identity = result.identity
+    figures = [_figures(run, exponent) for run in ordered]
+    lost: list[None] = [None] * num_diverged
+    limits = [f.total_sec for f in figures] + [max(f.total_sec for f in figures)] * num_diverged
+    epochs = [float(run.result.num_epochs) for run in ordered] + [float(result.num_epochs)] * num_diverged
+    to_quality = [*(f.time_to_quality_sec for f in figures), *lost]
+    vflops = summarize([f.vflops for f in figures])
     return Entry(
-        rank=0,
         system=identity.system,
         accelerator=identity.accelerator,
         world_size=identity.world_size,
@@ -203,90 +211,87 @@ def _entry(results: Sequence[Result], exponent: int) -> Entry:
         backend=identity.backend,
         precision=identity.precision,
         experiment_digest=identity.experiment_digest,
-        seeds=tuple(r.identity.seed for r in ordered),
-        overrides=tuple(f"{key}={value}" for key, value in results[0].overrides.items()),
-        quality=summarize([s.achieved_quality for s in scores]),
-        flops=summarize(flops),
-        vflops=summarize(rescored),
-        vflops_per_watt=summarize(per_watt),
-        time_sec=summarize([r.time.total_sec for r in ordered if r.time]),
-        time_to_quality_sec=summarize([s.time_to_quality_sec for s in scores]),
-        epochs_to_quality=summarize([s.epochs_to_quality for s in scores]),
+        seeds=tuple(f.seed for f in figures),
+        num_diverged=num_diverged,
+        overrides=tuple(f"{key}={value}" for key, value in result.overrides.items()),
+        quality=summarize([f.achieved_quality for f in figures]),
+        flops=summarize([f.flops for f in figures]),
+        vflops=vflops,
+        vflops_per_accelerator=(vflops.mean or 0.0) / identity.world_size,
+        vflops_per_watt=summarize([f.vflops_per_watt for f in figures]),
+        time_sec=summarize([f.total_sec for f in figures]),
+        time_to_quality_sec=summarize(to_quality, limits),
+        epochs_to_quality=summarize([*(f.epochs_to_quality for f in figures), *lost], epochs),
+        energy_joules=summarize([f.energy_joules for f in figures]),
+        mlperf_time_sec=mlperf_score(to_quality),
+        runs=tuple(figures),
     )
 
 
-class _PublishedRow(Frozen):
-    rank: int
-    source: str
-    accelerator: str
-    accelerator_count: int
-    framework: str
-    minutes: float = Field(gt=0)
-    top1_percent: float = Field(gt=0, le=100)
-    vpflops: float = Field(gt=0)
-
-
-def rank_published(path: Path, penalty_exponent: int | None = None) -> PublishedRankedList:
-    """A published list, scored again from its minutes and accuracies by the convention in its workload.toml.
-
-    Raises:
-        InputError: if the workload.toml above `path` does not name it, or a row is malformed.
-    """
-    folder = path.resolve().parent.parent
-    rules = load_rules(folder)
-    known = {(folder / published.file).resolve(): published for published in rules.published}
-    if path.resolve() not in known:
-        raise InputError(f"{path}: not named in {folder / 'workload.toml'}", "add a [[published]] table there")
-    published = known[path.resolve()]
-    problem = problem_settings(rules, published.problem).problem
-    per_sample = problem.published_flops_per_sample
-    if per_sample is None:
-        raise InputError(f"{folder / 'workload.toml'}: no published_flops_per_sample", "add it to the problem")
-    exponent = penalty_exponent or published.penalty_exponent
-    entries = []
-    for row in _published_rows(path):
-        time_sec = row.minutes * 60
-        quality = row.top1_percent / 100
-        flops = published_flops(per_sample, problem.num_epochs, problem.num_train_samples, time_sec)
-        entries.append(
-            PublishedEntry(
-                rank=0,
-                published_rank=row.rank,
-                source=row.source,
-                accelerator=row.accelerator,
-                accelerator_count=row.accelerator_count,
-                framework=row.framework,
-                time_sec=time_sec,
-                achieved_quality=quality,
-                flops=flops,
-                vflops=valid_flops(flops, quality, problem.target_quality, exponent),
-                published_vflops=row.vpflops * 1e15,
-            )
-        )
-    entries.sort(key=lambda entry: -entry.vflops)
-    return PublishedRankedList(
-        workload=folder.name,
-        title=f"{rules.title}: {published.title}",
-        problem=published.problem,
-        level=published.level,
-        convention=f"{per_sample / 1e9:g} GFLOPs an image, {problem.num_epochs} epochs",
-        target_quality=problem.target_quality,
-        penalty_exponent=exponent,
-        note=published.note,
-        entries=tuple(e.model_copy(update={"rank": r}) for r, e in enumerate(entries, start=1)),
+def _figures(run: Run, exponent: int) -> RunFigures:
+    result = run.result
+    score, flops, time = result.score, result.flops, result.time
+    assert score is not None
+    assert flops is not None
+    assert time is not None
+    vflops = valid_flops(flops.flops, score.achieved_quality, score.target_quality, exponent)
+    per_watt = score.vflops_per_watt
+    return RunFigures(
+        seed=result.identity.seed,
+        run_id=result.identity.run_id,
+        path=str(run.path.parent),
+        achieved_quality=score.achieved_quality,
+        flops=flops.flops,
+        vflops=vflops,
+        vflops_per_watt=per_watt * vflops / score.vflops if per_watt and score.vflops else None,
+        total_sec=time.total_sec,
+        train_sec=time.train_sec,
+        eval_sec=time.eval_sec,
+        init_sec=time.init_sec,
+        time_to_quality_sec=score.time_to_quality_sec,
+        epochs_to_quality=score.epochs_to_quality,
+        energy_joules=result.energy.joules if result.energy else None,
+        num_interruptions=len(result.interruptions),
+        interrupted_sec=sum(stop.down_sec + stop.lost_sec for stop in result.interruptions),
     )
 
 
-_NUMBERS = {"rank": int, "accelerator_count": int, "minutes": float, "top1_percent": float, "vpflops": float}
+def _scaling(groups: dict[tuple[str, str, str], list[Run]]) -> tuple[ScalingSeries, ...]:
+    """Of the entries whose system stands in the list at several sizes."""
+    by_series: dict[tuple[str, ...], list[list[Run]]] = defaultdict(list)
+    for members in groups.values():
+        by_series[_series(members[0].result)].append(members)
+    sizes = [
+        _size(series, members)
+        for series, entries in by_series.items()
+        if len({members[0].result.identity.world_size for members in entries}) > 1
+        for members in entries
+    ]
+    return scaling(sizes)
 
 
-def _published_rows(path: Path) -> list[_PublishedRow]:
-    rows = []
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, raw in enumerate(csv.DictReader(file), start=2):
-            try:
-                values = {key: _NUMBERS.get(key, str)(value) for key, value in raw.items()}
-            except (TypeError, ValueError) as error:
-                raise InputError(f"{path}:{number}: {error}", "mend the row") from error
-            rows.append(parse(_PublishedRow, values, f"{path}:{number}"))
-    return rows
+def _series(result: Result) -> tuple[str, ...]:
+    identity = result.identity
+    kept = sorted(
+        f"{key}={value}" for key, value in result.overrides.items()
+        if not any(fnmatchcase(key, pattern) for pattern in _GROWS)
+    )  # fmt: skip
+    return (
+        identity.system, identity.accelerator, identity.backend, identity.precision, identity.code_digest, *kept,
+    )  # fmt: skip
+
+
+def _size(series: tuple[str, ...], members: Sequence[Run]) -> Size:
+    result = members[0].result
+    settings = run_record(members[0]).get("settings")
+    table = settings.get("batch") if isinstance(settings, dict) else None
+    batch = table.get("global_batch_size") if isinstance(table, dict) else None
+    found = batch if batch is not None else result.overrides.get("batch.global_batch_size")
+    flops = [run.result.flops.flops for run in members if run.result.flops]
+    return Size(
+        series=series,
+        world_size=result.identity.world_size,
+        nodes=result.identity.nodes,
+        global_batch_size=found if isinstance(found, int) and found > 0 else None,
+        flops=sum(flops) / len(flops),
+    )

@@ -26,8 +26,9 @@ SURFACE = {
     "logs": SHARED | {"paths", "--lines"},
     "cancel": SHARED | {"paths"},
     "site": SHARED | {"action", "site", "--slurm", "--nodes", "--no-job"},
-    "rank": SHARED | {"paths", "--format", "--exponent"},
-    "repeatability": SHARED | {"paths"},
+    "rank": SHARED | {"paths", "--by", "--format", "--output", "--exponent"},
+    "repeatability": SHARED | {"paths", "--reference"},
+    "show": SHARED | {"paths"},
 }  # fmt: skip
 
 
@@ -111,7 +112,7 @@ def test_rank_and_repeatability_show_a_group_over_seeds(hpcai500, make_spec, wri
     assert max(map(len, out[: out.index("reached:")].splitlines())) <= 100
     code, out, _ = hpcai500("repeatability", tmp_path / "results")
     line = next(line for line in out.splitlines() if line.startswith("epochs to quality"))
-    assert line.split()[3:7] == ["2", "1", "1.5", "0.7071"]
+    assert line.split()[3:8] == ["2", "1", "1.5", "2", "0.7071"]
     data = json.loads(hpcai500("rank", "--json", "--exponent", "1", tmp_path / "results")[1])
     entry = data["lists"][0]["entries"][0]
     mean_quality = (0.95 + 0.97 + 0.6) / 3

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from hpcai500.errors import InputError
 from hpcai500.files import data_dir
-from hpcai500.report.tables import ranking_csv, si
+from hpcai500.report.columns import si
+from hpcai500.report.document import ranking_csv
+from hpcai500.score.collection import collect
 from hpcai500.score.metric import valid_flops
-from hpcai500.score.ranking import collect, rank, rank_published
+from hpcai500.score.published import rank_published
+from hpcai500.score.ranking import rank
 from hpcai500.score.result import derive, write_result
-from hpcai500.score.statistics import summarize
 
 PUBLISHED = data_dir("workloads") / "image_classification" / "published" / "2020-07.csv"
 
@@ -24,24 +25,6 @@ def test_valid_flops_is_the_formula():
     assert valid_flops(100.0, 0.5, 0.5, 7) == 100.0
     assert valid_flops(100.0, 0.4, 0.5, 5) == pytest.approx(100 * 0.8**5)  # 32.768
     assert valid_flops(100.0, 0.55, 0.5, 2) == pytest.approx(121.0)  # not capped above the target
-
-
-def test_a_summary_agrees_with_numpy_and_scipy():
-    values = [61.0, 63.0, 64.0, 62.0, 65.0]
-    summary = summarize(values)
-    assert summary.mean == pytest.approx(np.mean(values))
-    assert summary.standard_deviation == pytest.approx(np.std(values, ddof=1))
-    assert summary.coefficient_of_variation == pytest.approx(stats.variation(values, ddof=1))
-    interval = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
-    assert (summary.interval_low, summary.interval_high) == pytest.approx(interval)
-
-
-def test_runs_that_never_got_there_are_counted_and_not_averaged():
-    summary = summarize([5, None, 7])
-    assert (summary.num_runs, summary.num_censored, summary.mean) == (2, 1, 6)
-    empty = summarize([None])
-    assert (empty.num_runs, empty.num_censored, empty.mean) == (0, 1, None)
-    assert summarize([3.0]).interval_low is None
 
 
 def test_a_result_is_derived_from_the_files_alone(make_spec, write_run):
@@ -90,7 +73,7 @@ def test_trials_and_synthetic_data_are_never_ranked_and_say_so(make_spec, write_
     folder = write_run(make_spec(**fields), [0.9])
     write_result(folder)
     collected = collect([folder])
-    assert collected.results == []
+    assert collected.runs == []
     assert reason in collected.left_out[0].reason
 
 
@@ -100,7 +83,7 @@ def test_entries_are_runs_of_one_experiment_in_order_of_mean_vflops(make_spec, w
     for seed, seconds in ((0, 5.0), (1, 7.0), (2, 6.0)):
         write_result(write_run(make_spec(seed=seed, system="fast"), [0.85], total_sec=seconds))
     write_result(write_run(make_spec(system="fast", procs_per_node=2), [0.85], total_sec=8.0))
-    (ranked,) = rank(collect([tmp_path / "results"]).results)
+    (ranked,) = rank(collect([tmp_path / "results"]).runs)
     assert ranked.target_quality == 0.85
     assert [(e.rank, e.system, e.world_size, e.seeds) for e in ranked.entries] == [
         (1, "fast", 1, (0, 1, 2)),
@@ -114,7 +97,7 @@ def test_entries_are_runs_of_one_experiment_in_order_of_mean_vflops(make_spec, w
 def test_mini_and_full_and_levels_never_share_a_list(make_spec, write_run, tmp_path):
     for fields in ({}, {"problem": "full"}, {"level": "system"}):
         write_result(write_run(make_spec(**fields), [0.95]))
-    lists = rank(collect([tmp_path / "results"]).results)
+    lists = rank(collect([tmp_path / "results"]).runs)
     assert sorted((one.problem, one.level) for one in lists) == [
         ("full", "free"), ("mini", "free"), ("mini", "system"),
     ]  # fmt: skip
@@ -128,7 +111,7 @@ def test_broken_results_are_listed_with_the_reason_and_never_count(make_spec, wr
         (tmp_path / "results" / name).mkdir()
         (tmp_path / "results" / name / "result.json").write_text(text)
     collected = collect([tmp_path / "results"])
-    assert len(collected.results) == 1
+    assert len(collected.runs) == 1
     assert len(collected.left_out) == 2
 
 
@@ -162,8 +145,8 @@ def test_a_published_list_that_no_workload_names_is_refused(tmp_path):
 
 def test_csv_holds_plain_numbers(make_spec, write_run, tmp_path):
     write_result(write_run(make_spec(), [0.95]))
-    lists = rank(collect([tmp_path / "results"]).results)
-    rows = list(csv.DictReader(io.StringIO(ranking_csv(lists, [rank_published(PUBLISHED)]))))
+    lists = rank(collect([tmp_path / "results"]).runs)
+    rows = list(csv.DictReader(io.StringIO(ranking_csv(lists, [rank_published(PUBLISHED)], []))))
     assert len(rows) == 10
     assert math.isclose(float(rows[0]["vflops"]), lists[0].entries[0].vflops.mean)
     assert rows[1]["published_vflops"] == "3.141e+16"

@@ -1,0 +1,120 @@
+"""The columns of a ranking, for every format: how each is named, what it says, and its plain value."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hpcai500.score.ranking import By, Entry, RankedList
+from hpcai500.score.statistics import Summary
+
+Value = str | float | int | None
+
+_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+TITLES: dict[By, str] = {
+    "vflops": "VFLOPS",
+    "vflops_per_watt": "VFLOPS per watt",
+    "time_to_quality": "time to quality",
+    "flops": "FLOPS",
+    "quality": "final quality",
+}
+
+
+def si(value: float | None) -> str:
+    """`value` to four digits with an SI prefix; `-` for None."""
+    if value is None:
+        return "-"
+    for factor, prefix in _PREFIXES:
+        if abs(value) >= factor:
+            return f"{value / factor:.4g} {prefix}"
+    return f"{value:.4g}"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def percent(value: float | None, decimals: int = 2) -> str:
+    return "-" if value is None else f"{value:.{decimals}%}"
+
+
+def rank_text(entry: Entry) -> str:
+    """`2`, or `2-3` where the data cannot decide; `-` where the entry has no rank."""
+    if entry.rank is None:
+        return "-"
+    if entry.rank_low == entry.rank_high:
+        return str(entry.rank)
+    return f"{entry.rank_low}-{entry.rank_high}"
+
+
+def reached(entry: Entry) -> str:
+    """`2/3`: runs that reached the target, of all, those that diverged among them."""
+    return f"{entry.epochs_to_quality.num_runs}/{len(entry.seeds) + entry.num_diverged}"
+
+
+def interval(summary: Summary) -> str:
+    """The 95 % interval of the mean, low to high."""
+    return "-" if summary.interval_low is None else f"{si(summary.interval_low)} to {si(summary.interval_high)}"
+
+
+def half_width(summary: Summary) -> str:
+    """Half the interval over the mean, as `±8.5%`."""
+    if summary.interval_high is None or not summary.mean:
+        return "-"
+    return f"±{(summary.interval_high - summary.mean) / summary.mean:.1%}"
+
+
+class Column(NamedTuple):
+    key: str
+    heading: str
+    meaning: str
+    text: Callable[[Entry], str]
+    value: Callable[[Entry], Value]
+    """What the column is sorted by, in base units."""
+
+
+def _mean(field: str, text: Callable[[float | None], str]) -> tuple[Callable[[Entry], str], Callable[[Entry], Value]]:
+    def mean(entry: Entry) -> float | None:
+        found: Summary = getattr(entry, field)
+        return found.mean
+
+    return lambda entry: text(mean(entry)), mean
+
+
+COLUMNS = (
+    Column("rank", "Rank", "By the mean; a range where the data cannot decide at 95 %", rank_text, lambda e: e.rank),
+    Column("system", "System", "And what its accelerators are", lambda e: e.system, lambda e: e.system),
+    Column("nodes", "Nodes", "Nodes", lambda e: str(e.nodes), lambda e: e.nodes),
+    Column(
+        "accelerators", "Accel.", "Ranks: one a GPU; processes on processors",
+        lambda e: str(e.world_size), lambda e: e.world_size,
+    ),
+    Column("backend", "Backend", "How ranks communicate", lambda e: e.backend, lambda e: e.backend),
+    Column("precision", "Precision", "FLOPS of different precisions compare badly", lambda e: e.precision,
+           lambda e: e.precision),
+    Column("flops", "FLOPS", "FLOPs of all samples trained over the whole time, mean", *_mean("flops", si)),
+    Column("quality", "Quality", "Of the last evaluation, mean", *_mean("quality", number)),
+    Column("vflops", "VFLOPS", "FLOPS x (quality / target) ** n, mean", *_mean("vflops", si)),
+    Column("interval", "95 % interval", "Of the mean VFLOPS, by Student's t", lambda e: interval(e.vflops),
+           lambda e: e.vflops.interval_low),
+    Column("vflops_per_accelerator", "VFLOPS/accel.", "Mean VFLOPS over the ranks",
+           lambda e: si(e.vflops_per_accelerator), lambda e: e.vflops_per_accelerator),
+    Column("vflops_per_watt", "VFLOPS/W", "VFLOPS over the mean power, where energy was measured",
+           *_mean("vflops_per_watt", si)),
+    Column("time_to_quality", "Time to quality (s)", "Mean of the runs that reached the target",
+           *_mean("time_to_quality_sec", number)),
+    Column("epochs_to_quality", "Epochs", "To quality: mean of the runs that reached the target",
+           *_mean("epochs_to_quality", number)),
+    Column("cv", "CV", "Run-to-run variation: standard deviation over mean of epochs to quality",
+           lambda e: percent(e.epochs_to_quality.coefficient_of_variation, 1),
+           lambda e: e.epochs_to_quality.coefficient_of_variation),
+    Column("runs", "Reached", "Runs that reached the target, of all", reached,
+           lambda e: e.epochs_to_quality.num_runs / (len(e.seeds) + e.num_diverged)),
+)  # fmt: skip
+
+
+def list_title(ranked: RankedList) -> str:
+    by = "" if ranked.by == "vflops" else f", by {TITLES[ranked.by]}"
+    return (
+        f"{ranked.title}, {ranked.problem} problem, {ranked.level} level: {ranked.metric}, "
+        f"target {ranked.target_quality:g}, n = {ranked.penalty_exponent}{by}"
+    )

@@ -1,0 +1,197 @@
+"""What the page's script draws: figures, curves and layers, kept small."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpcai500.errors import HpcAi500Error
+from hpcai500.files import read_json
+from hpcai500.score.collection import newest_result
+from hpcai500.score.published import PublishedRankedList
+from hpcai500.score.ranking import Entry, RankedList, RunFigures
+from hpcai500.score.result import Result
+from hpcai500.score.scaling import ScalingSeries, Sensitivity
+from hpcai500.spec.layers import LAYER_OF_TABLE, Layer
+
+_MOST_BYTES = 700_000
+"""Of the data; the tables of 200 entries take about as much again as is left to 1 MB."""
+_MOST_DETAILED = 200
+_POINTS = (90, 45, 24, 12)
+_LONGEST_TEXT = 160
+_MOST_VALUES = 40
+
+Layers = list[list[list[str]]]
+
+
+def page_data(lists: Sequence[RankedList], published: Sequence[PublishedRankedList]) -> dict[str, Any]:
+    """Curves are thinned until everything fits; beyond the first 200 entries there are none, and no layers."""
+    details = _details(lists)
+    for points in _POINTS:
+        data = _data(lists, published, details, points)
+        if len(json.dumps(data, separators=(",", ":"))) <= _MOST_BYTES:
+            return data
+    return _data(lists, published, {}, 0)
+
+
+class _Detail:
+    """What only the files of an entry's runs hold."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.results = [_result(Path(run.path)) for run in entry.runs]
+        self.layers = _layers(Path(entry.runs[0].path))
+
+
+def _details(lists: Sequence[RankedList]) -> dict[int, _Detail]:
+    entries = [entry for ranked in lists for entry in ranked.entries]
+    return {id(entry): _Detail(entry) for entry in entries[:_MOST_DETAILED]}
+
+
+def _result(folder: Path) -> Result | None:
+    try:
+        return newest_result(folder / "result.json")
+    except (HpcAi500Error, OSError):  # gone since it was ranked: a run without curves
+        return None
+
+
+def _data(
+    lists: Sequence[RankedList],
+    published: Sequence[PublishedRankedList],
+    details: Mapping[int, _Detail],
+    points: int,
+) -> dict[str, Any]:
+    pool: dict[str, int] = {}
+    return {
+        "points": points,
+        "lists": [
+            {
+                "metric": ranked.metric,
+                "target": ranked.target_quality,
+                "n": ranked.penalty_exponent,
+                "entries": [_entry(entry, details.get(id(entry)), points, pool) for entry in ranked.entries],
+                "scaling": [_scaling(series) for series in ranked.scaling],
+                "moves": _moves(ranked.sensitivity),
+            }
+            for ranked in lists
+        ],
+        "published": [
+            {
+                "n": listed.penalty_exponent,
+                "entries": [
+                    {"name": entry.source, "vflops": [entry.vflops, None, None], "published": entry.published_vflops}
+                    for entry in listed.entries
+                ],
+                "moves": _moves(listed.sensitivity),
+            }
+            for listed in published
+        ],
+        "layers": [json.loads(text) for text in pool],
+        "titles": [layer.title for layer in Layer],
+    }
+
+
+def _moves(found: Sensitivity | None) -> dict[str, Any] | None:
+    return {"n": found.exponents, "ranks": found.ranks} if found else None
+
+
+def _scaling(series: ScalingSeries) -> dict[str, Any]:
+    return {
+        "name": f"{series.system}, {series.accelerator}, {series.precision}",
+        "kind": series.kind,
+        "batch": series.batch_size,
+        "points": [[p.world_size, _short(p.speed_up), _short(p.efficiency), p.nodes] for p in series.points],
+    }
+
+
+def _entry(entry: Entry, detail: _Detail | None, points: int, pool: dict[str, int]) -> dict[str, Any]:
+    results = detail.results if detail else [None] * len(entry.runs)
+    return {
+        "name": entry.system,
+        "size": entry.world_size,
+        "vflops": [_short(v) for v in (entry.vflops.mean, entry.vflops.interval_low, entry.vflops.interval_high)],
+        "settings": list(entry.overrides),
+        "digest": entry.experiment_digest[:16],
+        "diverged": entry.num_diverged,
+        "runs": [_run(run, result, points) for run, result in zip(entry.runs, results, strict=True)],
+        "layers": [_pooled(layer, pool) for layer in detail.layers] if detail else [],
+    }  # fmt: skip
+
+
+def _run(run: RunFigures, result: Result | None, points: int) -> dict[str, Any]:
+    epochs = result.epochs if result else ()
+    kept = [epochs[position] for position in _thinned(len(epochs), points)]
+    return {
+        "seed": run.seed,
+        "quality": _short(run.achieved_quality),
+        "vflops": _short(run.vflops),
+        "flops": _short(run.flops),
+        "sec": [_short(value) for value in (run.train_sec, run.eval_sec, run.total_sec, run.init_sec)],
+        "ttq": _short(run.time_to_quality_sec),
+        "etq": run.epochs_to_quality,
+        "joules": _short(run.energy_joules),
+        "stops": [run.num_interruptions, _short(run.interrupted_sec)],
+        "epoch": [epoch.epoch_num for epoch in kept],
+        "curve": [_short(epoch.quality) for epoch in kept],
+        "rate": [
+            _short(epoch.flops / sec, 4) if (sec := epoch.train_sec + epoch.eval_sec) else None for epoch in kept
+        ],
+    }
+
+
+def _thinned(count: int, points: int) -> list[int]:
+    """Positions of at most `points` of `count`, evenly, the first and the last among them."""
+    if count <= points:
+        return list(range(count))
+    return sorted({round(step * (count - 1) / (points - 1)) for step in range(points)}) if points > 1 else []
+
+
+def _short(value: float | None, digits: int = 5) -> float | None:
+    """`value` to so many digits: enough to draw and to print."""
+    return None if value is None else float(f"{value:.{digits}g}")
+
+
+def _pooled(layer: list[list[str]], pool: dict[str, int]) -> int:
+    """The place of `layer` in the page's table of distinct layers: most systems share most of theirs."""
+    return pool.setdefault(json.dumps(layer), len(pool))
+
+
+def _layers(folder: Path) -> Layers:
+    """The nine layers, each as names and values: 1 to 6 of the commonest kind of node, 7 to 9 of run.json."""
+    found: dict[int, list[list[str]]] = {layer.value: [] for layer in Layer}
+    nodes = _record(folder / "system.json").get("nodes")
+    layers = nodes[0].get("layers") if isinstance(nodes, list) and nodes and isinstance(nodes[0], dict) else None
+    for number, values in (layers if isinstance(layers, dict) else {}).items():
+        if number in {"1", "2", "3", "4", "5", "6"}:
+            found[int(number)] = _flat(values)
+    run = _record(folder / "run.json")
+    settings = run.get("settings")
+    for table, values in (settings if isinstance(settings, dict) else {}).items():
+        layer = LAYER_OF_TABLE.get(table)
+        if layer and layer.value >= Layer.WORKLOAD_IMPLEMENTATION:
+            found[layer.value] += _flat({table: values})
+    if isinstance(run.get("workload"), dict):
+        identity = {key: value for key, value in run["workload"].items() if key in ("name", "model", "code_digest")}
+        found[Layer.WORKLOAD_IMPLEMENTATION.value] = _flat(identity) + found[Layer.WORKLOAD_IMPLEMENTATION.value]
+    return [found[layer.value][:_MOST_VALUES] for layer in Layer]
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        record = read_json(path)
+    except (HpcAi500Error, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _flat(value: Any, name: str = "") -> list[list[str]]:
+    """Nested tables as dotted names and texts."""
+    return [[key, text] for key, text in _pairs(value, name)]
+
+
+def _pairs(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and name.count(".") < 4:
+        for key, inner in value.items():
+            yield from _pairs(inner, f"{name}.{key}" if name else str(key))
+    elif value not in (None, [], {}):
+        text = value if isinstance(value, str) else json.dumps(value)
+        yield name[:_LONGEST_TEXT], text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"

@@ -1,0 +1,210 @@
+"""Finding results: what may be ranked, and what may not, each with its reason."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from hpcai500.errors import InputError
+from hpcai500.score.metric import valid_flops
+from hpcai500.score.result import Result, derive
+from hpcai500.spec.models import parse
+
+_MOST_BYTES = 32_000_000
+_MOST_EXPONENT = 100
+_MOST = 1e40  # sums of squares stay finite
+_LONGEST_NAME = 200
+_DIVERGED = ("status diverged",)
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What reading a hostile file may raise: one reason each, never a traceback."""
+
+
+class LeftOut(NamedTuple):
+    """A result that counts nowhere, and why."""
+
+    path: str
+    reason: str
+
+
+class Run(NamedTuple):
+    path: Path
+    """Of result.json, written or not."""
+    result: Result
+    """Without its epochs: many runs with many epochs fill the memory."""
+
+
+class Collected(NamedTuple):
+    runs: list[Run]
+    """What may be ranked: each seed of an experiment once."""
+    left_out: list[LeftOut]
+    diverged: list[Run]
+    """Left out too; they count as runs that never reached the target."""
+    repeated: list[tuple[Run, Run]]
+    """Runs of one experiment and seed: the one that counts, and another, left out."""
+    published: list[Path]
+
+
+def collect(paths: Iterable[Path]) -> Collected:
+    """Every result at or below `paths`, and the published lists (CSV files) among them.
+
+    Raises:
+        InputError: for a path that does not exist.
+    """
+    collected = Collected([], [], [], [], [])
+    files: dict[str, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder", "run `hpcai500 run` first, or name another path")
+        if path.suffix == ".csv":
+            collected.published.append(path)
+            continue
+        for file in _results(path, collected.left_out) if path.is_dir() else [path]:
+            files.setdefault(os.path.realpath(file), file)
+    counted: dict[tuple[str | int, ...], Run] = {}
+    for file in sorted(files.values()):
+        _take(file, collected, counted)
+    return collected
+
+
+def _take(file: Path, collected: Collected, counted: dict[tuple[str | int, ...], Run]) -> None:
+    try:
+        result = newest_result(file)
+        reason = _why_not(result)
+    except (InputError, OSError) as error:
+        collected.left_out.append(LeftOut(str(file), one_line(str(error))))
+        return
+    except _MALFORMED as error:
+        collected.left_out.append(LeftOut(str(file), one_line(f"malformed: {type(error).__name__}: {error}")))
+        return
+    run = Run(file, result.model_copy(update={"epochs": ()}))
+    if reason:
+        collected.left_out.append(LeftOut(str(file), one_line(reason)))
+        if result.unranked == _DIVERGED and _sound_identity(result) is None:
+            collected.diverged.append(run)
+        return
+    identity = result.identity
+    fields = ("workload", "problem", "level", "system", "accelerator", "experiment_digest", "seed")
+    first = counted.setdefault(tuple(getattr(identity, field) for field in fields), run)
+    if first is run:
+        collected.runs.append(run)
+    else:
+        why = f"seed {identity.seed} of this experiment counts once: {first.path} does"
+        collected.left_out.append(LeftOut(str(file), why))
+        collected.repeated.append((first, run))
+
+
+def _results(folder: Path, left_out: list[LeftOut]) -> Iterator[Path]:
+    """The place of every result below `folder`, written or not; links are followed, each folder is seen once."""
+    seen: set[tuple[int, int]] = set()
+
+    def unreadable(error: OSError) -> None:
+        left_out.append(LeftOut(str(error.filename), f"{error.strerror}: what lies below it is unknown"))
+
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
+        status = Path(place).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        if "result.json" in names or "run.json" in names:
+            folders[:] = [name for name in folders if name not in ("checkpoint", "logs")]
+            yield Path(place) / "result.json"
+
+
+def newest_result(file: Path) -> Result:
+    """`result.json`, or what follows from the run's files where they are newer, as after a job that was killed."""
+    if not file.exists():
+        return derive(file.parent)
+    result = _read(file)
+    log = file.parent / "events.log"
+    is_stale = (
+        result.status != "success"
+        and log.exists()
+        and log.stat().st_mtime > file.stat().st_mtime
+        and (file.parent / "run.json").exists()
+    )
+    return derive(file.parent) if is_stale else result
+
+
+def _read(file: Path) -> Result:
+    if (size := file.stat().st_size) > _MOST_BYTES:
+        raise InputError(f"{size:,} bytes are no result")
+    text = file.read_bytes()
+    try:
+        return Result.model_validate_json(text)
+    except ValidationError:
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"not valid JSON ({error})") from error
+        version = record.get("schema_version") if isinstance(record, dict) else None
+        if isinstance(version, int) and version > 1:
+            raise InputError(f"schema version {version}, newer than this hpcai500 reads", "update it") from None
+        return parse(Result, record, file.name)  # which says what is wrong
+
+
+def _why_not(result: Result) -> str | None:
+    """Why a readable result counts nowhere: its own reasons, or figures that contradict each other."""
+    if result.unranked:
+        return ", ".join((*result.unranked, *([result.failure] if result.failure else [])))
+    if result.status != "success":
+        return f"status {result.status}"
+    return _sound_identity(result) or _sound_figures(result)
+
+
+def _sound_identity(result: Result) -> str | None:
+    identity = result.identity
+    for name, text in identity.model_dump(mode="json").items():
+        if isinstance(text, str) and (len(text) > _LONGEST_NAME or not text.isprintable()):
+            return f"identity.{name}: longer than {_LONGEST_NAME} characters, or not printable"
+    if min(identity.nodes, identity.world_size) < 1 or identity.world_size > 1e9 or not identity.system:
+        return "identity: nodes and world_size must be 1 or more, and system must not be empty"
+    return None
+
+
+def _sound_figures(result: Result) -> str | None:
+    score, time, flops = result.score, result.time, result.flops
+    if score is None or time is None or flops is None:
+        return "no score"
+    exponent = score.penalty_exponent
+    if not 1 <= exponent <= _MOST_EXPONENT:
+        return f"score.penalty_exponent: not from 1 to {_MOST_EXPONENT}"
+    positive = {
+        "time.total_sec": time.total_sec, "flops.flops": flops.flops, "score.target_quality": score.target_quality,
+        "score.vflops_per_watt": score.vflops_per_watt, "score.time_to_quality_sec": score.time_to_quality_sec,
+        "score.epochs_to_quality": score.epochs_to_quality,
+    }  # fmt: skip
+    for name, value in positive.items():
+        if value is not None and not 0 < value < _MOST:
+            return f"{name}: {value:g} is no such figure"
+    if not 0 <= score.achieved_quality <= 1 or score.target_quality > 1:
+        return "score: qualities must lie between 0 and 1"
+    expected = valid_flops(flops.flops, score.achieved_quality, score.target_quality, exponent)
+    if not math.isclose(expected, score.vflops, rel_tol=1e-6):
+        return f"score.vflops: {score.vflops:g} is not FLOPS * (achieved / target) ** n, which is {expected:g}"
+    if not math.isclose(flops.total / time.total_sec, flops.flops, rel_tol=1e-6):
+        return "flops.flops: not flops.total over time.total_sec"
+    return None
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks and what a terminal would act on."""
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """`text` without what a terminal would act on."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def run_record(run: Run) -> dict[str, Any]:
+    """The `run.json` beside a result; empty where there is none that can be read."""
+    try:
+        record = json.loads((run.path.parent / "run.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}

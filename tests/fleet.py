@@ -1,0 +1,58 @@
+"""Results of many systems, made from the files of one real run: for tests of scale and of the page."""
+
+import copy
+import hashlib
+import json
+import random
+from pathlib import Path
+
+
+def write_fleet(folder: Path, base: Path, systems, *, seeds=3, epochs=None, noise=0.03, rng=None) -> None:
+    """For each (system, world size, speed) the runs of `seeds` seeds, as `base`'s run but for speed and noise."""
+    rng = rng or random.Random(0)
+    template = json.loads((base / "result.json").read_text())
+    if epochs:
+        template["epochs"] = _stretched(template["epochs"], epochs)
+        template["num_epochs"] = epochs
+    files = {name: (base / name).read_text() for name in ("run.json", "system.json") if (base / name).exists()}
+    for system, world_size, speed in systems:
+        digest = hashlib.sha256(f"{base} {world_size}".encode()).hexdigest()
+        for seed in range(seeds):
+            result = _result(template, system, world_size, digest, seed, speed * rng.gauss(1, noise), rng)
+            place = folder / system / f"run-{world_size}-seed{seed}"
+            place.mkdir(parents=True)
+            for name, text in files.items():
+                (place / name).write_text(text)
+            (place / "result.json").write_text(json.dumps(result))
+
+
+def _stretched(epochs: list, count: int) -> list:
+    rows = []
+    for number in range(count):
+        position = number * (len(epochs) - 1) / (count - 1)
+        rows.append({**epochs[round(position)], "epoch_num": number + 1})
+    return rows
+
+
+def _result(template, system, world_size, digest, seed, speed, rng):
+    result = copy.deepcopy(template)
+    result["identity"] |= {
+        "system": system, "world_size": world_size, "seed": seed, "experiment_digest": digest,
+        "run_id": f"made-{world_size}-seed{seed}", "nodes": max(1, world_size // 4),
+    }  # fmt: skip
+    score, target = result["score"], result["score"]["target_quality"]
+    for key in ("total_sec", "train_sec", "eval_sec"):
+        result["time"][key] /= speed
+    for epoch in result["epochs"]:
+        factor = rng.gauss(1, 0.02)
+        epoch["train_sec"] /= speed * factor
+        epoch["eval_sec"] /= speed * factor
+        epoch["quality"] = min(1.0, epoch["quality"] * rng.gauss(1, 0.01))
+    score["achieved_quality"] = result["epochs"][-1]["quality"]
+    flops = result["flops"]["flops"] = result["flops"]["total"] / result["time"]["total_sec"]
+    score["vflops"] = flops * (score["achieved_quality"] / target) ** score["penalty_exponent"]
+    reached = next((e["epoch_num"] for e in result["epochs"] if e["quality"] >= target), None)
+    score["epochs_to_quality"] = reached
+    share = reached / len(result["epochs"]) if reached else None
+    score["time_to_quality_sec"] = share and result["time"]["total_sec"] * share
+    return result

@@ -1,0 +1,337 @@
+import csv
+import io
+import json
+import os
+
+import pytest
+
+from hpcai500.report.document import RankingDocument, ranking_csv, ranking_document
+from hpcai500.report.tables import ranking_markdown, ranking_text
+from hpcai500.score.collection import collect
+from hpcai500.score.ranking import rank
+from hpcai500.score.repeatability import repeatability
+from hpcai500.score.result import write_result
+from hpcai500.score.scaling import Size, scaling, sensitivity
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def add(make_spec, write_run):
+    """One finished run: its folder."""
+
+    def add(qualities=(0.5, 0.9), seed=0, system="testbox", total_sec=10.0, energy=None, overrides=None, **fields):
+        spec = make_spec(seed=seed, system=system, overrides=None, **fields)
+        folder = write_run(spec, list(qualities), total_sec=total_sec, energy=energy)
+        write_result(folder)
+        return folder
+
+    return add
+
+
+def edit(folder, change):
+    """Change a result.json as a hostile or newer program would."""
+    record = json.loads((folder / "result.json").read_text())
+    change(record)
+    (folder / "result.json").write_text(json.dumps(record))
+
+
+def placed(ranked):
+    return [(e.system, e.rank, e.rank_low, e.rank_high) for e in ranked.entries]
+
+
+def test_entries_that_the_runs_cannot_tell_apart_share_a_range(add, results):
+    for system, times in (("a", (10, 10.1, 10.2)), ("b", (12, 12.4, 12.2)), ("c", (12.1, 12.3, 12.3))):
+        for seed, seconds in enumerate(times):
+            add(seed=seed, system=system, total_sec=seconds)
+    collected = collect([results])
+    (ranked,) = rank(collected.runs)
+    assert placed(ranked) == [("a", 1, 1, 1), ("b", 2, 2, 3), ("c", 3, 2, 3)]
+    text = ranking_text([ranked], [], [])
+    assert [line.split()[0] for line in text.splitlines() if " torch fp32 " in line] == ["1", "2-3", "2-3"]
+
+
+def test_equal_means_share_a_rank_and_a_single_run_decides_nothing(add, results):
+    for system in "ab":
+        add(system=system)
+    add(system="c", total_sec=20.0)
+    (ranked,) = rank(collect([results]).runs)
+    assert placed(ranked) == [("a", 1, 1, 3), ("b", 1, 1, 3), ("c", 3, 1, 3)]
+
+
+@pytest.mark.parametrize(
+    ("by", "order", "reason"),
+    [
+        ("vflops", ["quick", "good", "frugal"], None),
+        ("flops", ["quick", "good", "frugal"], None),
+        ("quality", ["good", "frugal", "quick"], None),
+        ("time_to_quality", ["good", "frugal", "quick"], "not every run reached the target"),
+        ("vflops_per_watt", ["frugal", "good", "quick"], "energy was not measured in every run"),
+    ],
+)
+def test_each_figure_gives_its_own_order_and_what_lacks_it_stands_last_with_the_reason(
+    add, results, by, order, reason
+):
+    add([0.8, 0.84], system="quick", total_sec=4.0)  # never reaches 0.85
+    add([0.9, 0.99], system="good", total_sec=10.0, energy=100.0)
+    add([0.5, 0.9], system="frugal", total_sec=12.0, energy=1.0)
+    (ranked,) = rank(collect([results]).runs, by=by)
+    assert [entry.system for entry in ranked.entries] == order
+    assert ranked.entries[-1].not_placed == reason
+    assert (ranked.entries[-1].rank is None) == (reason is not None)
+    if reason:
+        for text in (
+            ranking_text([ranked], [], []), ranking_markdown([ranked], [], []), ranking_csv([ranked], [], []),
+        ):  # fmt: skip
+            assert reason in text
+
+
+def test_a_diverged_run_counts_as_one_that_never_reached_the_target(add, make_spec, write_run, results):
+    for seed in range(3):
+        add(seed=seed)
+    folder = add(seed=3)
+
+    def diverge(record):
+        record |= {"status": "diverged", "unranked": ["status diverged"], "score": None}
+
+    edit(folder, diverge)
+    os.utime(folder / "result.json", (2e9, 2e9))
+    collected = collect([results])
+    (ranked,) = rank(collected.runs, diverged=collected.diverged)
+    (entry,) = ranked.entries
+    assert (entry.num_diverged, entry.epochs_to_quality.num_runs, entry.epochs_to_quality.num_censored) == (1, 3, 1)
+    assert "3/4" in ranking_text([ranked], [], [])
+    assert [item.reason for item in collected.left_out] == ["status diverged"]
+
+
+def test_one_seed_twice_counts_once_and_is_compared(add, results, tmp_path):
+    add(seed=0)
+    add(seed=1)
+    for name, qualities in (("u-same", (0.5, 0.9)), ("u-other", (0.5, 0.91))):
+        add(seed=0, output=str(tmp_path / "results" / name), qualities=qualities)
+    collected = collect([results])
+    (ranked,) = rank(collected.runs)
+    assert ranked.entries[0].seeds == (0, 1)
+    assert len(collected.left_out) == 2
+    assert all("seed 0 of this experiment counts once" in item.reason for item in collected.left_out)
+    (report,) = repeatability(collected)
+    assert sorted(pair.first_difference or 0 for pair in report.same_seed) == [0, 2]
+
+
+def test_a_result_named_twice_is_read_once(add, results):
+    folder = add()
+    collected = collect([results, folder, folder / "result.json"])
+    assert (len(collected.runs), collected.left_out) == (1, [])
+
+
+def test_links_are_followed_and_never_in_circles(add, results, tmp_path):
+    folder = add()
+    elsewhere = tmp_path / "elsewhere"
+    folder.parent.rename(elsewhere)
+    folder.parent.symlink_to(elsewhere)
+    (elsewhere / "circle").symlink_to(elsewhere)
+    assert len(collect([results]).runs) == 1
+
+
+def set_to(path, value):
+    def change(record):
+        *tables, key = path.split(".")
+        for table in tables:
+            record = record[table]
+        record[key] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (set_to("schema_version", 2), "schema version 2, newer than this hpcai500 reads"),
+        (set_to("surprise", 1), "unknown key 'surprise'"),
+        (set_to("score.vflops", 1e20), "is not FLOPS * (achieved / target) ** n"),
+        (set_to("flops.flops", 1e20), "is not FLOPS * (achieved / target) ** n"),
+        (set_to("score.target_quality", 0.0), "score.target_quality: 0 is no such figure"),
+        (set_to("score.penalty_exponent", 10**9), "score.penalty_exponent: not from 1 to 100"),
+        (set_to("score.penalty_exponent", -1), "score.penalty_exponent: not from 1 to 100"),
+        (set_to("score.achieved_quality", 1.5), "qualities must lie between 0 and 1"),
+        (set_to("time.total_sec", -3.0), "time.total_sec: -3 is no such figure"),
+        (set_to("time.total_sec", 1e-300), "not flops.total over time.total_sec"),
+        (set_to("score", None), "no score"),
+        (set_to("identity.system", "a\x1b[2Jb"), "not printable"),
+        (set_to("identity.accelerator", "x" * 300), "longer than 200 characters"),
+        (set_to("identity.world_size", 0), "must be 1 or more"),
+        (set_to("status", "aborted"), "status aborted"),
+        (set_to("epochs", [[[[]]]]), "epochs"),
+    ],
+)
+def test_figures_that_contradict_each_other_never_count(add, results, change, reason):
+    edit(add(), change)
+    collected = collect([results])
+    assert collected.runs == []
+    (item,) = collected.left_out
+    assert reason in item.reason
+    assert "\n" not in item.reason
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b'{"schema_version": 1}',
+        b'{"a": NaN}',
+        b'{"a": 1e999}',
+    ],
+)
+def test_broken_files_are_one_line_each(results, content):
+    (results / "x").mkdir(parents=True)
+    (results / "x" / "result.json").write_bytes(content)
+    collected = collect([results])
+    assert (collected.runs, len(collected.left_out)) == ([], 1)
+    assert "\n" not in collected.left_out[0].reason
+
+
+@pytest.mark.parametrize("content", ['{"schema_version": 1}', ":::MLLOG {}", ':::MLLOG {"key": "epoch_stop"}'])
+def test_a_run_without_a_result_and_with_a_broken_log_is_left_out(add, results, content):
+    folder = add()
+    (folder / "result.json").unlink()
+    (folder / "events.log").write_text(content)
+    collected = collect([results])
+    assert (collected.runs, len(collected.left_out)) == ([], 1)
+
+
+def test_a_system_json_that_is_no_table_is_one_line(add, results):
+    folder = add()
+    (folder / "result.json").unlink()
+    (folder / "system.json").write_text("[]")
+    assert len(collect([results]).left_out) == 1
+
+
+def test_what_is_left_out_stands_in_every_format(add, results, hpcai500):
+    edit(add(), set_to("score.vflops", 1.0))
+    reason = "is not FLOPS * (achieved / target) ** n"
+    for style in ("table", "md", "csv", "json", "html"):
+        code, out, _ = hpcai500("rank", results, "--format", style)
+        assert code == 0
+        assert reason.replace("*", "\\*") in out if style == "md" else reason in out
+
+
+def test_no_results_at_all_are_said_in_every_format(results, hpcai500):
+    results.mkdir()
+    for style, words in (("table", "Nothing to rank"), ("md", "Nothing to rank"), ("html", "Nothing to rank")):
+        assert words in hpcai500("rank", results, "--format", style)[1]
+    assert json.loads(hpcai500("rank", results, "--json")[1])["lists"] == []
+    assert hpcai500("repeatability", results)[1] == "No ranked runs.\n"
+
+
+def test_names_cannot_become_markup_or_formulas(add, results):
+    for seed, name in enumerate(("=1+1", "a|b<script>")):
+        edit(add(seed=seed), set_to("identity.system", name))
+    lists = rank(collect([results]).runs)
+    rows = csv.DictReader(io.StringIO(ranking_csv(lists, [], [])))
+    assert {row["system"] for row in rows} == {"'=1+1", "a|b<script>"}
+    assert r"a\|b\<script\>" in ranking_markdown(lists, [], [])
+
+
+def test_a_terminal_gets_100_columns_and_a_pipe_gets_whole_names(add, results):
+    edit(add(), set_to("identity.system", "a-system-whose-name-goes-on-and-on-for-sixty-or-more-characters"))
+    (ranked,) = rank(collect([results]).runs)
+    narrow = ranking_text([ranked], [], [], is_narrow=True).splitlines()
+    assert max(map(len, narrow)) <= 120
+    assert max(len(line) for line in narrow[1:5]) <= 100
+    assert "a-system-whose-name-goes-on-and-on-for-sixty-or-more-characters" in ranking_text([ranked], [], [])
+
+
+def test_the_document_is_read_back_as_it_was_written(add, results):
+    for seed in range(2):
+        add(seed=seed)
+    collected = collect([results])
+    document = ranking_document(rank(collected.runs, exponents=(1, 5)), [], collected.left_out)
+    assert RankingDocument.model_validate_json(document.model_dump_json()) == document
+
+
+def size(world_size, batch, flops, nodes=1):
+    return Size(("box", "GPU", "torch", "bf16"), world_size, nodes, batch, flops)
+
+
+def test_strong_and_weak_scaling_are_told_apart():
+    strong, weak = scaling([size(1, 64, 1.0), size(2, 64, 1.8), size(4, 256, 3.6)])
+    assert (strong.kind, strong.batch_size) == ("strong", 64)
+    assert [(p.world_size, p.speed_up, p.efficiency) for p in strong.points] == [(1, 1.0, 1.0), (2, 1.8, 0.9)]
+    assert (weak.kind, weak.batch_size) == ("weak", 64)
+    assert [(p.world_size, p.efficiency) for p in weak.points] == [(1, 1.0), (4, 0.9)]
+
+
+def test_scaling_without_a_known_batch_says_so_and_one_size_is_no_series():
+    (series,) = scaling([size(1, None, 1.0), size(2, None, 1.5)])
+    assert (series.kind, series.batch_size) == ("unknown", None)
+    assert scaling([size(2, 64, 1.0), size(2, 32, 1.0)]) == ()
+
+
+def test_scaling_is_found_among_the_entries_of_a_list(add, results):
+    add(total_sec=10.0)
+    add(total_sec=6.0, procs_per_node=2)
+    add(total_sec=6.0, procs_per_node=2, system="other")
+    (ranked,) = rank(collect([results]).runs)
+    (series,) = ranked.scaling
+    assert (series.system, series.kind, series.batch_size) == ("testbox", "strong", 64)
+    assert series.points[1].speed_up == pytest.approx(10 / 6)
+
+
+def test_the_order_moves_with_the_exponent():
+    # 100 at quality 0.8 of target 1 against 50 at 1: 100 * 0.8**n falls below 50 from n = 4 on (0.8**3 = 0.512).
+    found = sensitivity([[(100.0, 0.8)], [(50.0, 1.0)]], 1.0, range(1, 6))
+    assert found.ranks == ((1, 1, 1, 2, 2), (2, 2, 2, 1, 1))
+    assert sensitivity([[(1.0, 1.0)], [(1.0, 1.0)]], 1.0, [1]).ranks == ((1,), (1,))
+
+
+def test_a_range_of_exponents_shows_how_ranks_move(add, results, hpcai500):
+    add([0.8, 0.86], system="quick", total_sec=9.0)
+    add([0.9, 0.99], system="good", total_sec=10.0)
+    code, out, _ = hpcai500("rank", results, "--exponent", "1..3")
+    assert code == 0
+    lines = out.splitlines()
+    assert next(line.split() for line in lines if line.startswith("rank at n"))[-3:] == ["1", "2", "3"]
+    assert [line.split() for line in lines if line.startswith("good 1 ")] == [["good", "1", "1", "1", "1"]]
+    assert hpcai500("rank", results, "--exponent", "3..1")[0] == 2
+    assert hpcai500("rank", results, "--exponent", "1..999")[0] == 2
+
+
+def test_output_is_written_whole_and_its_ending_decides_the_format(add, results, hpcai500, tmp_path):
+    add()
+    for name, start in (("r.html", "<!DOCTYPE html>"), ("r.csv", "list,"), ("r.md", "## "), ("r.json", "{")):
+        code, out, err = hpcai500("rank", results, "--output", tmp_path / name)
+        assert (code, out, err) == (0, "", f"wrote {tmp_path / name}\n")
+        assert (tmp_path / name).read_text().startswith(start)
+
+
+def test_repeatability_names_outliers_and_tests_against_a_reference(add, results, tmp_path, hpcai500):
+    for seed, seconds in enumerate((10.0, 10.1, 9.9, 10.0, 30.0)):
+        add([0.9, 0.9], seed=seed, total_sec=seconds)
+    for seed in range(6):
+        add([0.5, 0.9], seed=seed, output=str(tmp_path / "reference"))
+    code, out, _ = hpcai500("repeatability", results, "--reference", tmp_path / "reference")
+    assert code == 0
+    assert "outlier: seed 4, time 30" in out
+    assert "training took 15 s more than the other runs' median" in out
+    # All of five below all of six: one order of 462.
+    assert "converges FASTER than the reference allows: p = 0.00216 against 6 reference runs" in out
+    assert "MLPerf score, fastest and slowest dropped: 5.017 s to quality" in out  # half of the three kept times
+
+
+def test_show_tells_one_run_with_its_curves(add, hpcai500, tmp_path):
+    folder = add([0.1, 0.5, 0.9], total_sec=12.0)
+    code, out, _ = hpcai500("show", folder)
+    assert code == 0
+    assert "quality   ▁▅█  0.1 to 0.9" in out
+    assert "target 0.85 reached in 3 epochs, 12 s" in out
+    assert "training 9 s (75%), evaluation 3 s (25%)" in out
+    assert hpcai500("show", tmp_path)[0] == 2
+    assert json.loads(hpcai500("show", folder, "--json")[1])[0]["status"] == "success"
