@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from short_runs import FEW_FRAMES, SMALL, losses
 
 from hpcai500.events.reader import find, first, read_events
 from hpcai500.events.vocabulary import Key
@@ -34,10 +35,6 @@ def train(hpcai500_process, tmp_path):
         return process, (made.pop().parent if made else None)
 
     return call
-
-
-def losses(folder):
-    return [event.value["train_loss"] for event in find(read_events(folder / "events.log"), Key.EPOCH)]
 
 
 def one_line(process):
@@ -200,35 +197,11 @@ def test_a_full_disk_ends_the_run_with_one_line_and_keeps_what_was_written(train
         subprocess.run(["umount", mount], check=True)
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """Forty training and ten evaluation JPEGs in ten classes."""
-    folder = tmp_path_factory.mktemp("digits")
-    for split, count in (("train", 4), ("val", 1)):
-        for label in range(10):
-            (folder / split / f"digit_{label}").mkdir(parents=True)
-            for number in range(count):
-                image = Image.new("RGB", (32, 32), (25 * label, 60 * number, 100))
-                image.save(folder / split / f"digit_{label}" / f"{number}.JPEG")
-    return folder
-
-
-SMALL = (
-    "--unranked", "--set", "problem.num_train_samples=40", "--set", "problem.num_eval_samples=10",
-    "--set", "problem.num_epochs=2", "--set", "batch.global_batch_size=16", "--set", "batch.micro_batch_size=4",
-    "--set", "optimizer.learning_rate=0.01",
-)  # fmt: skip
-
-
-def test_resnet_50_sees_the_same_global_batches_on_1_2_and_4_ranks(train, digits):
-    curves = []
-    for ranks in (1, 2, 4):
-        process, folder = train(*SMALL, "--procs-per-node", ranks, workload="image_classification", data=digits)
-        assert process.returncode == 0, process.stderr
-        curves.append(losses(folder))
+def test_resnet_50_sees_the_same_global_batches_on_1_2_and_4_ranks(short_run):
+    curves = [losses(short_run("image_classification", ranks)) for ranks in (1, 2, 4)]
     assert curves[1] == pytest.approx(curves[0], rel=1e-3)
     assert curves[2] == pytest.approx(curves[0], rel=1e-3)
-    events = read_events(folder / "events.log")
+    events = read_events(short_run("image_classification", 4) / "events.log")
     assert first(events, Key.SUBMISSION_BENCHMARK).value == "resnet"
 
 
@@ -246,43 +219,11 @@ def test_a_corrupt_image_stops_a_run_with_its_name(train, digits, tmp_path):
     assert first(read_events(folder / "events.log"), Key.RUN_STOP).metadata["status"] == "aborted"
 
 
-@pytest.fixture(scope="module")
-def weather(tmp_path_factory):
-    """Eight training and four evaluation frames of the mini size, as `synthesize` writes them."""
-    folder = tmp_path_factory.mktemp("weather")
-    years = ("--set", "data.train_years=[1979]")
-    command = [
-        sys.executable,
-        "-m",
-        "hpcai500.cli.main",
-        "data",
-        "synthesize",
-        "extreme_weather",
-        "--problem",
-        "mini",
-    ]
-    subprocess.run([*command, *years, "--data", str(folder), "--samples", "8"], check=True, capture_output=True)
-    return folder
-
-
-FEW_FRAMES = (
-    "--unranked", "--set", "data.train_years=[1979]", "--set", "problem.num_train_samples=8",
-    "--set", "problem.num_eval_samples=8", "--set", "problem.num_epochs=2", "--set", "batch.micro_batch_size=1",
-    "--set", "execution.num_flop_batches=2",
-)  # fmt: skip
-
-
 def test_extreme_weather_trains_alike_on_1_2_and_4_ranks_from_staged_frames_and_shows_its_predictions(
-    train, weather, tmp_path, hpcai500
+    short_run, weather, tmp_path, hpcai500
 ):
-    curves = []
-    for ranks in (1, 2, 4):
-        process, folder = train(
-            *FEW_FRAMES, "--procs-per-node", ranks, "--staging", tmp_path / "staged",
-            workload="extreme_weather", data=weather,
-        )  # fmt: skip
-        assert process.returncode == 0, process.stderr
-        curves.append(losses(folder))
+    curves = [losses(short_run("extreme_weather", ranks)) for ranks in (1, 2, 4)]
+    folder = short_run("extreme_weather", 4)
     assert curves[1] == pytest.approx(curves[0], rel=1e-3)
     assert curves[2] == pytest.approx(curves[0], rel=1e-3)
     events = read_events(folder / "events.log")

@@ -1,0 +1,254 @@
+"""Horovod and MPI for real: processes that meet, train alike under every backend and launcher, stop, and go on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from short_runs import losses
+
+from hpcai500.events.reader import find, first, read_events
+from hpcai500.events.vocabulary import Key
+from hpcai500.launch.software import missing
+from hpcai500.score.result import read_result
+from hpcai500.spec.run import read_run
+
+TINY = Path(__file__).parent / "tiny"
+MPIRUN = ("mpirun", *(["--allow-run-as-root"] if os.geteuid() == 0 else []), "--oversubscribe", "--bind-to", "none")
+
+
+@pytest.fixture(scope="module")
+def _horovod():
+    lacks = dict([*missing("horovod", "mpirun"), *missing("torch", "mpirun")])
+    if lacks and os.environ.get("HPCAI500_REQUIRE_HOROVOD") == "1":
+        pytest.fail(f"HPCAI500_REQUIRE_HOROVOD=1, but {lacks}")
+    if lacks:
+        pytest.skip(f"not installed: {', '.join(lacks)} ({'; '.join(lacks.values())})")
+
+
+needs_horovod = pytest.mark.usefixtures("_horovod")
+
+
+class Bench:
+    """The tiny workload on two ranks; `data` holds the orders that it obeys."""
+
+    def __init__(self, folder):
+        self.results = folder / "results"
+        self.data = folder / "data"
+        self.data.mkdir(parents=True)
+
+    def start(self, place, *arguments):
+        command = [
+            sys.executable, "-m", "hpcai500.cli.main", "run", TINY, "--problem", "mini", "--data", self.data,
+            "--output", self.results / place, "--system", "box", "--procs-per-node", "2",
+            "--set", "model.dropout=0.5", *arguments,
+        ]  # fmt: skip
+        return subprocess.Popen(
+            [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def run(self, place, *arguments):
+        """Exit code and stderr."""
+        process = self.start(place, *arguments)
+        _, err = process.communicate(timeout=120)
+        return process.returncode, err
+
+    def trained(self, place, *arguments):
+        code, err = self.run(place, *arguments)
+        assert code == 0, err
+        return self.folder(place)
+
+    def folder(self, place):
+        (path,) = (self.results / place).rglob("run.json")
+        return path.parent
+
+    def stopped(self, place, *arguments):
+        """A run that got a signal in the middle of its second epoch."""
+        (self.data / "slow").touch()
+        process = self.start(place, *arguments)
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            log = next((self.results / place).rglob("events.log"), None)
+            if log and len(find(read_events(log), Key.EPOCH_START)) >= 2:
+                break
+            time.sleep(0.05)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+        (self.data / "slow").unlink()
+        assert process.returncode == 75, err
+        assert "stopped in epoch 2 after step" in err
+        return self.folder(place)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The tiny problem under each backend with its own launcher."""
+    bench = Bench(tmp_path_factory.mktemp("undisturbed"))
+    own = {"torch": "local", "horovod": "horovodrun"}
+    return {backend: bench.trained(backend, *_options((backend, own[backend]))) for backend in own}
+
+
+@needs_horovod
+@pytest.mark.parametrize("workload", ["image_classification", "extreme_weather"])
+def test_the_same_seed_gives_the_same_losses_under_torch_and_horovod_on_1_2_and_4_ranks(short_run, workload):
+    """To a relative 1e-3 between any two, the tolerance between numbers of ranks; 1e-4 at the same number."""
+    torch = {ranks: losses(short_run(workload, ranks)) for ranks in (1, 2, 4)}
+    horovod = {
+        ranks: losses(short_run(workload, ranks, "--backend", "horovod", "--launcher", launcher))
+        for ranks, launcher in {1: "mpirun", 2: "horovodrun", 4: "mpirun"}.items()
+    }
+    for ranks in (1, 2, 4):
+        assert torch[ranks] == pytest.approx(torch[1], rel=1e-3)
+        assert horovod[ranks] == pytest.approx(torch[1], rel=1e-3)
+        assert horovod[ranks] == pytest.approx(torch[ranks], rel=1e-4)
+
+
+@needs_horovod
+def test_launchers_train_alike_and_the_ranking_has_a_row_for_each_backend(bench, undisturbed, hpcai500):
+    expected = losses(undisturbed["torch"])
+    assert losses(undisturbed["horovod"]) == pytest.approx(expected, rel=1e-5)
+    by_mpirun = bench.trained("mpirun", *_options(("torch", "mpirun")))
+    assert losses(by_mpirun) == pytest.approx(expected, rel=1e-6)
+    code, out, _ = hpcai500("rank", *undisturbed.values(), "--format", "json")
+    assert code == 0
+    (ranked,) = json.loads(out)["lists"]
+    assert sorted(entry["backend"] for entry in ranked["entries"]) == ["horovod", "torch"]
+    layers = json.loads((undisturbed["horovod"] / "system.json").read_text())["nodes"][0]["layers"]
+    assert layers["5"]["horovod"] == "0.28.1"
+    mpi = json.loads((by_mpirun / "system.json").read_text())["nodes"][0]["layers"]["3"]["mpi"]
+    assert "Open MPI" in mpi
+
+
+@needs_horovod
+def test_scaled_accumulated_and_compressed_gradients_are_the_same_under_both_backends(bench):
+    """fp16 loss scaling, LARS, two micro-batches a step, gradients sent in half precision."""
+    arguments = (
+        "--precision", "fp16", "--set", "optimizer.name=lars", "--set", "optimizer.learning_rate=3.0",
+        "--set", "execution.gradient_compression=fp16", "--deterministic",
+    )  # fmt: skip
+    torch = bench.trained("torch", *arguments)
+    horovod = bench.trained("horovod", *arguments, "--backend", "horovod", "--launcher", "mpirun")
+    assert first(read_events(horovod / "events.log"), Key.GRADIENT_ACCUMULATION_STEPS).value == 2
+    assert first(read_events(horovod / "events.log"), Key.WARM_UP).value["warm_up_sec"] > 0
+    assert losses(horovod) == pytest.approx(losses(torch), rel=2e-2)  # both round gradients to 11 bits, apart
+    assert losses(horovod)[-1] < losses(horovod)[0]
+
+
+@needs_horovod
+@pytest.mark.parametrize(
+    ("first_half", "second_half"),
+    [(("torch", "local"), ("horovod", "mpirun")), (("horovod", "mpirun"), ("torch", "local"))],
+    ids=["torch to horovod", "horovod to torch"],
+)
+def test_a_run_goes_on_from_a_checkpoint_that_the_other_backend_wrote(bench, undisturbed, first_half, second_half):
+    stopped = bench.stopped("first", *_options(first_half))
+    continued = bench.trained("second", *_options(second_half), "--resume-from", stopped)
+    expected = losses(undisturbed["torch"])
+    assert losses(continued) == pytest.approx(expected[1:], rel=1e-5)
+    events = read_events(continued / "events.log")
+    assert first(events, Key.CONTINUED).value["run"] == str(stopped)
+    for key in (Key.EPOCH_START, Key.EPOCH_STOP, Key.EVAL_STOP):
+        assert [event.metadata["epoch_num"] for event in find(events, key)] == [2, 3]
+    result = read_result(continued / "result.json")
+    assert (result.status, result.unranked) == ("success", ("starts from another run's checkpoint",))
+
+    if first_half[0] == "horovod":  # the run itself goes on too, where it was
+        resumed = bench.trained("first", *_options(first_half), "--resume")
+        assert losses(resumed) == pytest.approx(expected, rel=1e-5)
+        assert read_result(resumed / "result.json").interruptions[0].graceful
+    code, err = bench.run("other", *_options(second_half), "--resume-from", stopped, "--seed", "4")
+    assert (code, "that run's seed is 0" in err) == (2, True)
+    code, err = bench.run("other", *_options(second_half), "--resume-from", stopped, "--precision", "bf16")
+    assert (code, "differs in more than its backend" in err) == (2, True)
+
+
+def _options(how):
+    return "--backend", how[0], "--launcher", how[1]
+
+
+@needs_horovod
+def test_a_signal_reaches_the_ranks_of_horovodrun(bench):
+    folder = bench.stopped("stopped", "--backend", "horovod", "--launcher", "horovodrun")
+    assert read_result(folder / "result.json").status == "preempted"
+
+
+@needs_horovod
+@pytest.mark.parametrize("launcher", ["mpirun", "horovodrun"])
+def test_a_rank_that_is_killed_is_named(bench, launcher):
+    (bench.data / "kill-rank-1-epoch-2").touch()
+    code, err = bench.run("killed", "--backend", "horovod", "--launcher", launcher)
+    assert code == 1
+    assert err.startswith("hpcai500: error: rank 1")
+    assert "was ended by SIGKILL" in err
+    assert err.count("\n") == 1
+    assert read_result(bench.folder("killed") / "result.json").status == "aborted"
+
+
+def worker(folder, **env):
+    """A rank that somebody starts by hand."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "PMI", "HOROVOD_"))}
+    return subprocess.Popen(
+        [sys.executable, "-m", "hpcai500.train.worker", str(folder / "run.json")],
+        env={**clean, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@needs_horovod
+@pytest.mark.parametrize("backend", ["torch", "horovod"])
+def test_ranks_that_each_believe_to_be_alone_all_fail_at_once_with_the_reason(make_spec, backend):
+    spec = make_spec(TINY, backend=backend, launcher="mpirun", procs_per_node=2)
+    spec.write()
+    alone = [worker(spec.folder), worker(spec.folder), worker(spec.folder, PMI_SIZE="3", PMI_RANK="1")]
+    said = [process.communicate(timeout=60)[1] for process in alone]
+    assert [process.returncode for process in alone] == [1, 1, 1]
+    for err in said[:2]:
+        assert "the run asks for 2 ranks, but this process sees a world of 1 through" in err
+        assert "its MPI library is another than this mpirun's" in err
+    assert "the run asks for 2 ranks, but mpirun started 3" in said[2]
+    assert not (spec.folder / "events.log").exists()
+
+
+@needs_horovod
+def test_an_mpirun_that_starts_too_few_ranks_is_refused(make_spec):
+    spec = make_spec(TINY, backend="horovod", launcher="mpirun", procs_per_node=2)
+    spec.write()
+    command = [*MPIRUN, "-np", "1", sys.executable, "-m", "hpcai500.train.worker", str(spec.folder / "run.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "the run asks for 2 ranks, but mpirun started 1" in done.stderr
+
+
+def test_without_horovod_or_mpi4py_a_run_exits_3_with_the_command_that_installs_it(hpcai500, monkeypatch, tmp_path):
+    monkeypatch.setattr("hpcai500.launch.software.find_spec", lambda name: None if name != "torch" else name)
+    monkeypatch.setattr("hpcai500.launch.software.which", lambda name: f"/bin/{name}")
+    arguments = ("run", TINY, "--problem", "mini", "--data", tmp_path, "--output", tmp_path / "results")
+    code, _, err = hpcai500(*arguments, "--backend", "horovod")
+    assert (code, "Horovod is not installed here" in err, "run `make horovod`" in err) == (3, True, True)
+    code, _, err = hpcai500(*arguments, "--launcher", "mpirun")
+    assert (code, "mpi4py is not installed here" in err, "run `pip install mpi4py`" in err) == (3, True, True)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_horovod_of_another_torch_exits_3_too(make_spec, tmp_path):
+    (tmp_path / "horovod" / "torch").mkdir(parents=True)
+    (tmp_path / "horovod" / "__init__.py").touch()
+    (tmp_path / "horovod" / "torch" / "__init__.py").write_text("print('Warning! MPI libs are missing')\n")
+    spec = make_spec(TINY, backend="horovod")
+    spec.write()
+    inherited = os.environ.get("PYTHONPATH")
+    process = worker(spec.folder, PYTHONPATH=os.pathsep.join([str(tmp_path), *([inherited] if inherited else [])]))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "Horovod cannot be imported" in err
+    assert "make horovod" in err
+    assert read_run(spec.folder / "run.json").backend == "horovod"
