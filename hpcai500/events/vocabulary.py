@@ -47,6 +47,8 @@ class Key(StrEnum):
     """Digest of the index or manifest, and how many samples it holds."""
     FLOPS_PER_SAMPLE = "hpcai500.flops_per_sample"
     """The count: mean, spread, number of batches, convention."""
+    MODEL = "hpcai500.model"
+    """The model's structure: digest, parameters, FLOPs of each layer."""
     WARM_UP = "hpcai500.warm_up"
     """Seconds of compilation and warm-up on synthetic data, outside the clock."""
     EPOCH = "hpcai500.epoch"

@@ -1,5 +1,8 @@
 """Valid FLOPS (HPC AI500 V2.0): FLOPS, penalised when the model misses its target quality."""
 
+CONVENTION = "convolutions and matrix products as executed, forward and backward, MAC = 2"
+"""Which FLOPs are counted; named in every result."""
+
 
 def valid_flops(flops: float, achieved_quality: float, target_quality: float, penalty_exponent: int) -> float:
     """`flops * (achieved_quality / target_quality) ** penalty_exponent`, in the unit of `flops`.

@@ -3,13 +3,14 @@
 import copy
 import statistics
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-CONVENTION = "convolutions and matrix products as executed, forward and backward, MAC = 2"
+from hpcai500.score.metric import CONVENTION as CONVENTION
+from hpcai500.train.structure import LayerFlops, layer_flops
 
 
 class FlopCount(NamedTuple):
@@ -19,6 +20,12 @@ class FlopCount(NamedTuple):
     standard_deviation: float
     """Over the batches; 0 where shapes do not vary, or for one batch."""
     num_batches: int
+    layers: dict[str, LayerFlops]
+    """Of the forward pass."""
+
+    def record(self) -> dict[str, Any]:
+        """The value of `hpcai500.flops_per_sample`."""
+        return {"mean": self.mean, "standard_deviation": self.standard_deviation, "num_batches": self.num_batches}
 
 
 def count_flops(
@@ -30,14 +37,17 @@ def count_flops(
     """
     copied = without_synchronisation(copy.deepcopy(model))
     per_sample: list[float] = []
+    forward = []
     with torch.random.fork_rng():
         for batch, num_samples in batches:
             with FlopCounterMode(display=False) as counter:
-                loss(copied, batch).backward()
+                value = loss(copied, batch)
+                forward.append((counter.get_flop_counts(), num_samples))  # torch makes a new one at each call
+                value.backward()
             copied.zero_grad(set_to_none=True)
             per_sample.append(counter.get_total_flops() / num_samples)
     spread = statistics.stdev(per_sample) if len(per_sample) > 1 else 0.0
-    return FlopCount(statistics.fmean(per_sample), spread, len(per_sample))
+    return FlopCount(statistics.fmean(per_sample), spread, len(per_sample), layer_flops(forward))
 
 
 def without_synchronisation(model: nn.Module) -> nn.Module:

@@ -4,7 +4,9 @@ import os
 import signal
 import sys
 import traceback
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,11 +20,14 @@ from hpcai500.errors import (
     RankError,
     format_failure,
 )
+from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key, RunStatus
-from hpcai500.files import storage_error, write_json
+from hpcai500.files import read_json, storage_error, write_json
+from hpcai500.score.manifest import seal
 from hpcai500.score.result import write_result
 from hpcai500.spec.run import RunSpec, read_run
-from hpcai500.system.capture import capture_node, group_nodes
+from hpcai500.system.capture import start_capture, workload_layers
+from hpcai500.system.nodes import group_nodes, warnings, with_earlier
 from hpcai500.train import flops
 from hpcai500.train.clock import Clock
 from hpcai500.train.energy import EnergyMeter
@@ -43,6 +48,7 @@ from hpcai500.train.ranks import Ranks, first_line, read_once
 from hpcai500.train.resumption import Resumption, find_resumption
 from hpcai500.train.sampling import micro_batches
 from hpcai500.train.state import restore
+from hpcai500.train.structure import structure_of
 from hpcai500.train.workload import DatasetInfo, Workload, load_workload
 
 
@@ -92,7 +98,7 @@ def run(spec: RunSpec, stop: StopRequest) -> None:
 def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resumption: Resumption) -> Trainer:
     """All that stands before the clock: capture, data, model, FLOP count, warm-up; and what a checkpoint holds."""
     execution = spec.settings.execution
-    write_system(spec, ranks)
+    captured = start_capture(spec) if ranks.local_rank == 0 else None
     workload = load_workload(Path(spec.workload.folder))(spec)
     open_data(workload, spec, ranks, journal)
     torch.manual_seed(spec.seed)
@@ -103,8 +109,10 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
     flops_per_sample = resumption.flops_per_sample
     if flops_per_sample is None:
         counted = count_flops(workload, model, ranks)
-        journal.point(Key.FLOPS_PER_SAMPLE, counted._asdict(), convention=flops.CONVENTION)
+        journal.point(Key.FLOPS_PER_SAMPLE, counted.record(), convention=flops.CONVENTION)
+        journal.point(Key.MODEL, structure_of(model, counted.layers))
         flops_per_sample = counted.mean
+    write_system(spec, ranks, captured, resumes=resumption.resumes)
     torch.manual_seed((spec.seed + 1) * 1_000_003 + ranks.rank)  # dropout differs between ranks
     wrapped, optimizer = ranks.wrap(
         torch.compile(model) if execution.compile else model,  # type: ignore[arg-type]
@@ -241,11 +249,21 @@ def peak_memory(ranks: Ranks) -> dict[str, int | None]:
     }
 
 
-def write_system(spec: RunSpec, ranks: Ranks) -> None:
-    """Layers 1 to 6 of every node into system.json, equal nodes stored once."""
-    captured = ranks.gather(capture_node(spec) if ranks.local_rank == 0 else None)
-    if captured:
-        write_json(spec.folder / "system.json", group_nodes([node for node in captured if node]))
+def write_system(spec: RunSpec, ranks: Ranks, captured: "Future[dict[str, Any]] | None", *, resumes: bool) -> None:
+    """All nine layers into system.json: 1 to 6 of every node, equal nodes stored once, and 7 to 9."""
+    nodes = ranks.gather(captured.result() if captured else None)
+    if ranks.rank != 0:
+        return
+    path = spec.folder / "system.json"
+    system = group_nodes([node for node in nodes if node])
+    if resumes and path.exists():
+        system = with_earlier(system, read_json(path))
+    events = read_events(spec.folder / "events.log")  # where an earlier start has written them too
+    structure, dataset = first(events, Key.MODEL), first(events, Key.DATASET)
+    layers = workload_layers(spec, structure and structure.value, dataset and dataset.value)
+    write_json(path, system | {"layers": layers})
+    for line in warnings(system):
+        print(f"warning: {line}", flush=True)
 
 
 def main() -> int:
@@ -255,6 +273,7 @@ def main() -> int:
         run(spec, StopRequest())
         if rank == 0:
             write_result(spec.folder)
+            seal(spec.folder)
         return 0
     except Exception as error:
         failure = as_failure(error, spec)

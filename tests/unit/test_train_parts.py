@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from hpcai500.errors import DataError, InputError, MachineError, SpecError
-from hpcai500.system.capture import capture_node, group_nodes
+from hpcai500.system.capture import capture_node
+from hpcai500.system.nodes import group_nodes
 from hpcai500.train.energy import EnergyMeter
 from hpcai500.train.loading import Loader, choose_num_workers
 from hpcai500.train.ranks import average_buffers, choose_device

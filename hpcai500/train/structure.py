@@ -1,0 +1,58 @@
+"""What a model is, whoever wrote it: its parameters' names and shapes, and the FLOPs of each of its layers."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from hpcai500.files import digest
+
+OUTSIDE = "outside"
+"""The name of what the loss computes beside the model's modules."""
+
+
+class LayerFlops(NamedTuple):
+    """FLOPs of one layer's forward pass for one sample, over the counted batches."""
+
+    mean: float
+    varies: bool
+    """With what the batch holds, as in the heads of a detector."""
+
+
+def structure_of(model: nn.Module, layers: Mapping[str, LayerFlops]) -> dict[str, Any]:
+    """The value of `hpcai500.model`: the digest is over what does not depend on the batch."""
+    parameters = [[name, list(parameter.shape)] for name, parameter in model.named_parameters()]
+    fixed = {name: layer.mean for name, layer in sorted(layers.items()) if not layer.varies}
+    return {
+        "digest": digest({"parameters": parameters, "layer_flops": fixed}),
+        "parameters_digest": digest(parameters),
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "num_tensors": len(parameters),
+        "layer_flops": {name: layer.mean for name, layer in sorted(layers.items())},
+        "varying_layers": sorted(name for name, layer in layers.items() if layer.varies),
+    }
+
+
+def layer_flops(batches: Sequence[tuple[Mapping[str, Mapping[Any, int]], int]]) -> dict[str, LayerFlops]:
+    """Per layer and sample, of what torch's counter says of each (batch, number of samples).
+
+    The counter gives a module all that its children need too: what is left after taking that away is its own.
+    """
+    rows: dict[str, list[float]] = defaultdict(lambda: [0.0] * len(batches))
+    for number, (counts, num_samples) in enumerate(batches):
+        for name, flops in own_flops(counts).items():
+            rows[name][number] = flops / num_samples
+    return {name: LayerFlops(sum(row) / len(row), len(set(row)) > 1) for name, row in rows.items() if any(row)}
+
+
+def own_flops(counts: Mapping[str, Mapping[Any, int]]) -> dict[str, int]:
+    """Name of a module, as in `named_modules`, to FLOPs that stand in none of its children."""
+    totals = {name: sum(by_operator.values()) for name, by_operator in counts.items()}
+    own = dict(totals)
+    for name, total in totals.items():
+        parent = name.rpartition(".")[0] or "Global"
+        if parent in own and name != "Global":
+            own[parent] -= total
+    names = {name: OUTSIDE if name == "Global" else name.partition(".")[2] for name in own}
+    return {names[name]: flops for name, flops in own.items() if flops > 0}
