@@ -98,6 +98,18 @@ def build_parser() -> Parser:
         "--exponent", metavar="N[,N]|A..B", help="score with other penalty exponents; a range shows how ranks move"
     )
 
+    check = commands.add_parser("check", parents=[shared], help="hold results against the rules of their level")
+    check.add_argument("paths", nargs="+", metavar="RESULT", help="a run's folder, or a folder of runs")
+    check.add_argument("--reference", metavar="RUN", help="the run whose Layer 5 a hardware-level result must have")
+
+    compare = commands.add_parser("compare", parents=[shared], help="the nine layers of two runs side by side")
+    compare.add_argument("left", metavar="A", help="a run's folder")
+    compare.add_argument("right", metavar="B", help="another's")
+    compare.add_argument("--all", action="store_true", help="show what is equal too")
+    compare.add_argument(
+        "--level", choices=("hardware", "system", "free"), help="exit with 1 unless the two may be compared at it"
+    )
+
     repeatability = commands.add_parser("repeatability", parents=[shared], help="statistics across seeds")
     repeatability.add_argument("paths", nargs="*", default=["results"], metavar="PATH")
     repeatability.add_argument(

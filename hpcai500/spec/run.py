@@ -14,6 +14,7 @@ from hpcai500.errors import OccupiedError, SpecError
 from hpcai500.files import digest, digest_tree, read_json, storage, write_atomic
 from hpcai500.spec.levels import Level, require_open
 from hpcai500.spec.models import Frozen, parse
+from hpcai500.spec.reference import CODE, require_reference
 from hpcai500.spec.workload import (
     Count,
     Settings,
@@ -26,7 +27,6 @@ from hpcai500.spec.workload import (
 SYNTHETIC = "synthetic"
 """The value of `--data` that trains on random batches."""
 
-_CODE = (".py", ".toml")
 _MOST_SEEDS = 10_000
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -207,13 +207,15 @@ def resolve(
     rules = load_rules(folder)
     settings = problem_settings(rules, problem)
     overridden = with_overrides(settings, overrides)
+    code_digest = digest_tree(folder, CODE)
     if not unranked:
         require_open(level, list(overrides), rules.levels.by_level())
+        require_reference(level, rules.benchmark, problem, overridden, code_digest)
     record = {
         "workload": {
             "name": folder.name,
             "folder": str(folder),
-            "code_digest": digest_tree(folder, _CODE),
+            "code_digest": code_digest,
             "title": rules.title,
             "benchmark": rules.benchmark,
             "model": rules.model,

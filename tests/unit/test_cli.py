@@ -27,6 +27,8 @@ SURFACE = {
     "cancel": SHARED | {"paths"},
     "site": SHARED | {"action", "site", "--slurm", "--nodes", "--no-job"},
     "rank": SHARED | {"paths", "--by", "--format", "--output", "--exponent"},
+    "check": SHARED | {"paths", "--reference"},
+    "compare": SHARED | {"left", "right", "--all", "--level"},
     "repeatability": SHARED | {"paths", "--reference"},
     "show": SHARED | {"paths"},
 }  # fmt: skip

@@ -1,0 +1,168 @@
+"""Is a result what its level says it is? Every rule of docs/levels-and-rules.md, held against files alone."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from hpcai500.errors import HpcAi500Error, InputError
+from hpcai500.events.vocabulary import Key
+from hpcai500.score.evidence import Evidence, gather, settings_of
+from hpcai500.score.layer_rules import disclosed_changes, layer_findings
+from hpcai500.score.record_rules import record_findings
+from hpcai500.score.rules import MOST_UNCONVERGED, NUM_RUNS, Breach
+from hpcai500.score.system import SystemRecord, read_system
+from hpcai500.score.training_rules import training_findings
+from hpcai500.spec.levels import Level
+from hpcai500.spec.models import Frozen
+
+
+class Report(Frozen):
+    """What was found of one entry: runs that differ in their seed."""
+
+    entry: str
+    """Workload, problem, level, system and experiment."""
+    runs: tuple[str, ...]
+    breaches: tuple[Breach, ...]
+    notes: tuple[str, ...]
+    """What could not be told, and what a reader should know: neither is a breach."""
+    changes: tuple[str, ...]
+    """In what the entry differs from the reference, allowed or not."""
+
+
+def check_entry(folders: Sequence[Path], *, whole_set: bool = True, framework: SystemRecord | None = None) -> Report:
+    """Hold the runs of one entry (one experiment on one system, several seeds) against the rules.
+
+    `whole_set=False` leaves out the rules on how many runs there are, for a single run of a set.
+    `framework` is the system of the run whose Layer 5 is the reference, at hardware level.
+    """
+    breaches: list[Breach] = []
+    held: list[Evidence] = []
+    for folder in sorted(folders):
+        try:
+            evidence = gather(folder)
+            found = [*record_findings(evidence), *training_findings(evidence), *layer_findings(evidence, framework)]
+        except HpcAi500Error as error:
+            breaches.append(Breach(rule="1.1", run=str(folder), message=str(error)))
+            continue
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            message = f"a record is not of the form that it must have ({type(error).__name__}: {error})"
+            breaches.append(Breach(rule="1.1", run=str(folder), message=message))
+            continue
+        held.append(evidence)
+        breaches += [Breach(rule=rule, run=str(folder), message=message) for rule, message in found]
+    breaches += _set_breaches(held, len(folders), whole_set=whole_set)
+    return Report(
+        entry=_name(held[0]) if held else str(folders[0]),
+        runs=tuple(str(folder) for folder in sorted(folders)),
+        breaches=tuple(breaches),
+        notes=tuple(_notes(held, framework, whole_set=whole_set)),
+        changes=tuple(dict.fromkeys(line for evidence in held for line in disclosed_changes(evidence))),
+    )
+
+
+def breaches_of(folders: Sequence[Path]) -> tuple[Breach, ...]:
+    """The breaches of one entry's runs, for a ranking's column."""
+    return check_entry(folders).breaches
+
+
+def check(paths: Iterable[Path], reference: Path | None = None) -> list[Report]:
+    """One report for each entry among the runs at or below `paths`.
+
+    A path that is itself the folder of a run, and the only run of its entry, is held against the rules of runs alone.
+
+    Raises:
+        InputError: for a path that does not exist or holds no run.
+    """
+    framework = read_system(reference / "system.json") if reference else None
+    entries: dict[tuple[str, ...], dict[Path, bool]] = defaultdict(dict)
+    for path in paths:
+        folders = run_folders(path)
+        for folder in folders:
+            entries[_entry_key(folder)][folder] = folders == [path]
+    return [
+        check_entry(list(folders), whole_set=len(folders) > 1 or not all(folders.values()), framework=framework)
+        for _, folders in sorted(entries.items())
+    ]
+
+
+def run_folders(path: Path) -> list[Path]:
+    """The folders of runs at or below `path`; `path` may also be one of a run's files."""
+    place = path.parent if path.is_file() else path
+    if not place.is_dir():
+        raise InputError(f"{path}: no such file or folder", "name a run's folder, or a folder of runs")
+    if (place / "run.json").exists() or (place / "events.log").exists():
+        return [place]
+    folders = sorted({file.parent for file in place.rglob("run.json")})
+    if not folders:
+        raise InputError(f"{path}: holds no run", "name a run's folder, or a folder of runs")
+    return folders
+
+
+def _entry_key(folder: Path) -> tuple[str, ...]:
+    """Of runs that must be of one experiment: all beside each other but for their seed."""
+    name, _, seed = folder.name.rpartition("-seed")
+    return (str(folder.parent), name if seed.isdigit() else folder.name)
+
+
+def _name(evidence: Evidence) -> str:
+    spec = evidence.spec
+    return (
+        f"{spec.workload.name}, {spec.problem} problem, {spec.level} level, {spec.system}, "
+        f"{spec.world_size} ranks, {spec.experiment_digest[:8]}"
+    )
+
+
+def _set_breaches(held: Sequence[Evidence], num_runs: int, *, whole_set: bool) -> Iterator[Breach]:
+    if not held:
+        return
+    where = str(held[0].folder.parent)
+    by_seed: dict[int, list[str]] = defaultdict(list)
+    for evidence in held:
+        by_seed[evidence.spec.seed].append(evidence.folder.name)
+    for seed, names in sorted(by_seed.items()):
+        if len(names) > 1:
+            yield Breach(
+                rule="5.1", run=where, message=f"seed {seed} stands in {len(names)} runs: {', '.join(names)}"
+            )
+    if whole_set and num_runs < NUM_RUNS:
+        yield Breach(rule="5.2", run=where, message=f"{num_runs} of {NUM_RUNS} runs")
+    unconverged = [evidence.folder.name for evidence in held if not evidence.converged]
+    if len(unconverged) > MOST_UNCONVERGED:
+        message = f"{len(unconverged)} runs did not reach the target: {', '.join(unconverged)}"
+        yield Breach(rule="5.3", run=where, message=message)
+    for name, values in _shared(held).items():
+        if len(values) > 1:
+            yield Breach(rule="5.4", run=where, message=f"the runs differ in {name}: {', '.join(sorted(values))}")
+
+
+def _shared(held: Sequence[Evidence]) -> dict[str, set[str]]:
+    """What must be equal in all runs of an entry, and the values that stand there."""
+    return {
+        "experiment": {evidence.spec.experiment_digest[:16] for evidence in held},
+        "system": {evidence.spec.system for evidence in held},
+        "data set": {str((evidence.value(Key.DATASET) or {}).get("digest")) for evidence in held},
+        "Layer 5": {str(evidence.system.frameworks()) for evidence in held},
+        "model": {str((evidence.value(Key.MODEL) or {}).get("parameters_digest")) for evidence in held},
+    }
+
+
+def _notes(held: Sequence[Evidence], framework: SystemRecord | None, *, whole_set: bool) -> Iterator[str]:
+    if not held:
+        return
+    first = held[0]
+    if not whole_set:
+        yield "one run: rules 5.1 to 5.4 speak of sets; give all runs of the entry, or the folder around them"
+    if first.spec.level is Level.HARDWARE and framework is None:
+        yield "Layer 5 was held against no reference (rule 4.6): --reference RUN names one"
+    if first.reference and not (first.reference.known and first.reference.known.dataset_digest):
+        yield "the reference has no digest of its data set (rule 4.2): compare it with other results'"
+    if settings_of(first.reference, first.spec) is None:
+        yield "the workload is not the shipped one of this version: rule 1.6 was held against run.json alone"
+    for evidence in held:
+        for found in evidence.system.differences:
+            yield (
+                f"{evidence.folder.name}: {', '.join(found.hosts)} differ in Layer {found.layer}: {found.key} is "
+                f"{found.here!r}, not {found.common!r}"
+            )
+        if evidence.system.earlier_nodes:
+            yield f"{evidence.folder.name}: was begun on other nodes than it ended on (earlier_nodes of system.json)"

@@ -1,0 +1,86 @@
+"""All files of one run, read once, for the rules to be held against."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcai500.errors import InputError
+from hpcai500.events.reader import Event, find, first, read_events
+from hpcai500.events.vocabulary import Key
+from hpcai500.files import read_json
+from hpcai500.score.result import Epoch, Result, derive
+from hpcai500.score.system import SystemRecord, read_system
+from hpcai500.spec.models import parse
+from hpcai500.spec.reference import Reference, find_reference
+from hpcai500.spec.run import RunSpec, read_run
+
+Finding = tuple[str, str]
+"""Number of a rule, and what breaches it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    folder: Path
+    spec: RunSpec
+    events: list[Event]
+    epochs: tuple[Epoch, ...]
+    system: SystemRecord
+    result: Result
+    """Derived anew from the files above."""
+    reference: Reference | None
+
+    def value(self, key: Key) -> Any:
+        """Of the first event of `key`."""
+        event = first(self.events, key)
+        return event.value if event else None
+
+    def of_epoch(self, key: Key, epoch_num: int) -> list[Event]:
+        return [event for event in find(self.events, key) if event.metadata.get("epoch_num") == epoch_num]
+
+    @property
+    def converged(self) -> bool:
+        return self.result.status == "success" and bool(self.result.score and self.result.score.epochs_to_quality)
+
+
+def gather(folder: Path) -> Evidence:
+    """The evidence of the run in `folder`.
+
+    Raises:
+        InputError: for a file that is missing, broken, or not of the form that it must have.
+    """
+    try:
+        spec = read_run(folder / "run.json")
+        log = folder / "events.log"
+        events = read_events(log)
+        rows = [parse(Epoch, event.value, f"{log}: {event.key}") for event in find(events, Key.EPOCH)]
+        return Evidence(
+            folder=folder,
+            spec=spec,
+            events=events,
+            epochs=tuple(rows),
+            system=read_system(folder / "system.json"),
+            result=derive(folder),
+            reference=find_reference(spec.workload.benchmark, spec.problem),
+        )
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
+        raise InputError(f"{folder}: not the files of a run ({type(error).__name__}: {error})") from error
+
+
+def settings_of(reference: Reference | None, spec: RunSpec) -> dict[str, Any] | None:
+    """The values of the workload.toml that the run was made from, as far as it is at hand unchanged."""
+    if reference and reference.code_digest == spec.workload.code_digest:
+        return reference.settings.model_dump(mode="json")
+    return None
+
+
+def stored_result(folder: Path) -> Any:
+    """What stands in result.json."""
+    return read_json(folder / "result.json")
+
+
+def pairs(evidence: Evidence) -> Iterator[tuple[Epoch, dict[Key, list[Event]]]]:
+    """Each epoch's row with the events that must surround it."""
+    keys = (Key.EPOCH_START, Key.EPOCH_STOP, Key.EVAL_START, Key.EVAL_ACCURACY, Key.EVAL_STOP)
+    for row in evidence.epochs:
+        yield row, {key: evidence.of_epoch(key, row.epoch_num) for key in keys}

@@ -1,0 +1,96 @@
+"""Rules 4.1 to 4.7: a run is what its level says it is."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from hpcai500.events.vocabulary import Key
+from hpcai500.score.evidence import Evidence, Finding
+from hpcai500.score.system import SystemRecord
+from hpcai500.spec.levels import Level
+from hpcai500.spec.reference import ModelReference, Reference, changes, closed_changes
+
+_VARIES = 0.5
+"""How far the FLOPs of a layer that depends on the data may lie from the reference's."""
+
+
+def layer_findings(evidence: Evidence, framework: SystemRecord | None) -> Iterator[Finding]:
+    """`framework` is the system of the run whose Layer 5 is the reference."""
+    level, reference = evidence.spec.level, evidence.reference
+    if missing := evidence.system.missing_layers:
+        yield "4.7", f"system.json: Layers {', '.join(missing)} were not captured"
+    if reference is None:
+        if level is not Level.FREE:
+            yield "4.1", f"no shipped workload has the benchmark {evidence.spec.workload.benchmark!r} to compare with"
+        return
+    yield from _values(evidence, reference)
+    yield from _data_set(evidence, reference)
+    if level is Level.HARDWARE and evidence.spec.workload.code_digest != reference.code_digest:
+        yield "4.3", f"the workload's code is not that of {reference.name}; system level allows it"
+    if level is not Level.FREE and reference.known:
+        yield from (("4.4", line) for line in model_differences(evidence.value(Key.MODEL), reference.known.model))
+    if level is Level.HARDWARE and framework:
+        yield from _framework(evidence.system, framework)
+
+
+def _values(evidence: Evidence, reference: Reference) -> Iterator[Finding]:
+    for key, (here, there) in closed_changes(evidence.spec.level, evidence.spec.settings, reference).items():
+        rule = "4.1" if key.startswith("problem.") else "4.5"
+        yield rule, f"{key} is {here!r}, in {reference.name} {there!r}"
+
+
+def _data_set(evidence: Evidence, reference: Reference) -> Iterator[Finding]:
+    held = evidence.value(Key.DATASET) or {}
+    expected = reference.known.dataset_digest if reference.known else None
+    if not held.get("digest"):
+        yield "4.2", "events.log: no digest of the data set"
+    elif expected and held["digest"] != expected:
+        yield "4.2", f"the data set's digest is {held['digest']!s:.16}, the reference's {expected:.16}"
+
+
+def _framework(system: SystemRecord, reference: SystemRecord) -> Iterator[Finding]:
+    here, there = system.frameworks(), reference.frameworks()
+    for name in sorted({*here, *there} - {"horovod"}):
+        if here.get(name) != there.get(name):
+            yield "4.6", f"{name} is {here.get(name)}, in the reference {there.get(name)}; system level allows it"
+
+
+def model_differences(structure: Any, reference: ModelReference) -> Iterator[str]:
+    """How a model's structure, as logged, differs from the reference's."""
+    if not structure:
+        yield "events.log: no structure of the model"
+        return
+    if structure["parameters_digest"] != reference.parameters_digest:
+        yield (
+            f"names and shapes of the model's {structure['num_parameters']:,} parameters differ from the "
+            f"reference's {reference.num_parameters:,}"
+        )
+    here, there = structure["layer_flops"], reference.layer_flops
+    varying = {*structure["varying_layers"], *reference.varying_layers}
+    wrong = [
+        name
+        for name in sorted({*here, *there})
+        if not math.isclose(here.get(name, 0.0), there.get(name, 0.0), rel_tol=_VARIES if name in varying else 1e-6)
+    ]
+    if wrong:
+        first = wrong[0]
+        yield (
+            f"{len(wrong)} layers need other FLOPs than the reference's, first {first!r}: "
+            f"{here.get(first, 0):g} a sample, not {there.get(first, 0):g}"
+        )
+
+
+def disclosed_changes(evidence: Evidence) -> Iterator[str]:
+    """Everything in which a run differs from the reference, allowed or not: what free level must show."""
+    if evidence.reference is None:
+        yield "no shipped workload has its benchmark: a problem of its own"
+        return
+    for key, (here, there) in changes(evidence.spec.settings, evidence.reference.settings).items():
+        yield f"{key}: {there!r} -> {here!r}"
+    if evidence.spec.workload.code_digest != evidence.reference.code_digest:
+        yield f"the code of the workload ({evidence.spec.workload.name}, {evidence.spec.workload.code_digest:.16})"
+    if evidence.reference.known and evidence.value(Key.MODEL):
+        yield from (
+            f"the model: {line}"
+            for line in model_differences(evidence.value(Key.MODEL), evidence.reference.known.model)
+        )

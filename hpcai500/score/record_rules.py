@@ -1,0 +1,202 @@
+"""Rules 1.2 to 2.3: the files of a run belong together, are unaltered, and their clock is one."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from hpcai500.errors import HpcAi500Error
+from hpcai500.events.reader import Event, find, first
+from hpcai500.events.vocabulary import Key
+from hpcai500.score.evidence import Evidence, Finding, pairs, settings_of, stored_result
+from hpcai500.score.manifest import MANIFEST, altered
+
+ONCE = (
+    Key.SUBMISSION_ORG, Key.SUBMISSION_PLATFORM, Key.SUBMISSION_DIVISION, Key.SUBMISSION_BENCHMARK,
+    Key.SUBMISSION_STATUS, Key.INIT_STOP, Key.RUN_START, Key.RUN_STOP, Key.TRAIN_SAMPLES, Key.EVAL_SAMPLES,
+    Key.GLOBAL_BATCH_SIZE, Key.OPT_NAME, Key.RUN, Key.DATASET, Key.MODEL, Key.FLOPS_PER_SAMPLE,
+)  # fmt: skip
+AT_LEAST_ONCE = (Key.CACHE_CLEAR, Key.INIT_START, Key.SEED, Key.EVAL_ACCURACY)
+
+_SLACK_SEC, _SLACK = 0.5, 0.02
+"""Between a clock read by the loop and the event beside it: a write to a shared file system, and rounding."""
+
+
+def record_findings(evidence: Evidence) -> Iterator[Finding]:
+    yield from _unaltered(evidence)
+    yield from _one_run(evidence)
+    yield from _result_follows(evidence)
+    yield from _keys(evidence)
+    yield from _overrides(evidence)
+    yield from (("1.7", f"never ranked: {reason}") for reason in evidence.result.unranked)
+    yield from _clock(evidence)
+    yield from _seconds(evidence)
+
+
+def _unaltered(evidence: Evidence) -> Iterator[Finding]:
+    if evidence.result.status != "success" and not (evidence.folder / MANIFEST).exists():
+        return  # a run that did not end well seals nothing, and rule 1.7 says so
+    try:
+        yield from (("1.2", line) for line in altered(evidence.folder))
+    except HpcAi500Error as error:
+        yield "1.2", f"cannot be told: {error}"
+
+
+def _one_run(evidence: Evidence) -> Iterator[Finding]:
+    for name, logged, expected in _twice_told(evidence):
+        if not same(logged, expected):
+            yield "1.3", f"{name} is {_short(logged)}, which run.json makes {_short(expected)}"
+    system, events = evidence.system, evidence.events
+    held = {"structure": (system.layer(7).get("structure"), evidence.value(Key.MODEL))}
+    held["data set"] = (system.layer(9).get("data"), evidence.value(Key.DATASET))
+    for name, (captured, logged) in held.items():
+        if first(events, Key.MODEL) and system.layers and captured != logged:
+            yield "1.3", f"system.json's {name} is not that of events.log"
+
+
+def _twice_told(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
+    """What stands in the log or system.json, and what it must be by run.json."""
+    spec, settings = evidence.spec, evidence.spec.settings
+    optimizer, batch = settings.optimizer, settings.batch
+    run = evidence.value(Key.RUN) or {}
+    for name, expected in (
+        ("run_id", spec.run_id),
+        ("experiment_digest", spec.experiment_digest),
+        ("code_digest", spec.workload.code_digest),
+        ("hpcai500_version", spec.hpcai500_version),
+    ):
+        yield f"events.log: {name}", run.get(name), expected
+    logged: tuple[tuple[Key, Any], ...] = (
+        (Key.SEED, spec.seed),
+        (Key.SUBMISSION_PLATFORM, spec.system),
+        (Key.SUBMISSION_DIVISION, spec.level.division),
+        (Key.SUBMISSION_BENCHMARK, spec.workload.benchmark),
+        (Key.TRAIN_SAMPLES, settings.problem.num_train_samples),
+        (Key.EVAL_SAMPLES, settings.problem.num_eval_samples),
+        (Key.GLOBAL_BATCH_SIZE, batch.global_batch_size),
+        (Key.OPT_NAME, optimizer.name),
+        (
+            Key.OPT_BASE_LEARNING_RATE,
+            optimizer.learning_rate * batch.global_batch_size / optimizer.reference_batch_size,
+        ),
+        (Key.OPT_LEARNING_RATE_WARMUP_EPOCHS, settings.schedule.warmup_epochs),
+        (Key.OPT_WEIGHT_DECAY, optimizer.weight_decay),
+    )
+    for key, value in logged:
+        for found in [event.value for event in find(evidence.events, key)] or [None]:
+            yield f"events.log: {key.value}", found, value
+    told = settings.model_dump(mode="json")
+    system = evidence.system
+    programming = system.layer(6)
+    yield "system.json: Layer 6, world_size", programming.get("world_size"), spec.world_size
+    yield "system.json: Layer 6, precision", programming.get("precision"), settings.execution.precision
+    yield "system.json: Layer 6, backend", programming.get("backend"), spec.backend
+    if system.layers:
+        yield "system.json: Layer 7, code_digest", system.layer(7).get("code_digest"), spec.workload.code_digest
+        yield (
+            "system.json: Layer 8",
+            system.layer(8),
+            {name: told[name] for name in ("batch", "optimizer", "schedule")},
+        )
+        nine = {key: value for key, value in system.layer(9).items() if key != "data"}
+        yield "system.json: Layer 9", nine, told["problem"]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equal, floats up to rounding."""
+    if isinstance(left, float) and isinstance(right, int | float):
+        return math.isclose(left, right, rel_tol=1e-9)
+    return bool(left == right)
+
+
+def _result_follows(evidence: Evidence) -> Iterator[Finding]:
+    try:
+        stored = stored_result(evidence.folder)
+    except HpcAi500Error as error:
+        yield "1.4", str(error)
+        return
+    derived = evidence.result.model_dump(mode="json")
+    if not isinstance(stored, dict):
+        yield "1.4", "result.json holds no record"
+        return
+    for key in sorted({*stored, *derived}):
+        if stored.get(key) != derived.get(key):
+            yield "1.4", f"result.json: {key} is not what the other files give; derive it again, or restore them"
+
+
+def _keys(evidence: Evidence) -> Iterator[Finding]:
+    counts = Counter(event.key for event in evidence.events)
+    for key in ONCE:
+        if counts[key] != 1:
+            yield "1.5", f"events.log: {key.value} stands {counts[key]} times, not once"
+    for key in AT_LEAST_ONCE:
+        if not counts[key]:
+            yield "1.5", f"events.log: {key.value} is missing"
+    for row, events in pairs(evidence):
+        for key, found in events.items():
+            if len(found) != 1:
+                yield "1.5", f"events.log: {key.value} of epoch {row.epoch_num} stands {len(found)} times, not once"
+
+
+def _overrides(evidence: Evidence) -> Iterator[Finding]:
+    told = evidence.spec.settings.model_dump(mode="json")
+    original = settings_of(evidence.reference, evidence.spec)
+    for key, value in evidence.spec.overrides.items():
+        table, _, name = key.partition(".")
+        if told.get(table, {}).get(name) != (list(value) if isinstance(value, tuple) else value):
+            yield "1.6", f"run.json: {key} is recorded as overridden with {value!r}, and is {told[table].get(name)!r}"
+    for table, values in (original or {}).items():
+        for name, value in values.items():
+            if told[table].get(name) != value and f"{table}.{name}" not in evidence.spec.overrides:
+                yield (
+                    "1.6",
+                    f"run.json: {table}.{name} is {told[table].get(name)!r}; its rules say {value!r}",
+                )
+
+
+def _clock(evidence: Evidence) -> Iterator[Finding]:
+    for earlier, later in pairwise(evidence.events):
+        if later.time_ms < earlier.time_ms:
+            yield (
+                "2.1",
+                f"events.log: {later.key} is {(earlier.time_ms - later.time_ms) / 1e3:g} s before {earlier.key}",
+            )
+    start, stop = first(evidence.events, Key.RUN_START), first(evidence.events, Key.RUN_STOP)
+    inside = (Key.EPOCH_START, Key.EPOCH_STOP, Key.EVAL_START, Key.EVAL_STOP, Key.EVAL_ACCURACY, Key.EPOCH)
+    for event in evidence.events:
+        if event.key in inside and start and not _between(start, event, stop):
+            yield "2.2", f"events.log: {event.key} of epoch {event.metadata.get('epoch_num')} lies outside the run"
+    ready = first(evidence.events, Key.INIT_STOP)
+    if ready and start and ready.time_ms > start.time_ms:
+        yield "2.2", "events.log: run_start stands before init_stop"
+
+
+def _between(start: Event, event: Event, stop: Event | None) -> bool:
+    return start.time_ms <= event.time_ms and (stop is None or event.time_ms <= stop.time_ms)
+
+
+def _seconds(evidence: Evidence) -> Iterator[Finding]:
+    """Down time inside an epoch is in its events and not in its seconds."""
+    resumed = find(evidence.events, Key.RESUMED)
+    for row, events in pairs(evidence):
+        if any(len(found) != 1 for found in events.values()):
+            continue  # rule 1.5 says so
+        for name, seconds, first_key, last_key in (
+            ("train_sec", row.train_sec, Key.EPOCH_START, Key.EPOCH_STOP),
+            ("eval_sec", row.eval_sec, Key.EVAL_START, Key.EVAL_STOP),
+        ):
+            start, stop = events[first_key][0], events[last_key][0]
+            between = (stop.time_ms - start.time_ms) / 1_000
+            slack = _SLACK_SEC + _SLACK * between
+            interrupted = any(start.time_ms <= event.time_ms <= stop.time_ms for event in resumed)
+            if seconds > between + slack or (seconds < between - slack and not interrupted):
+                yield (
+                    "2.3",
+                    f"epoch {row.epoch_num}: {name} is {seconds:g} s, and {between:g} s lie between its events",
+                )

@@ -1,0 +1,99 @@
+"""Rules 3.1 to 3.4: all epochs, whole evaluations, the samples and the FLOPs of what was trained."""
+
+import json
+import math
+from collections.abc import Iterator
+
+from hpcai500.errors import HpcAi500Error
+from hpcai500.events.reader import find
+from hpcai500.events.vocabulary import Key
+from hpcai500.files import read_json
+from hpcai500.score.evidence import Evidence, Finding, pairs
+from hpcai500.score.metric import CONVENTION
+
+_MOST_PASSES = 3
+"""Of the forward pass's FLOPs in a training step: one forward, two backward. More would count recomputation."""
+
+
+def training_findings(evidence: Evidence) -> Iterator[Finding]:
+    yield from _epochs(evidence)
+    yield from _evaluations(evidence)
+    yield from _samples(evidence)
+    yield from _flops(evidence)
+
+
+def _epochs(evidence: Evidence) -> Iterator[Finding]:
+    problem = evidence.spec.settings.problem
+    numbers = [row.epoch_num for row in evidence.epochs]
+    if numbers != list(range(1, len(numbers) + 1)):
+        yield "3.1", f"events.log: the epochs are {numbers}, not 1, 2, 3 and so on"
+    stops = evidence.spec.settings.execution.stop_at_target
+    reached = bool(evidence.epochs) and evidence.epochs[-1].quality >= problem.target_quality
+    if len(numbers) != problem.num_epochs and not (stops and reached and len(numbers) < problem.num_epochs):
+        yield "3.1", f"events.log: {len(numbers)} of {problem.num_epochs} epochs"
+    begun = {event.metadata.get("epoch_num") for event in find(evidence.events, Key.EPOCH_START)}
+    if len(begun) > len(numbers):
+        yield "3.1", f"events.log: {len(begun)} epochs begin, {len(numbers)} are reported"
+
+
+def _evaluations(evidence: Evidence) -> Iterator[Finding]:
+    problem = evidence.spec.settings.problem
+    details = {event.metadata.get("epoch_num"): event.metadata for event in find(evidence.events, Key.EPOCH)}
+    for row, events in pairs(evidence):
+        where = f"epoch {row.epoch_num}"
+        if any(event.value != row.quality for event in events[Key.EVAL_ACCURACY]):
+            yield "3.2", f"{where}: quality {row.quality:g} is not that of its eval_accuracy"
+        if not 0 <= row.quality <= 1:
+            yield "3.2", f"{where}: quality {row.quality:g} is no fraction"
+        evaluated = details[row.epoch_num].get("num_samples", problem.num_eval_samples)
+        if evaluated != problem.num_eval_samples:
+            yield "3.2", f"{where}: {evaluated:,} of {problem.num_eval_samples:,} samples were evaluated"
+        correct = row.quality * problem.num_eval_samples
+        if "accuracy" in problem.metric and not math.isclose(correct, round(correct), abs_tol=1e-4):
+            yield "3.2", f"{where}: no number of right answers among {problem.num_eval_samples:,} is {row.quality!r}"
+    yield from _predictions(evidence)
+
+
+def _predictions(evidence: Evidence) -> Iterator[Finding]:
+    """evaluation.json, where a workload keeps one, names each sample of the evaluation set once."""
+    path = evidence.folder / "evaluation.json"
+    if not path.exists():
+        return
+    try:
+        records = read_json(path)
+        indices = [record["index"] for record in records if isinstance(record, dict) and "index" in record]
+    except (HpcAi500Error, TypeError) as error:
+        yield "3.2", f"evaluation.json: {error}"
+        return
+    expected = list(range(evidence.spec.settings.problem.num_eval_samples))
+    if indices and sorted(indices, key=json.dumps) != sorted(expected, key=json.dumps):
+        yield "3.2", "evaluation.json does not name each sample of the evaluation set once"
+
+
+def _samples(evidence: Evidence) -> Iterator[Finding]:
+    spec = evidence.spec
+    expected = spec.steps_per_epoch * spec.settings.batch.global_batch_size
+    for row in evidence.epochs:
+        if row.num_samples != expected:
+            yield "3.3", f"epoch {row.epoch_num}: {row.num_samples:,} samples were trained, not {expected:,}"
+
+
+def _flops(evidence: Evidence) -> Iterator[Finding]:
+    counted = [event for event in evidence.events if event.key == Key.FLOPS_PER_SAMPLE]
+    if len(counted) != 1:
+        return  # rule 1.5 says so
+    if counted[0].metadata.get("convention") != CONVENTION:
+        yield "3.4", f"events.log: FLOPs are counted by {counted[0].metadata.get('convention')!r}, not {CONVENTION!r}"
+    per_sample = counted[0].value["mean"]
+    for row in evidence.epochs:
+        if not math.isclose(row.flops, row.num_samples * per_sample, rel_tol=1e-9):
+            yield "3.4", f"epoch {row.epoch_num}: {row.flops:g} FLOPs are not its samples times {per_sample:g}"
+    structure = evidence.value(Key.MODEL)
+    if structure:
+        forward = sum(structure["layer_flops"].values())
+        if not forward * (1 - 1e-6) <= per_sample <= forward * _MOST_PASSES * (1 + 1e-6):
+            yield (
+                "3.4",
+                f"{per_sample:g} FLOPs a sample lie outside one to {_MOST_PASSES} times the {forward:g} of the "
+                "layers' forward passes",
+            )

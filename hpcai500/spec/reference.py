@@ -1,0 +1,117 @@
+"""The shipped workload that a run is held against, and which of its values a level lets a run change."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from hpcai500.errors import SpecError
+from hpcai500.files import digest_tree, read_json
+from hpcai500.spec.layers import layer_of
+from hpcai500.spec.levels import Level, opens
+from hpcai500.spec.models import Frozen, parse
+from hpcai500.spec.workload import Settings, WorkloadRules, load_rules, shipped_workloads
+
+CODE = (".py", ".toml")
+"""The files whose digest is Layer 7's identity."""
+
+_TABLES_OF_CODE = ("model", "data")
+
+
+class ModelReference(Frozen):
+    parameters_digest: str
+    num_parameters: int
+    layer_flops: dict[str, float]
+    """FLOPs of each layer's forward pass for one sample."""
+    varying_layers: tuple[str, ...]
+    """Those whose FLOPs depend on what a batch holds."""
+
+
+class ProblemReference(Frozen):
+    dataset_digest: str | None
+    """Null where nobody may hand the data on, so that no digest could be taken."""
+    model: ModelReference
+
+
+class References(Frozen):
+    """`reference.json` of a shipped workload: what can be known of it by running it alone."""
+
+    schema_version: Literal[1]
+    problems: dict[str, ProblemReference]
+
+
+class Reference(NamedTuple):
+    name: str
+    code_digest: str
+    rules: WorkloadRules
+    settings: Settings
+    known: ProblemReference | None
+
+
+def find_reference(benchmark: str, problem: str) -> Reference | None:
+    """The shipped workload of the same benchmark, whatever the folder of the run's own is called."""
+    for folder in shipped_workloads():
+        rules = load_rules(folder)
+        if rules.benchmark == benchmark and problem in rules.problems:
+            return Reference(
+                folder.name, digest_tree(folder, CODE), rules, rules.problems[problem], _known(folder, problem)
+            )
+    return None
+
+
+def _known(folder: Path, problem: str) -> ProblemReference | None:
+    path = folder / "reference.json"
+    return parse(References, read_json(path), str(path)).problems.get(problem) if path.exists() else None
+
+
+def changes(settings: Settings, reference: Settings) -> dict[str, tuple[Any, Any]]:
+    """Dotted key to (here, in the reference), wherever they differ; None for a key that one lacks."""
+    here, there = settings.model_dump(mode="json"), reference.model_dump(mode="json")
+    found = {}
+    for table in there:
+        for key in sorted({*here[table], *there[table]}):
+            pair = here[table].get(key), there[table].get(key)
+            if pair[0] != pair[1]:
+                found[f"{table}.{key}"] = pair
+    return found
+
+
+def closed_changes(level: Level, settings: Settings, reference: Reference) -> dict[str, tuple[Any, Any]]:
+    """Those of `changes` that `level` forbids, by the reference's own rules.
+
+    At system level another implementation may have other keys for model and data; what both name must agree.
+    """
+    openings = reference.rules.levels.by_level()[level]
+    return {
+        key: pair
+        for key, pair in changes(settings, reference.settings).items()
+        if not opens(openings, key)
+        and not (level is Level.SYSTEM and key.split(".")[0] in _TABLES_OF_CODE and None in pair)
+    }
+
+
+def require_reference(level: Level, benchmark: str, problem: str, settings: Settings, code_digest: str) -> None:
+    """Refuse to start what `level` forbids in a folder of the user's own; a new benchmark has nothing to differ from.
+
+    Raises:
+        SpecError: naming the key or the layer, and the level that would allow it.
+    """
+    reference = find_reference(benchmark, problem)
+    if reference is None:
+        return
+    for key, (here, there) in closed_changes(level, settings, reference).items():
+        allowing = allowing_level(key, reference.rules.levels.by_level())
+        layer = layer_of(key)
+        raise SpecError(
+            f"{key} is {here!r}, not {there!r} as in {reference.name}: Layer {layer.value} ({layer.title}) is fixed "
+            f"at {level} level",
+            f"--level {allowing} allows it" if allowing else "no level opens it; --unranked runs it as a trial",
+        )
+    if level is Level.HARDWARE and code_digest != reference.code_digest:
+        raise SpecError(
+            f"the workload's code is not that of {reference.name}: Layer 7 is fixed at hardware level",
+            "--level system allows another implementation of the same model, --level free another model",
+        )
+
+
+def allowing_level(key: str, openings: Mapping[Level, tuple[str, ...]]) -> Level | None:
+    return next((level for level in Level if opens(openings[level], key)), None)

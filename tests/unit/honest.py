@@ -1,0 +1,126 @@
+"""A run's folder made by hand that keeps every rule, and ways to break one."""
+
+import json
+from pathlib import Path
+
+from hpcai500.events.vocabulary import Key, Type
+from hpcai500.events.writer import format_line
+from hpcai500.score.manifest import seal
+from hpcai500.score.metric import CONVENTION
+from hpcai500.score.result import write_result
+from hpcai500.spec.reference import find_reference
+from hpcai500.spec.run import RunSpec
+from hpcai500.system.capture import programming_model, workload_layers
+from hpcai500.system.nodes import group_nodes
+from hpcai500.train.journal import log_hyper_parameters, log_submission
+
+START_MS = 1_700_000_000_000
+
+
+class Log:
+    """A journal at times of our choosing."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.time_ms = START_MS
+
+    def _add(self, event_type, key, value, metadata):
+        place = {"time_ms": self.time_ms, "file": "by_hand.py", "lineno": 1}
+        self.lines.append(format_line(key, event_type, value, metadata, **place))
+
+    def point(self, key, value=None, **metadata):
+        self._add(Type.POINT, key, value, metadata)
+
+    def start(self, key, value=None, **metadata):
+        self._add(Type.START, key, value, metadata)
+
+    def end(self, key, value=None, **metadata):
+        self._add(Type.END, key, value, metadata)
+
+
+def honest_run(spec: RunSpec, qualities=None, *, torch="2.15.0+cu130", dataset="d" * 16, structure=None) -> Path:
+    """All of a run's files, as the engine writes them: ten seconds of training and two of evaluation an epoch."""
+    problem = spec.settings.problem
+    if qualities is None:
+        right = round(problem.num_eval_samples * (problem.target_quality + 0.05))
+        qualities = [right / problem.num_eval_samples] * problem.num_epochs
+    reference = find_reference(spec.workload.benchmark, spec.problem)
+    known = reference.known
+    structure = structure or {"digest": "0" * 64, "num_tensors": 161, **known.model.model_dump(mode="json")}
+    per_sample = 2.9 * sum(structure["layer_flops"].values())
+    dataset = {"synthetic": False, "digest": known.dataset_digest or dataset}
+    spec.write()
+    log = Log()
+    log_submission(log, spec)
+    log.point(Key.DATASET, dataset)
+    log.point(
+        Key.FLOPS_PER_SAMPLE, {"mean": per_sample, "standard_deviation": 0.0, "num_batches": 1}, convention=CONVENTION
+    )
+    log.point(Key.MODEL, structure)
+    log.point(Key.ENERGY, {"sources": [], "missing": ["RAPL: none"]})
+    optimizer, batch = spec.settings.optimizer, spec.settings.batch
+    log_hyper_parameters(
+        log, spec, optimizer.learning_rate * batch.global_batch_size / optimizer.reference_batch_size
+    )
+    log.end(Key.INIT_STOP)
+    log.start(Key.RUN_START)
+    num_samples = spec.steps_per_epoch * spec.settings.batch.global_batch_size
+    for epoch, quality in enumerate(qualities, start=1):
+        log.start(Key.EPOCH_START, epoch_num=epoch)
+        log.time_ms += 10_000
+        log.end(Key.EPOCH_STOP, epoch_num=epoch)
+        log.start(Key.EVAL_START, epoch_num=epoch)
+        log.time_ms += 2_000
+        log.point(Key.EVAL_ACCURACY, quality, epoch_num=epoch)
+        log.end(Key.EVAL_STOP, epoch_num=epoch)
+        row = {
+            "epoch_num": epoch, "train_loss": 1.0 / epoch, "quality": quality, "num_samples": num_samples,
+            "flops": num_samples * per_sample, "train_sec": 10.0, "eval_sec": 2.0, "learning_rate": 0.1,
+            "energy_joules": None,
+        }  # fmt: skip
+        log.point(Key.EPOCH, row, epoch_num=epoch, num_samples=problem.num_eval_samples)
+    log.end(Key.RUN_STOP, None, status="success")
+    log.point(Key.PEAK_MEMORY, {"host_bytes": 1, "device_bytes": None})
+    (spec.folder / "events.log").write_text("\n".join(log.lines) + "\n")
+    layers = {
+        "1": {"cpu_model": "Test CPU", "gpus": []}, "2": {"kernel": "6.1"}, "3": {"gloo": True}, "4": {"cuda": None},
+        "5": {"torch": torch, "torchvision": "0.29.2", "horovod": None}, "6": programming_model(spec),
+    }  # fmt: skip
+    system = group_nodes([{"host": "h", "layers": layers}])
+    write_json(spec.folder / "system.json", system | {"layers": workload_layers(spec, structure, dataset)})
+    write_result(spec.folder)
+    seal(spec.folder)
+    return spec.folder
+
+
+def write_json(path: Path, value) -> None:
+    path.write_text(json.dumps(value))
+
+
+def edit_json(path: Path, change) -> None:
+    """Load, `change` in place, store."""
+    value = json.loads(path.read_text())
+    change(value)
+    write_json(path, value)
+
+
+def edit_log(folder: Path, key: Key, change, number: int = 0) -> None:
+    """`change` the record of the event `number` of `key` in place; None as its result drops the line."""
+    path, lines, seen = folder / "events.log", [], 0
+    for line in path.read_text().splitlines():
+        token, _, text = line.partition(" ")
+        record = json.loads(text)
+        if record["key"] == key:
+            keep = change(record) is not False if seen == number else True
+            seen += 1
+            if not keep:
+                continue
+        lines.append(f"{token} {json.dumps(record)}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def reseal(folder: Path) -> None:
+    """What a careful forger does: derive result and manifest again."""
+    (folder / "manifest.json").unlink(missing_ok=True)
+    write_result(folder)
+    seal(folder)

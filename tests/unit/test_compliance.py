@@ -1,0 +1,259 @@
+"""Each rule of docs/levels-and-rules.md: a set that keeps it, and one that breaks it."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from honest import edit_json, edit_log, honest_run, reseal
+
+from hpcai500.events.vocabulary import Key
+from hpcai500.score.compliance import breaches_of, check, check_entry
+from hpcai500.score.rules import RULES
+from hpcai500.score.system import read_system
+from hpcai500.spec.levels import Level
+from hpcai500.spec.workload import shipped_workloads
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "levels-and-rules.md"
+
+
+@pytest.fixture
+def honest_set(make_spec):
+    """Five runs of the mini problem that keep every rule."""
+
+    def make(level=Level.HARDWARE, **fields):
+        return [honest_run(make_spec(level=level, seed=seed, **fields)) for seed in range(5)]
+
+    return make
+
+
+def rules_of(folders, **options):
+    return sorted({breach.rule for breach in check_entry(folders, **options).breaches})
+
+
+@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("workload", ["image_classification", "extreme_weather"])
+def test_an_honest_set_keeps_every_rule_at_every_level(honest_set, level, workload):
+    report = check_entry(honest_set(level, workload=workload))
+    assert report.breaches == ()
+    assert report.changes == ()
+
+
+def test_every_rule_stands_in_the_document_with_its_source():
+    text = DOCUMENT.read_text()
+    documented = dict(re.findall(r"^\| (\d\.\d) \| [^|]+ \| ([^|]+) \|", text, flags=re.MULTILINE))
+    assert sorted(documented) == sorted(RULES)
+    assert all(source.strip() for source in documented.values())
+
+
+def value(new):
+    return lambda record: record.update(value=new)
+
+
+def later(milliseconds):
+    return lambda record: record.update(time_ms=record["time_ms"] + milliseconds)
+
+
+def drop(record):
+    return False
+
+
+def row(**fields):
+    return lambda record: record["value"].update(fields)
+
+
+def structure(**fields):
+    return lambda record: record["value"].update(fields)
+
+
+FORGED_LOGS = [
+    ("1.3", Key.SEED, value(77)),
+    ("1.3", Key.GLOBAL_BATCH_SIZE, value(8)),
+    ("1.3", Key.OPT_BASE_LEARNING_RATE, value(9.0)),
+    ("1.3", Key.RUN, row(experiment_digest="0" * 64)),
+    ("1.3", Key.DATASET, row(digest="another")),
+    ("1.5", Key.RUN_START, drop),
+    ("1.5", Key.EVAL_STOP, drop),
+    ("1.5", Key.TRAIN_SAMPLES, drop),
+    ("1.7", Key.RUN_STOP, lambda record: record["metadata"].update(status="aborted")),
+    ("2.1", Key.RUN_STOP, later(-30_000)),
+    ("2.2", Key.RUN_STOP, later(-30_000)),
+    ("2.3", Key.EPOCH, row(train_sec=1.0)),
+    ("2.3", Key.EPOCH, row(eval_sec=20.0)),
+    ("3.1", Key.EPOCH, drop),
+    ("3.2", Key.EVAL_ACCURACY, value(0.99)),
+    ("3.2", Key.EPOCH, row(quality=0.8512345)),
+    ("3.2", Key.EPOCH, lambda record: record["metadata"].update(num_samples=12)),
+    ("3.3", Key.EPOCH, row(num_samples=99)),
+    ("3.4", Key.EPOCH, row(flops=1e18)),
+    ("3.4", Key.FLOPS_PER_SAMPLE, row(mean=1e18)),
+    ("3.4", Key.FLOPS_PER_SAMPLE, lambda record: record["metadata"].update(convention="23 GFLOPs")),
+    ("4.2", Key.DATASET, row(digest=None)),
+    ("4.4", Key.MODEL, structure(parameters_digest="0" * 64)),
+    ("4.4", Key.MODEL, lambda record: record["value"]["layer_flops"].update(conv1=1.0)),
+]
+
+
+@pytest.mark.parametrize(("rule", "key", "change"), FORGED_LOGS)
+def test_an_edited_log_is_named_by_the_manifest_and_also_by_what_it_contradicts(honest_set, rule, key, change):
+    folders = honest_set()
+    edit_log(folders[2], key, change)
+    found = rules_of(folders)
+    assert "1.2" in found
+    reseal(folders[2])
+    found = check_entry(folders).breaches
+    assert rule in {breach.rule for breach in found}, found
+    assert {breach.run for breach in found if breach.rule == rule} == {str(folders[2])}
+
+
+@pytest.mark.parametrize("name", ["run.json", "events.log", "system.json"])
+def test_one_changed_byte_is_named(honest_set, name):
+    folders = honest_set()
+    path = folders[0] / name
+    path.write_text(path.read_text() + " ")
+    (breach,) = [found for found in breaches_of(folders) if found.rule == "1.2"]
+    assert name in breach.message
+
+
+@pytest.mark.parametrize("name", ["run.json", "events.log", "system.json", "result.json", "manifest.json"])
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "null", '{"schema_version": 99}', "\xff\xfe"])
+def test_a_file_that_is_missing_or_broken_is_a_breach_and_no_traceback(honest_set, name, content):
+    folders = honest_set()
+    (folders[1] / name).unlink()
+    if content is not None:
+        (folders[1] / name).write_text(content, encoding="latin-1")
+    found = [breach for breach in breaches_of(folders) if breach.run == str(folders[1])]
+    assert found
+    assert {breach.rule for breach in found} & {"1.1", "1.2", "1.4", "1.5"}
+
+
+def test_an_edited_result_is_named(honest_set):
+    folders = honest_set()
+    edit_json(folders[0] / "result.json", lambda result: result["score"].update(vflops=1e20))
+    (breach,) = breaches_of(folders)
+    assert (breach.rule, breach.run) == ("1.4", str(folders[0]))
+    assert "score" in breach.message
+
+
+def test_a_value_that_no_override_explains_is_named(honest_set):
+    folders = honest_set(Level.FREE)
+    edit_json(folders[0] / "run.json", lambda run: run["settings"]["optimizer"].update(momentum=0.1))
+    reseal(folders[0])
+    assert "1.6" in rules_of(folders)
+
+
+def test_overrides_that_a_level_opens_are_changes_and_no_breaches(make_spec):
+    overrides = {"batch.global_batch_size": 96}
+    folders = [
+        honest_run(make_spec(level=Level.HARDWARE, seed=seed, overrides=overrides, unranked=False))
+        for seed in range(5)
+    ]
+    report = check_entry(folders)
+    assert report.breaches == ()
+    assert report.changes == ("batch.global_batch_size: 64 -> 96",)
+
+
+@pytest.mark.parametrize(
+    ("level", "key", "new", "rule"),
+    [
+        (Level.HARDWARE, "optimizer.momentum", 0.5, "4.5"),
+        (Level.SYSTEM, "optimizer.momentum", 0.5, "4.5"),
+        (Level.SYSTEM, "model.label_smoothing", 0.5, "4.5"),
+        (Level.FREE, "optimizer.momentum", 0.5, None),
+        (Level.FREE, "problem.target_quality", 0.5, "4.1"),
+        (Level.HARDWARE, "problem.penalty_exponent", 1, "4.1"),
+    ],
+)
+def test_what_a_level_fixes_is_the_references_and_what_it_opens_is_disclosed(make_spec, level, key, new, rule):
+    """A trial whose mark was removed: what a forger would do with a run that was refused."""
+    folders = []
+    for seed in range(5):
+        spec = make_spec(level=level, seed=seed, overrides={key: new}, unranked=rule is not None)
+        folders.append(honest_run(spec.model_copy(update={"unranked": False})))
+    report = check_entry(folders)
+    found = {breach.rule for breach in report.breaches}
+    assert found == ({rule} if rule else set())
+    assert any(line.startswith(key) for line in report.changes)
+
+
+def test_a_changed_copy_breaks_hardware_level_alone_while_its_model_is_the_same(make_spec, tmp_path):
+    source = next(folder for folder in shipped_workloads() if folder.name == "image_classification")
+    copy = tmp_path / "mine"
+    shutil.copytree(source, copy)
+    with (copy / "workload.py").open("a") as file:
+        file.write("# another implementation\n")
+    for level, rules in ((Level.HARDWARE, ["4.3"]), (Level.SYSTEM, []), (Level.FREE, [])):
+        specs = [make_spec(workload=copy, level=level, seed=seed, unranked=True) for seed in range(5)]
+        folders = [honest_run(spec.model_copy(update={"unranked": False})) for spec in specs]
+        assert rules_of(folders) == rules
+        assert any("the code of the workload" in line for line in check_entry(folders).changes)
+
+
+def test_another_framework_than_the_references_breaks_hardware_level(honest_set, make_spec):
+    folders = honest_set()
+    same = honest_run(make_spec(level=Level.HARDWARE, system="b"), torch="2.15.0+cpu")
+    other = honest_run(make_spec(level=Level.HARDWARE, system="c"), torch="2.13.0")
+    assert rules_of(folders, framework=read_system(same / "system.json")) == []
+    assert rules_of(folders, framework=read_system(other / "system.json")) == ["4.6"]
+
+
+def test_layers_that_were_not_captured_are_named(honest_set):
+    folders = honest_set(Level.FREE)
+    edit_json(folders[0] / "system.json", lambda system: system.pop("layers"))
+    reseal(folders[0])
+    assert rules_of(folders) == ["4.7"]
+
+
+def test_a_set_needs_five_distinct_seeds_of_one_experiment_and_one_may_miss_the_target(make_spec, honest_set):
+    folders = honest_set()
+    assert rules_of(folders[:4]) == ["5.2"]
+    assert rules_of(folders[:1], whole_set=False) == []
+    twin = folders[0].parent / folders[0].name.replace("-seed0", "-seed5")
+    shutil.copytree(folders[0], twin)
+    assert rules_of([*folders, twin]) == ["5.1"]
+    for seed, rules in ((6, []), (7, ["5.3"])):
+        spec = make_spec(level=Level.HARDWARE, seed=seed)
+        folders.append(honest_run(spec, [0.5] * spec.settings.problem.num_epochs))
+        assert rules_of(folders) == rules
+    stranger = honest_run(make_spec(level=Level.HARDWARE, seed=9, procs_per_node=2))
+    assert rules_of([*folders[:5], stranger]) == ["5.4"]
+
+
+def test_swapped_seeds_are_named(honest_set):
+    first, second, *_ = folders = honest_set()
+    held = (first / "events.log").read_text()
+    (first / "events.log").write_text((second / "events.log").read_text())
+    (second / "events.log").write_text(held)
+    for folder in (first, second):
+        reseal(folder)
+    found = [breach for breach in breaches_of(folders) if breach.rule == "1.3"]
+    assert {breach.run for breach in found} == {str(first), str(second)}
+
+
+def test_check_groups_runs_and_spares_a_single_one_the_rules_of_sets(honest_set, tmp_path, hpcai500):
+    folders = honest_set()
+    (report,) = check([tmp_path / "results"])
+    assert (len(report.runs), report.breaches) == (5, ())
+    (report,) = check([folders[0]])
+    assert report.breaches == ()
+    assert "rules 5.1 to 5.4" in report.notes[0]
+    code, out, _ = hpcai500("check", tmp_path / "results")
+    assert (code, out.splitlines()[0].endswith("5 runs, no breach")) == (0, True)
+    shutil.rmtree(folders[4])
+    code, out, _ = hpcai500("check", tmp_path / "results")
+    assert code == 1
+    assert out.splitlines()[1].startswith("5.2  ")
+    code, out, _ = hpcai500("check", "--json", tmp_path / "results")
+    assert (code, json.loads(out)[0]["breaches"][0]["rule"]) == (1, "5.2")
+    assert hpcai500("check", "/absent")[0] == 2
+
+
+def test_nodes_that_differ_are_noted(honest_set):
+    folders = honest_set()
+    difference = {"hosts": ["n7"], "layer": 2, "key": "kernel", "common": "6.1", "here": "5.4"}
+    edit_json(folders[3] / "system.json", lambda system: system["differences"].append(difference))
+    reseal(folders[3])
+    report = check_entry(folders)
+    assert report.breaches == ()
+    assert any("n7 differ in Layer 2: kernel is '5.4', not '6.1'" in note for note in report.notes)
