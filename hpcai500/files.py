@@ -1,14 +1,16 @@
 """Finding packaged data, writing files whole or not at all, and digests."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hpcai500.errors import HpcAi500Error, InputError, MachineError
 
@@ -69,6 +71,26 @@ def storage_error(path: Path, error: OSError) -> HpcAi500Error:
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return InputError(f"{path}: {error.strerror}", "choose a place that you may write to")
     return MachineError(f"{path}: {error.strerror or error}")
+
+
+def hold(file: IO[bytes], timeout_sec: float, what: str) -> None:
+    """Lock `file` until it is closed or this process ends; a file system without locks lets everyone in.
+
+    Raises:
+        MachineError: with `what`, if another process has held it for `timeout_sec`.
+    """
+    deadline = time.monotonic() + timeout_sec
+    while True:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            if time.monotonic() > deadline:
+                raise MachineError(what, "wait for it, or end it: `hpcai500 status` shows its job") from None
+            time.sleep(0.2)
+        except OSError:
+            return
+        else:
+            return
 
 
 def digest(value: Any) -> str:

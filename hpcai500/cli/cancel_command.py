@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from hpcai500.cli.output import print_json
-from hpcai500.errors import InputError
-from hpcai500.launch.queue import cancel
+from hpcai500.errors import InputError, MachineError
+from hpcai500.launch.queue import cancel, has_slurm
 from hpcai500.report.progress import run_folders, survey
 
 
@@ -13,6 +13,8 @@ def main(args: argparse.Namespace) -> int:
     folders = run_folders(Path(path) for path in args.paths)
     if not folders:
         raise InputError(f"{' '.join(args.paths)}: no run there", "give runs' folders, or a results directory")
+    if not has_slurm():
+        raise MachineError("no Slurm on this machine: squeue is not on PATH", "cancel from a login node")
     job_ids = [row.job_id for row in survey(folders) if row.state.is_under_way]
     if job_ids:
         cancel(job_ids)

@@ -22,9 +22,9 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print_json(texts)
         return 0
-    for path, text in texts.items():
-        if text:
-            print(f"==> {path} <==\n{text}")
+    for folder in folders:
+        own = {path: text for path, text in texts.items() if Path(path).parent.parent == folder and text}
+        print("\n".join(f"==> {path} <==\n{text}" for path, text in own.items()) or f"{folder}: nothing printed yet")
     return 0
 
 

@@ -81,7 +81,7 @@ def layout_here(args: argparse.Namespace, site: Site, env: Mapping[str, str]) ->
         procs = args.procs_per_node if args.procs_per_node is not None else max(1, num_gpus() if on_gpus else 1)
         return Layout(launcher, args.nodes or 1, procs, 0, site.system or host_name())
     procs, num_ranks = ranks_of(allocation, args.procs_per_node)
-    nodes = args.nodes or allocation.num_nodes
+    nodes = args.nodes if args.nodes is not None else allocation.num_nodes
     if nodes > allocation.num_nodes:
         raise SpecError(f"--nodes {nodes}: the allocation has {allocation.num_nodes}", "ask Slurm for more")
     if nodes < allocation.num_nodes:

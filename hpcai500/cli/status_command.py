@@ -14,30 +14,34 @@ _CLEAR = "\033[H\033[2J"
 
 def main(args: argparse.Namespace) -> int:
     """0 while nothing failed; 1 if a run did."""
-    rows = look(args)
+    rows, unreadable = look(args)
     while args.watch and any(row.state.is_under_way for row in rows):
-        show(args, rows, clear=sys.stdout.isatty())
+        show(args, rows, unreadable, clear=sys.stdout.isatty())
         time.sleep(args.watch)
-        rows = look(args)
-    show(args, rows, clear=bool(args.watch) and sys.stdout.isatty())
-    return 1 if any(row.state is State.FAILED for row in rows) else 0
+        rows, unreadable = look(args)
+    show(args, rows, unreadable, clear=bool(args.watch) and sys.stdout.isatty())
+    return 1 if unreadable or any(row.state is State.FAILED for row in rows) else 0
 
 
-def look(args: argparse.Namespace) -> list[Progress]:
+def look(args: argparse.Namespace) -> tuple[list[Progress], dict[Path, str]]:
+    """The runs, and those that cannot be read with the reason."""
     paths = [Path(path) for path in args.paths]
     for path in paths:
         if not path.exists():
             raise InputError(
                 f"{path}: no such folder", "`hpcai500 run` or `submit` first, or name another results directory"
             )
-    return survey(run_folders(paths))
+    unreadable: dict[Path, str] = {}
+    return survey(run_folders(paths), unreadable), unreadable
 
 
-def show(args: argparse.Namespace, rows: list[Progress], *, clear: bool) -> None:
+def show(args: argparse.Namespace, rows: list[Progress], unreadable: dict[Path, str], *, clear: bool) -> None:
     if args.json:
-        print_json([record(row) for row in rows])
+        broken = [{"folder": str(f), "state": "unreadable", "detail": why} for f, why in unreadable.items()]
+        print_json([*(record(row) for row in rows), *broken])
         return
-    print((_CLEAR if clear else "") + (progress_table(rows) if rows else "no runs"), flush=True)
+    lines = [progress_table(rows) if rows else "no runs", *(f"unreadable: {why}" for why in unreadable.values())]
+    print((_CLEAR if clear else "") + "\n".join(lines), flush=True)
 
 
 def record(row: Progress) -> dict[str, object]:

@@ -2,14 +2,16 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from hpcai500.cli.job_scripts import JobScript, job_scripts
 from hpcai500.cli.output import print_json
 from hpcai500.cli.run_command import require_data
-from hpcai500.cli.site_options import site_of
+from hpcai500.cli.site_options import runs_at, site_of
+from hpcai500.errors import MachineError
 from hpcai500.files import digest
-from hpcai500.launch.queue import queued_jobs, seed_of
-from hpcai500.launch.submission import remember, submissions_folder, submit_script
+from hpcai500.launch.queue import has_slurm, queued_jobs, seed_of
+from hpcai500.launch.submission import one_submitter, remember, submissions_folder, submit_script
 from hpcai500.report.progress import State, survey
 from hpcai500.spec.run import RunSpec
 
@@ -24,7 +26,11 @@ def main(args: argparse.Namespace) -> int:
         kept.update(found)
         return [spec for spec in specs if str(spec.folder) not in found]
 
-    jobs = {submit(script): script for script in job_scripts(args, site, missing)}
+    output = Path(runs_at(args, site)[0][0].output)
+    if not has_slurm():
+        raise MachineError("no Slurm on this machine: squeue is not on PATH", "submit from a login node")
+    with one_submitter(output):
+        jobs = {submit(script): script for script in job_scripts(args, site, missing)}
     report(args, kept, jobs)
     return 0
 

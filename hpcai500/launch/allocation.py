@@ -15,6 +15,8 @@ class Allocation(NamedTuple):
     """0 where none were asked for."""
     cluster: str
     """Slurm's name of it; may be empty."""
+    cpus_per_node: int = 0
+    """Of the smallest node; 0 where Slurm does not say."""
 
     @property
     def num_nodes(self) -> int:
@@ -35,7 +37,9 @@ def read_allocation(env: Mapping[str, str]) -> Allocation | None:
         tasks = expand_counts(env["SLURM_TASKS_PER_NODE"])
     else:
         tasks = (max(1, gpus),) * num_nodes
-    return Allocation(env["SLURM_JOB_ID"], tasks, gpus, env.get("SLURM_CLUSTER_NAME", ""))
+    cpus = env.get("SLURM_JOB_CPUS_PER_NODE")
+    smallest = min(expand_counts(cpus)) if cpus else 0
+    return Allocation(env["SLURM_JOB_ID"], tasks, gpus, env.get("SLURM_CLUSTER_NAME", ""), smallest)
 
 
 def own_job_id(env: Mapping[str, str]) -> str:
@@ -65,15 +69,24 @@ def _count_gpus(env: Mapping[str, str]) -> int:
     text = env.get("SLURM_GPUS_ON_NODE", "")
     if text.isdigit():
         return int(text)
+    total = env.get("SLURM_GPUS", "").rpartition(":")[2]
+    if total.isdigit():
+        return int(total) // int(env.get("SLURM_JOB_NUM_NODES", "1"))
     per_node = re.search(r"(\d+)$", env.get("SLURM_GPUS_PER_NODE", ""))
     return int(per_node[1]) if per_node else 0
 
 
 def ranks_of(allocation: Allocation, wanted: int | None) -> tuple[int, int]:
     """`(procs_per_node, num_ranks)` of a RunSpec for this allocation; `wanted` ranks a node replace its own tasks."""
+    counts = allocation.tasks_per_node
+    most = wanted or max(counts)
+    if 0 < allocation.cpus_per_node < most and (wanted or min(counts) == most):
+        raise SpecError(
+            f"the allocation has {allocation.cpus_per_node} CPUs a node for {most} ranks",
+            f"give sbatch or salloc --ntasks-per-node={most} and --cpus-per-task",
+        )
     if wanted is not None:
         return wanted, 0
-    counts = allocation.tasks_per_node
     if min(counts) < 1:
         raise SpecError("the allocation has a node without a task", "ask for at least as many tasks as nodes")
     most, total = max(counts), sum(counts)

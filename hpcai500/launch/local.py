@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -24,6 +25,8 @@ from hpcai500.spec.run import RunSpec
 
 _GRACE_SEC = 60.0
 """From SIGTERM to SIGKILL: the ranks finish their step and write a checkpoint."""
+
+_TWICE_SEC = 0.5
 
 
 def run_local(spec: RunSpec, *, quiet: bool = False) -> None:
@@ -71,9 +74,14 @@ def execute(plan: Plan, log: Path, *, quiet: bool) -> HpcAi500Error | None:
     )
     assert process.stderr is not None
     asked: list[str] = []
+    asked_at: list[float] = []
 
     def end(name: str) -> None:
+        now = time.monotonic()
+        if asked and now - asked_at[-1] < _TWICE_SEC:  # one Ctrl-C may come as several signals
+            return
         asked.append(name)
+        asked_at.append(now)
         if len(asked) > 1:
             kill_tree(process)
             return

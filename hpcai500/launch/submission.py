@@ -3,8 +3,8 @@
 import os
 import re
 import subprocess
-from collections.abc import Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import submitit
 from submitit.core.utils import FailedJobError
 
 from hpcai500.errors import InputError, MachineError
-from hpcai500.files import storage, write_json
+from hpcai500.files import hold, storage, write_json
 from hpcai500.launch.script import MAX_ARRAY_SIZE
 from hpcai500.spec.run import RunSpec
 
@@ -50,11 +50,33 @@ def clean_environment() -> list[str]:
 
 
 def submissions_folder(spec: RunSpec) -> Path:
-    """Where a results directory keeps submitted scripts, and what they say beside the runs' own logs."""
+    """Where a results directory keeps submitted scripts, and what they say beside the runs' own logs.
+
+    Raises:
+        InputError: for a path that submitit would take for a pattern.
+    """
+    if "%" in spec.output:
+        raise InputError(
+            f"{spec.output}: no job can be submitted from below a folder with '%'", "choose another --output"
+        )
     folder = Path(spec.output) / "submissions"
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextmanager
+def one_submitter(output: Path, timeout_sec: float = 60) -> Iterator[None]:
+    """Let one process at a time look at a results directory and submit what is missing there.
+
+    Raises:
+        MachineError: if another one takes longer than `timeout_sec`.
+    """
+    with storage(output):
+        output.mkdir(parents=True, exist_ok=True)
+    with (output / ".submitting").open("ab") as file:
+        hold(file, timeout_sec, f"{output}: another `hpcai500 submit` is at work there")
+        yield
 
 
 def submit_script(script: str, folder: Path) -> str:

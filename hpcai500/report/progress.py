@@ -58,6 +58,7 @@ class Slurm(NamedTuple):
 
     queued: Mapping[str, Job]
     ended: Mapping[str, Job]
+    reachable: bool
 
 
 def run_folders(paths: Iterable[Path]) -> list[Path]:
@@ -65,23 +66,36 @@ def run_folders(paths: Iterable[Path]) -> list[Path]:
     return sorted({file.parent for path in paths for file in path.rglob("run.json")})
 
 
-def survey(folders: Iterable[Path]) -> list[Progress]:
-    """Where each run stands, with one question to `squeue` and one to `sacct` for all of them."""
-    results = {folder: derive(folder) for folder in folders}
+def survey(folders: Iterable[Path], unreadable: dict[Path, str] | None = None) -> list[Progress]:
+    """Where each run stands, with one question to `squeue` and one to `sacct` for all of them.
+
+    A run whose files cannot be read is put into `unreadable` with the reason; without one, it raises.
+    """
+    results = {}
+    for folder in folders:
+        try:
+            results[folder] = derive(folder)
+        except HpcAi500Error as error:
+            if unreadable is None:
+                raise
+            unreadable[folder] = str(error)
     jobs = {folder: job_of(folder) for folder in results}
     unfinished = {folder for folder, result in results.items() if result.status not in ("success", "diverged")}
-    slurm = Slurm({}, {})
-    if any(jobs[folder] for folder in unfinished) and has_slurm():
+    slurm = Slurm({}, {}, reachable=has_slurm())
+    if any(jobs[folder] for folder in unfinished) and slurm.reachable:
         queued = queued_jobs()
         gone = {jobs[folder] for folder in unfinished} - set(queued) - {""}
-        slurm = Slurm(queued, ended_jobs(gone))
+        slurm = Slurm(queued, ended_jobs(gone), reachable=True)
     return [assess(folder, result, jobs[folder], slurm) for folder, result in results.items()]
 
 
 def job_of(folder: Path) -> str:
     """The number of the newest job for the run in `folder`; empty where it was no job."""
     path = folder / "job.json"
-    submitted = str(read_json(path)["job_id"]) if path.exists() else ""
+    try:
+        submitted = str(read_json(path)["job_id"]) if path.exists() else ""
+    except (HpcAi500Error, KeyError):  # torn by a crash while it was submitted: the job's name tells too
+        submitted = ""
     log = folder / "logs" / "jobs"  # a line for each start: the job, and how often Slurm had started it again
     started = [line.split()[0] for line in log.read_text().splitlines() if line.strip()] if log.exists() else []
     return max([submitted, *started], key=lambda job: int(job.split("_")[0]) if job else 0)
@@ -115,6 +129,8 @@ def _state(folder: Path, result: Result, job_id: str, slurm: Slurm) -> tuple[Sta
         if job.is_waiting:
             return State.QUEUED, f"{job.reason}{', to go on' if started else ''}"
         return State.RUNNING, "" if started else f"starting on {job.nodes}"
+    if job_id and not slurm.reachable:
+        return State.SILENT, f"no Slurm on this machine to ask about job {job_id}"
     if result.status == "preempted":
         return State.PREEMPTED, result.failure or ""
     cause = failure_of(folder, slurm.ended.get(job_id))
@@ -137,6 +153,10 @@ def failure_of(folder: Path, job: Job | None) -> HpcAi500Error | None:
         return RankError(f"a node of {job.nodes if job else 'the job'} failed", "submit again to go on")
     if state == "CANCELLED":
         return PreemptedError("the job was cancelled", "submit again to go on")
+    if job and state == "FAILED" and not (folder / "logs" / "jobs").exists():
+        return MachineError(
+            f"job {job.job_id} ended before its script began", "see whether the nodes see the results directory"
+        )
     log = folder / "logs" / "stderr.log"
     tail = _tail(log)
     told = [failure for line in tail.splitlines() if (failure := parse_failure(line))]

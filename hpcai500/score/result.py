@@ -1,6 +1,7 @@
 """result.json: one run's figures, derived from run.json, events.log and system.json alone."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -226,12 +227,25 @@ def _accelerator(folder: Path, spec: RunSpec) -> str:
     return str(gpus[0]["model"] if gpus else hardware["cpu_model"])
 
 
+def _fault(events: list[Event]) -> str:
+    """What no single run can have written; empty where there is nothing."""
+    for key in (Key.RUN_START, Key.RUN_STOP):
+        if len(find(events, key)) > 1:
+            return f"events.log: {key.value} stands there twice: two processes wrote it, or it was altered"
+    numbers = [event.value["epoch_num"] for event in find(events, Key.EPOCH)]
+    if any(later != earlier + 1 for earlier, later in pairwise(numbers)):
+        return f"events.log: epochs {numbers} are not those of one run: two processes wrote it, or it was altered"
+    return ""
+
+
 def _status(events: list[Event]) -> tuple[Status, str | None]:
     stop = first(events, Key.RUN_STOP)
     failure = first(events, Key.FAILURE)
     reason = str(failure.value) if failure else None
     if failure and failure.metadata.get("status") == "diverged":
         return "diverged", reason
+    if fault := _fault(events):
+        return "aborted", fault
     if stop is None:
         ends = [event.key for event in events if event.key in (Key.INTERRUPTED, Key.RESUMED)]
         if ends[-1:] == [Key.INTERRUPTED]:

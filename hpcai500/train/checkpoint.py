@@ -76,7 +76,7 @@ class Checkpoints:
             self._folder.mkdir(exist_ok=True)
             (self._folder / f"{name}.json").unlink(missing_ok=True)
             with temporary.open("wb") as file:
-                torch.save(state, file)
+                torch.save(state | {"record": record.model_dump(mode="json")}, file)
                 file.flush()
                 os.fsync(file.fileno())
             sha256, num_bytes = _sha256(temporary), temporary.stat().st_size
@@ -99,7 +99,11 @@ def find_newest(folder: Path, refuse: Callable[[Record], str]) -> Found:
             fault = refuse(record) or _fault(path.with_suffix(".pt"), record)
             if not fault:
                 state = torch.load(path.with_suffix(".pt"), map_location="cpu", weights_only=True)
-                return Found(record, state, tuple(passed_over))
+                if state.pop("record") == record.model_copy(update={"sha256": "", "num_bytes": 0}).model_dump(
+                    mode="json"
+                ):
+                    return Found(record, state, tuple(passed_over))
+                fault = "its record was altered"
         except HpcAi500Error as error:
             fault = str(error)
         except Exception as error:  # whatever torch makes of bytes that are no checkpoint

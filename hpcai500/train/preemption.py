@@ -5,7 +5,7 @@ import signal
 import threading
 from types import FrameType
 
-from hpcai500.errors import PreemptedError
+from hpcai500.errors import PreemptedError, format_failure
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """What schedulers send some time before they kill."""
@@ -26,10 +26,11 @@ class StopRequest:
         if os.getpid() != self._pid:  # a data loader's process inherits handlers: its parent decides
             return
         self.requested = True
-        if not self.training:
-            raise PreemptedError(
-                f"stopped by {signal.Signals(number).name} before training began", "`--resume` starts it"
-            )
+        if not self.training:  # there is nothing to keep, and what is being imported or built cannot be waited for
+            name = signal.Signals(number).name
+            error = PreemptedError(f"stopped by {name} before training began", "`--resume` starts it")
+            os.write(2, f"{format_failure(error, 0)}\n".encode())
+            os._exit(error.exit_code)
 
 
 def leave_signals_to_parent(_: int = 0) -> None:

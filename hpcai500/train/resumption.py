@@ -2,14 +2,17 @@
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from hpcai500.errors import InputError
 from hpcai500.events.reader import Event, find, first, parse_lines, read_events
 from hpcai500.events.vocabulary import Key, RunStatus
-from hpcai500.files import storage, write_atomic
+from hpcai500.files import hold, storage, write_atomic
 from hpcai500.spec.run import RunSpec
 from hpcai500.train.checkpoint import Found, Record, find_newest
+
+_WAIT_SEC = 120
+"""For an earlier start to end, or for a file server to forget one whose node is gone."""
 
 
 class Resumption(NamedTuple):
@@ -48,8 +51,12 @@ class Resumption(NamedTuple):
 def find_resumption(spec: RunSpec) -> Resumption:
     """What stands in the run's folder; brings events.log back to the moment of the checkpoint.
 
-    The log as it was is kept under `logs/`.
+    The log as it was is kept under `logs/`. The folder is this process's own from then on.
+
+    Raises:
+        MachineError: if another start of the run goes on writing there.
     """
+    _hold(spec.folder)
     log = spec.folder / "events.log"
     if not log.exists():
         return _beginning(spec)
@@ -64,6 +71,18 @@ def find_resumption(spec: RunSpec) -> Resumption:
     rewind(log, found.record.events_bytes if found.record else _end_of(log, Key.RUN_START))
     resumption = _resumption(events, start, found)
     return resumption if found.record else resumption._replace(**_borrowed(spec))
+
+
+_HELD: list[IO[bytes]] = []
+"""Open for as long as this process lives: closing the file gives the folder up."""
+
+
+def _hold(folder: Path) -> None:
+    """Take `folder` for this process, waiting for an earlier start of the same run to end."""
+    with storage(folder):
+        file = (folder / ".lock").open("ab")
+    hold(file, _WAIT_SEC, f"{folder}: another start of this run is writing there")
+    _HELD.append(file)
 
 
 def _beginning(spec: RunSpec) -> Resumption:

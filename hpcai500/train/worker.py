@@ -1,5 +1,10 @@
 """One rank of a run: `python -m hpcai500.train.worker run.json`, started by a launcher."""
 
+# ruff: noqa: E402
+from hpcai500.train.preemption import StopRequest
+
+STOP = StopRequest() if __name__ == "__main__" else None  # before torch is imported, which takes seconds
+
 import os
 import signal
 import sys
@@ -43,7 +48,6 @@ from hpcai500.train.journal import (
 )
 from hpcai500.train.loop import Trainer, autocast
 from hpcai500.train.optim import build_optimizer
-from hpcai500.train.preemption import StopRequest
 from hpcai500.train.ranks import Ranks, first_line, read_once
 from hpcai500.train.resumption import Resumption, find_resumption
 from hpcai500.train.sampling import micro_batches
@@ -270,7 +274,7 @@ def main() -> int:
     spec = read_run(Path(sys.argv[1]))
     rank = launched_rank(spec.launcher, os.environ)
     try:
-        run(spec, StopRequest())
+        run(spec, STOP or StopRequest())
         if rank == 0:
             write_result(spec.folder)
             seal(spec.folder)

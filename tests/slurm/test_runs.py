@@ -314,3 +314,39 @@ def test_a_refusal_of_sbatch_is_one_line(desk):
     assert done.stderr.count("\n") == 1
     assert "sbatch refused the job: " in done.stderr
     assert "invalid partition" in done.stderr.lower()
+
+
+def test_two_starts_of_one_run_take_turns_and_the_second_finds_it_done(desk):
+    (desk.data / "slow").touch()
+    script = ROOT / "slurm" / "hpcai500.sbatch"
+    env = {**desk.cluster.env, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    sent = [
+        desk.cluster.run(
+            "sbatch", "--nodes=1", f"--output={desk.folder}/%j.txt", script, TINY, "--problem", "mini",
+            "--data", desk.data, "--output", desk.results, env=env,
+        ).stdout.split()[-1]
+        for _ in range(2)
+    ]  # fmt: skip
+    for job_id in sent:
+        desk.cluster.wait_for(job_id, "COMPLETED", timeout=90)
+    (log,) = desk.results.rglob("events.log")
+    assert [event.value["epoch_num"] for event in find(read_events(log), Key.EPOCH)] == [1, 2, 3]
+    assert read_result(log.parent / "result.json").status == "success"
+
+
+def test_a_signal_while_ranks_start_is_a_stop_too(desk):
+    (job,) = desk.submitted("--slurm", "sbatch_arguments=['--hold']")
+    folder = Path(job["folder"])
+    desk.cluster.run("scancel", job["job_id"])
+    # the signal comes while torch is being imported: in the first start alone
+    worker = f"{sys.executable} -m hpcai500.train.worker"
+    early = f"timeout --signal=USR1 $((restarts * 100 + 1)) {worker}"
+    script = folder / "early.sbatch"
+    script.write_text((folder / "job.sbatch").read_text().replace("#SBATCH --hold\n", "").replace(worker, early))
+    sent = desk.cluster.run("sbatch", script).stdout.split()[-1]
+    deadline = time.monotonic() + 90
+    while len((folder / "logs" / "jobs").read_text().splitlines() if (folder / "logs" / "jobs").exists() else []) < 2:
+        assert time.monotonic() < deadline, desk.said()
+        time.sleep(0.5)
+    desk.cluster.wait_for(sent, "COMPLETED", timeout=60)
+    assert read_result(folder / "result.json").status == "success"

@@ -54,6 +54,7 @@ def test_a_copy_is_stored_so_that_training_may_go_on_at_once(tmp_path):
         (lambda pt: pt.write_bytes(pt.read_bytes()[:-1] + b"\x7f"), "its checksum differs"),
         (lambda pt: pt.unlink(), "its file is missing"),
         (lambda pt: pt.with_suffix(".json").write_text("{"), "not valid JSON"),
+        (lambda pt: edit(pt, epoch=4), "its record was altered"),
         (lambda pt: edit(pt, seed=1), "of another run"),
     ],
 )

@@ -1,10 +1,11 @@
 import os
 import subprocess
+import sys
 
 import pytest
 
 from hpcai500.errors import InputError, MachineError
-from hpcai500.files import digest, digest_tree, read_json, write_atomic
+from hpcai500.files import digest, digest_tree, hold, read_json, write_atomic
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -53,3 +54,16 @@ def test_a_tree_digest_follows_code_and_ignores_the_rest(tmp_path):
     assert digest_tree(tmp_path, (".py",)) == before
     (tmp_path / "w.py").write_text("x = 2")
     assert digest_tree(tmp_path, (".py",)) != before
+
+
+def test_a_held_file_lets_one_process_in_at_a_time(tmp_path):
+    path = tmp_path / "lock"
+    script = f"from hpcai500.files import hold; hold(open({str(path)!r}, 'ab'), 0.3, 'taken')"
+
+    def second():
+        return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+
+    with path.open("ab") as file:
+        hold(file, 1, "taken")
+        assert "MachineError: taken; wait for it" in second().stderr
+    assert second().returncode == 0
