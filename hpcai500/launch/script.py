@@ -248,7 +248,10 @@ def run_folders(spec: RunSpec) -> tuple[str, ...]:
 
 def run_environment(spec: RunSpec) -> dict[str, str]:
     """The variables that a run's own settings need."""
-    return {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if spec.settings.execution.deterministic else {}
+    if not spec.settings.execution.deterministic:
+        return {}
+    alone = {"HOROVOD_FUSION_THRESHOLD": "0"} if spec.backend == "horovod" else {}
+    return {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"} | alone  # what Horovod sums together depends on timing
 
 
 def site_python(site: Site, own: str) -> str:
