@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cpuinfo
+import horovod_over_ddp
 import numpy as np
 import slurm_start
 import tabulate
@@ -231,7 +232,7 @@ def main() -> None:
         rows = [help_time(), step_over_bare_loop(spec, ranks), counting_and_logging(spec, ranks)]
         rows += frames_over_raw_read()
         ranks.close()
-    rows += [Row(*row) for row in slurm_start.rows()]
+    rows += [Row(*row) for row in (*horovod_over_ddp.rows(), *slurm_start.rows())]
     cpu = cpuinfo.get_cpu_info().get("brand_raw", platform.processor())
     print(
         f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}\n"
