@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from desk import Desk
 
 TESTBED = Path(__file__).parents[2] / "slurm/testbed/testbed.py"
 OF_A_JOB = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "PMI")
@@ -108,3 +111,12 @@ def cluster(alone) -> Iterator[Cluster]:
     finally:
         ended = testbed("up" if was_up else "down")
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.fixture
+def desk(cluster, request):
+    folder = cluster.shared / "tests" / re.sub(r"\W+", "_", request.node.name)[:60]
+    shutil.rmtree(folder, ignore_errors=True)
+    yield Desk(cluster, folder)
+    cluster.run("scancel", "--me", check=False)
+    shutil.rmtree(folder, ignore_errors=True)
