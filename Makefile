@@ -35,6 +35,7 @@ quickstart: $(STAMP)
 
 rank: $(STAMP)
 	$(BIN)/hpcai500 rank $(wildcard $(RESULTS)) $(PUBLISHED)
+	$(BIN)/hpcai500 rank --output $(RESULTS)/ranking.html $(wildcard $(RESULTS)) $(PUBLISHED)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -15,11 +15,11 @@ def write_fleet(folder: Path, base: Path, systems, *, seeds=3, epochs=None, nois
         template["epochs"] = _stretched(template["epochs"], epochs)
         template["num_epochs"] = epochs
     files = {name: (base / name).read_text() for name in ("run.json", "system.json") if (base / name).exists()}
-    for system, world_size, speed in systems:
+    for number, (system, world_size, speed) in enumerate(systems):
         digest = hashlib.sha256(f"{base} {world_size}".encode()).hexdigest()
         for seed in range(seeds):
             result = _result(template, system, world_size, digest, seed, speed * rng.gauss(1, noise), rng)
-            place = folder / system / f"run-{world_size}-seed{seed}"
+            place = folder / f"system-{number}" / f"seed{seed}"
             place.mkdir(parents=True)
             for name, text in files.items():
                 (place / name).write_text(text)

@@ -11,7 +11,7 @@ from hpcai500.report.document import ranking_csv, ranking_document
 from hpcai500.report.tables import ranking_markdown, ranking_text
 from hpcai500.score.collection import collect
 from hpcai500.score.published import rank_published
-from hpcai500.score.ranking import rank
+from hpcai500.score.ranking import rank, with_compliance
 from hpcai500.score.scaling import EXPONENTS
 
 _MOST_EXPONENT = 100
@@ -39,11 +39,11 @@ def _ranking(args: argparse.Namespace, style: str) -> str:
     if style == "html":
         moved = moved or EXPONENTS
     collected = collect([Path(path) for path in args.paths])
-    lists = [
+    lists = with_compliance(
         ranked
         for exponent in exponents
         for ranked in rank(collected.runs, exponent, by=args.by, diverged=collected.diverged, exponents=moved)
-    ]
+    )
     published = [
         rank_published(path, exponent, exponents=moved) for path in collected.published for exponent in exponents
     ]

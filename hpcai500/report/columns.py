@@ -63,6 +63,15 @@ def half_width(summary: Summary) -> str:
     return f"±{(summary.interval_high - summary.mean) / summary.mean:.1%}"
 
 
+def compliance(entry: Entry) -> str:
+    """Whether the entry keeps the rules of its level; `hpcai500 check` names each breach."""
+    if entry.num_breaches is None:
+        return "not checked"
+    if entry.num_breaches == 0:
+        return "compliant"
+    return f"{entry.num_breaches} {'breach' if entry.num_breaches == 1 else 'breaches'}"
+
+
 class Column(NamedTuple):
     key: str
     heading: str
@@ -96,9 +105,9 @@ COLUMNS = (
     Column("vflops", "VFLOPS", "FLOPS x (quality / target) ** n, mean", *_mean("vflops", si)),
     Column("interval", "95 % interval", "Of the mean VFLOPS, by Student's t", lambda e: interval(e.vflops),
            lambda e: e.vflops.interval_low),
-    Column("vflops_per_accelerator", "VFLOPS/accel.", "Mean VFLOPS over the ranks",
+    Column("vflops_per_accelerator", "VFLOPS / accel.", "Mean VFLOPS over the ranks",
            lambda e: si(e.vflops_per_accelerator), lambda e: e.vflops_per_accelerator),
-    Column("vflops_per_watt", "VFLOPS/W", "VFLOPS over the mean power, where energy was measured",
+    Column("vflops_per_watt", "VFLOPS / W", "VFLOPS over the mean power, where energy was measured",
            *_mean("vflops_per_watt", si)),
     Column("time_to_quality", "Time to quality (s)", "Mean of the runs that reached the target",
            *_mean("time_to_quality_sec", number)),
@@ -109,6 +118,8 @@ COLUMNS = (
            lambda e: e.epochs_to_quality.coefficient_of_variation),
     Column("runs", "Reached", "Runs that reached the target, of all", reached,
            lambda e: e.epochs_to_quality.num_runs / (len(e.seeds) + e.num_diverged)),
+    Column("compliance", "Compliance", "With the rules of the level; `hpcai500 check` names each breach", compliance,
+           lambda e: e.num_breaches),
 )  # fmt: skip
 
 

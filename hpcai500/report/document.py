@@ -43,7 +43,7 @@ CSV_COLUMNS = (
     "accelerator", "backend", "precision", "settings", "flops", "achieved_quality", "target_quality",
     "penalty_exponent", "vflops", "vflops_low", "vflops_high", "vflops_per_accelerator", "vflops_per_watt",
     "time_sec", "time_to_quality_sec", "epochs_to_quality", "epochs_to_quality_cv", "runs", "runs_reached",
-    "published_rank", "published_vflops", "note",
+    "breaches",     "published_rank", "published_vflops", "note",
 )  # fmt: skip
 
 
@@ -98,6 +98,7 @@ def _entry_row(ranked: RankedList, entry: Entry) -> dict[str, Value]:
         "epochs_to_quality_cv": entry.epochs_to_quality.coefficient_of_variation,
         "runs": len(entry.seeds) + entry.num_diverged,
         "runs_reached": entry.epochs_to_quality.num_runs,
+        "breaches": entry.num_breaches,
         "note": entry.not_placed,
     }
 

@@ -7,6 +7,7 @@ import tabulate
 
 from hpcai500.report.columns import (
     COLUMNS,
+    compliance,
     half_width,
     interval,
     list_title,
@@ -135,6 +136,8 @@ def entry_note(entry: Entry) -> str:
         parts.append(f"{si(entry.vflops_per_watt.mean)} VFLOPS/W")
     if entry.not_placed:
         parts.append(f"no rank: {entry.not_placed}")
+    if entry.num_breaches is not None:
+        parts.append(compliance(entry))
     if entry.num_diverged:
         parts.append(f"{entry.num_diverged} diverged")
     return "; ".join([*parts, *([", ".join(entry.overrides)] if entry.overrides else [])])

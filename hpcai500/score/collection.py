@@ -62,8 +62,9 @@ def collect(paths: Iterable[Path]) -> Collected:
         if path.suffix == ".csv":
             collected.published.append(path)
             continue
+        root = path.resolve()
         for file in _results(path, collected.left_out) if path.is_dir() else [path]:
-            files.setdefault(os.path.realpath(file), file)
+            files.setdefault(str(root / file.relative_to(path)), file)
     counted: dict[tuple[str | int, ...], Run] = {}
     for file in sorted(files.values()):
         _take(file, collected, counted)

@@ -3,9 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hpcai500.score.collection import Run, run_record
+from hpcai500.score.compliance import breaches_of
 from hpcai500.score.metric import valid_flops
 from hpcai500.score.result import Result
 from hpcai500.score.scaling import ScalingSeries, Sensitivity, Size, scaling, sensitivity
@@ -15,6 +17,8 @@ from hpcai500.spec.models import Frozen
 By = Literal["vflops", "vflops_per_watt", "time_to_quality", "flops", "quality"]
 _GROWS = ("batch.*", "optimizer.learning_rate", "optimizer.reference_batch_size", "schedule.warmup_epochs")
 """What may differ between sizes of one scaling series."""
+_MOST_CHECKED = 200
+"""Runs whose compliance is checked while one waits: about 30 ms each."""
 
 
 class RunFigures(Frozen):
@@ -58,6 +62,8 @@ class Entry(Frozen):
     seeds: tuple[int, ...]
     num_diverged: int = 0
     """Runs whose loss left the numbers: counted as never having reached the target."""
+    num_breaches: int | None = None
+    """Of the rules of the entry's level; null where they were not checked."""
     overrides: tuple[str, ...]
     quality: Summary
     flops: Summary
@@ -131,6 +137,23 @@ def rank(
     for run in diverged:
         lost[_experiment(run.result)] += 1
     return [_rank_list(key, members, lost, by, exponents) for key, members in sorted(lists.items())]
+
+
+def with_compliance(lists: Iterable[RankedList]) -> list[RankedList]:
+    """The same lists, each entry held against the rules of its level; where there are too many runs, none is."""
+    every = list(lists)
+    if sum(len(entry.runs) for ranked in every for entry in ranked.entries) > _MOST_CHECKED:
+        return every
+    return [
+        ranked.model_copy(update={"entries": tuple(_checked(entry) for entry in ranked.entries)}) for ranked in every
+    ]
+
+
+def _checked(entry: Entry) -> Entry:
+    folders = [Path(run.path) for run in entry.runs]
+    if not all((folder / "events.log").exists() and (folder / "run.json").exists() for folder in folders):
+        return entry
+    return entry.model_copy(update={"num_breaches": len(breaches_of(folders))})
 
 
 def _experiment(result: Result) -> tuple[str, str, str]:

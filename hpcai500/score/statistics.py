@@ -63,7 +63,7 @@ def summarize(
     median = survival_median(values, limits)
     if len(known) < 2:
         return Summary(num_runs=len(known), num_censored=censored, mean=mean, median=median)
-    deviation = statistics.stdev(known)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (len(known) - 1))
     half = student_quantile(len(known)) * deviation / math.sqrt(len(known))
     resampled = bootstrap_interval(known) if bootstrap else None
     return Summary(

@@ -2,16 +2,23 @@ import csv
 import io
 import json
 import os
+from pathlib import Path
 
+import jsonschema
 import pytest
+from fleet import write_fleet
 
 from hpcai500.report.document import RankingDocument, ranking_csv, ranking_document
+from hpcai500.report.page import ranking_page
 from hpcai500.report.tables import ranking_markdown, ranking_text
 from hpcai500.score.collection import collect
+from hpcai500.score.compliance import breaches_of
 from hpcai500.score.ranking import rank
 from hpcai500.score.repeatability import repeatability
-from hpcai500.score.result import write_result
-from hpcai500.score.scaling import Size, scaling, sensitivity
+from hpcai500.score.result import Result, write_result
+from hpcai500.score.scaling import EXPONENTS, Size, scaling, sensitivity
+
+SCHEMAS = Path(__file__).parent.parent.parent / "docs" / "schemas"
 
 
 @pytest.fixture
@@ -335,3 +342,40 @@ def test_show_tells_one_run_with_its_curves(add, hpcai500, tmp_path):
     assert "training 9 s (75%), evaluation 3 s (25%)" in out
     assert hpcai500("show", tmp_path)[0] == 2
     assert json.loads(hpcai500("show", folder, "--json")[1])[0]["status"] == "success"
+
+
+def test_compliance_is_shown_where_the_files_tell_and_is_not_checked_elsewhere(add, results, hpcai500):
+    folder = add()
+    breaches = len(breaches_of([folder]))
+    assert f"{breaches} breaches" in hpcai500("rank", results)[1]
+    (folder / "events.log").unlink()
+    assert "| not checked" in hpcai500("rank", results, "--format", "md")[1]
+
+
+def test_a_page_of_200_entries_with_90_epochs_stays_below_a_megabyte(add, tmp_path):
+    base = add([0.3, 0.7, 0.9])
+    systems = [(f"system-{number}", 1 + number % 8, 1 + number / 7) for number in range(200)]
+    write_fleet(tmp_path / "fleet", base, systems, seeds=5, epochs=90)
+    collected = collect([tmp_path / "fleet"])
+    lists = rank(collected.runs, exponents=EXPONENTS)
+    assert sum(len(ranked.entries) for ranked in lists) == 200
+    assert len(ranking_page(lists, [], []).encode()) < 1_000_000
+
+
+def test_the_published_schemas_are_those_of_the_code(add, results):
+    for name, model in (("result", Result), ("ranking", RankingDocument)):
+        text = json.dumps(model.model_json_schema(mode="serialization"), indent=2) + "\n"
+        path = SCHEMAS / f"{name}.schema.json"
+        if os.environ.get("ACCEPT"):
+            path.write_text(text)
+        assert path.read_text() == text, f"ACCEPT=1 pytest writes {path} anew"
+    folder = add()
+    jsonschema.validate(
+        json.loads((folder / "result.json").read_text()), json.loads((SCHEMAS / "result.schema.json").read_text())
+    )
+    collected = collect([results])
+    document = ranking_document(rank(collected.runs, exponents=(1, 2)), [], collected.left_out)
+    schema = json.loads((SCHEMAS / "ranking.schema.json").read_text())
+    jsonschema.validate(json.loads(document.model_dump_json()), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"lists": 1}, schema)
