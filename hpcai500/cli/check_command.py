@@ -5,7 +5,6 @@ from pathlib import Path
 
 from hpcai500.cli.output import print_json
 from hpcai500.score.compliance import Report, check
-from hpcai500.score.rules import RULES
 
 
 def main(args: argparse.Namespace) -> int:
@@ -18,12 +17,13 @@ def main(args: argparse.Namespace) -> int:
 
 
 def text(report: Report) -> str:
-    runs = "1 run" if len(report.runs) == 1 else f"{len(report.runs)} runs"
-    verdict = f"{len(report.breaches)} breaches" if report.breaches else "no breach"
-    lines = [f"{report.entry}: {runs}, {verdict}"]
-    lines += [
-        f"{found.rule}  {Path(found.run).name}: {found.message} ({RULES[found.rule]})" for found in report.breaches
-    ]
+    runs, breaches = _counted(len(report.runs), "run"), _counted(len(report.breaches), "breach", "breaches")
+    lines = [f"{report.entry}: {runs}, {breaches}"]
+    lines += [f"{found.rule}  {Path(found.run).name}: {found.message}" for found in report.breaches]
     if report.changes:
         lines += ["differs from the reference in", *(f"  {line}" for line in report.changes)]
     return "\n".join([*lines, *(f"note: {line}" for line in report.notes)])
+
+
+def _counted(number: int, one: str, many: str = "") -> str:
+    return f"{number or 'no'} {one if number < 2 else many or f'{one}s'}"

@@ -110,6 +110,13 @@ def build_parser() -> Parser:
         "--level", choices=("hardware", "system", "free"), help="exit with 1 unless the two may be compared at it"
     )
 
+    package = commands.add_parser("package", parents=[shared], help="a result set as one archive")
+    package.add_argument("paths", nargs="*", default=["results"], metavar="RESULT", help="a run's folder, or of runs")
+    package.add_argument("--output", default="results.zip", metavar="FILE", help="the archive (default: results.zip)")
+
+    verify = commands.add_parser("verify", parents=[shared], help="name every changed file of an archive")
+    verify.add_argument("archive", metavar="FILE")
+
     repeatability = commands.add_parser("repeatability", parents=[shared], help="statistics across seeds")
     repeatability.add_argument("paths", nargs="*", default=["results"], metavar="PATH")
     repeatability.add_argument(

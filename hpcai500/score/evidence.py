@@ -63,7 +63,7 @@ def gather(folder: Path) -> Evidence:
             result=derive(folder),
             reference=find_reference(spec.workload.benchmark, spec.problem),
         )
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, ZeroDivisionError, RecursionError) as error:
         raise InputError(f"{folder}: not the files of a run ({type(error).__name__}: {error})") from error
 
 

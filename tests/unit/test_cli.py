@@ -29,6 +29,8 @@ SURFACE = {
     "rank": SHARED | {"paths", "--by", "--format", "--output", "--exponent"},
     "check": SHARED | {"paths", "--reference"},
     "compare": SHARED | {"left", "right", "--all", "--level"},
+    "package": SHARED | {"paths", "--output"},
+    "verify": SHARED | {"archive"},
     "repeatability": SHARED | {"paths", "--reference"},
     "show": SHARED | {"paths"},
 }  # fmt: skip

@@ -1,0 +1,222 @@
+"""A result set as one archive: runs, their logs and the source of their workloads, with a SHA-256 of every file.
+
+What is read here may come from anyone: names, sizes and counts are held against limits before a byte is believed.
+"""
+
+import hashlib
+import json
+import re
+import stat
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Annotated, Literal
+
+from pydantic import Field
+
+from hpcai500.errors import HpcAi500Error, InputError, OccupiedError, ShortfallError
+from hpcai500.files import storage
+from hpcai500.score.compliance import run_folders
+from hpcai500.score.manifest import MANIFEST, SEALED
+from hpcai500.spec.models import Frozen, parse
+from hpcai500.spec.reference import CODE
+from hpcai500.spec.run import RunSpec, read_run
+
+CONTENTS = "package.json"
+_OF_A_RUN = (*SEALED, MANIFEST, "result.json", "job.sbatch")
+
+MOST_FILES = 100_000
+MOST_BYTES = 8 * 2**30
+MOST_CONTENTS_BYTES = 64 * 2**20
+MOST_RATIO = 1_000
+"""Bytes that one packed byte may become: logs shrink a hundredfold, bombs a thousandfold and more."""
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_BLOCK = 2**20
+_NAME = re.compile(r"[A-Za-z0-9._+=@-]+(/[A-Za-z0-9._+=@-]+)*")
+"""No space, quote, angle bracket, backslash, colon or control character: what no page and no shell can mistake."""
+
+
+class Held(Frozen):
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    num_bytes: Annotated[int, Field(ge=0, le=MOST_BYTES)]
+
+
+class Contents(Frozen):
+    """The archive's `package.json`."""
+
+    schema_version: Literal[1] = 1
+    files: dict[str, Held]
+
+
+def pack(paths: Iterable[Path], archive: Path) -> Contents:
+    """Write the runs at or below `paths` into `archive`; the same bytes for the same files.
+
+    Raises:
+        InputError: for a path without runs, or a file whose name no archive of ours may hold.
+        OccupiedError: if `archive` is there.
+    """
+    if archive.exists():
+        raise OccupiedError(f"{archive} is there already", "give another --output")
+    files: dict[str, Path] = {}
+    for folder in dict.fromkeys(folder for path in paths for folder in run_folders(path)):
+        files |= _files_of(folder)
+    held: dict[str, Held] = {}
+    with storage(archive):
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(archive, "x", zipfile.ZIP_DEFLATED) as target:
+            for name in sorted(files):
+                if fault := _name_fault(name):
+                    raise InputError(f"{files[name]}: {fault}", "rename it")
+                content = files[name].read_bytes()
+                held[name] = Held(sha256=hashlib.sha256(content).hexdigest(), num_bytes=len(content))
+                target.writestr(_entry(name), content)
+            contents = Contents(files=held)
+            target.writestr(_entry(CONTENTS), json.dumps(contents.model_dump(mode="json"), indent=1) + "\n")
+    return contents
+
+
+def _files_of(folder: Path) -> dict[str, Path]:
+    """Name in the archive to path: of one run, and of its workload where the source is the one that ran."""
+    spec = read_run(folder / "run.json")
+    place = f"runs/{spec.system}/{spec.workload.name}/{spec.problem}-{spec.level}/{folder.name}"
+    found = {f"{place}/{name}": folder / name for name in _OF_A_RUN if (folder / name).is_file()}
+    logs = folder / "logs"
+    found |= {f"{place}/logs/{path.name}": path for path in sorted(logs.glob("*")) if path.is_file()}
+    return found | _source_of(spec)
+
+
+def _source_of(spec: RunSpec) -> dict[str, Path]:
+    folder = Path(spec.workload.folder)
+    place = f"workloads/{spec.workload.code_digest[:16]}/{spec.workload.name}"
+    return {
+        f"{place}/{path.relative_to(folder).as_posix()}": path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in CODE and path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, _EPOCH)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.external_attr = (stat.S_IFREG | 0o644) << 16
+    return info
+
+
+def verify(archive: Path) -> list[str]:
+    """One line for each file that is altered, missing, unnamed, or that no archive of ours may hold.
+
+    Raises:
+        InputError: if it is no archive, or has no contents to hold it against.
+    """
+    try:
+        with zipfile.ZipFile(archive) as source:
+            faults = list(_form_faults(source))
+            if faults:
+                return faults  # not a byte of these is unpacked
+            return list(_content_faults(source, _contents(source, archive)))
+    except OSError as error:
+        raise InputError(f"{archive}: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, RecursionError) as error:
+        raise InputError(f"{archive}: no archive that can be read ({str(error)[:200]})") from error
+
+
+def unpack(archive: Path, folder: Path, *, unverified: bool = False) -> None:
+    """Unpack into `folder`, which must be empty or absent, what `verify` finds no fault with.
+
+    `unverified` unpacks altered files too, but never names, links or sizes that no archive may hold.
+
+    Raises:
+        ShortfallError: naming the first fault.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise OccupiedError(f"{folder} holds something else", "give another folder")
+    faults = verify(archive)
+    with zipfile.ZipFile(archive) as source:
+        if faults and not (unverified and not list(_form_faults(source))):
+            raise ShortfallError(f"{archive}: {faults[0]}", "ask for it again where it comes from")
+        for info in source.infolist():
+            path = folder / info.filename
+            with storage(path), source.open(info) as packed:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("xb") as target:
+                    for block in _blocks(packed, info.file_size):
+                        target.write(block)
+
+
+def _form_faults(source: zipfile.ZipFile) -> Iterator[str]:
+    """What can be told without unpacking."""
+    entries = source.infolist()
+    if len(entries) > MOST_FILES:
+        yield f"holds {len(entries):,} files, more than {MOST_FILES:,}"
+        return
+    if (total := sum(info.file_size for info in entries)) > MOST_BYTES:
+        yield f"would unpack to {total:,} bytes, more than {MOST_BYTES:,}"
+    seen: set[str] = set()
+    for info in entries:
+        mode = info.external_attr >> 16
+        if fault := _name_fault(info.orig_filename):
+            yield fault
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            yield f"{_shown(info.filename)}: is a link or no plain file"
+        if info.file_size > MOST_RATIO * max(1, info.compress_size) + _BLOCK:
+            yield f"{_shown(info.filename)}: {info.compress_size:,} bytes would become {info.file_size:,}"
+        if info.filename.casefold() in seen:
+            yield f"{_shown(info.filename)}: stands twice"
+        seen.add(info.filename.casefold())
+
+
+def _name_fault(name: str) -> str:
+    if not _NAME.fullmatch(name) or len(name) > 1_000 or {"..", "."} & set(name.split("/")):
+        return f"{_shown(name)}: not a name that an archive may hold"
+    return ""
+
+
+def _shown(name: str) -> str:
+    """A name from outside, harmless on a terminal and on a page."""
+    return ascii(re.sub(r"[<>&\"']", "?", name[:120]))
+
+
+def _contents(source: zipfile.ZipFile, archive: Path) -> Contents:
+    try:
+        info = source.getinfo(CONTENTS)
+    except KeyError as error:
+        raise InputError(f"{archive}: no {CONTENTS} in it", "it was not made by `hpcai500 package`") from error
+    if info.file_size > MOST_CONTENTS_BYTES:
+        raise InputError(f"{archive}: {CONTENTS} has {info.file_size:,} bytes")
+    with source.open(info) as file:
+        return parse(Contents, json.loads(b"".join(_blocks(file, info.file_size))), CONTENTS)
+
+
+def _content_faults(source: zipfile.ZipFile, contents: Contents) -> Iterator[str]:
+    entries = {info.filename: info for info in source.infolist()}
+    for name in sorted(entries.keys() - contents.files.keys() - {CONTENTS}):
+        yield f"{_shown(name)}: not named in {CONTENTS}"
+    for name, held in sorted(contents.files.items()):
+        if name not in entries:
+            yield f"{_shown(name)}: missing"
+            continue
+        try:
+            total = hashlib.sha256()
+            with source.open(entries[name]) as file:
+                for block in _blocks(file, held.num_bytes):
+                    total.update(block)
+            altered = total.hexdigest() != held.sha256
+        except (zipfile.BadZipFile, HpcAi500Error, OSError, ValueError, EOFError):
+            altered = True
+        except Exception as error:  # zlib.error has no base of its own
+            altered = type(error).__name__ == "error"
+            if not altered:
+                raise
+        if altered:
+            yield f"{_shown(name)}: altered"
+
+
+def _blocks(file: IO[bytes], num_bytes: int) -> Iterator[bytes]:
+    """The file's bytes, of which there may be no more than its directory says."""
+    read = 0
+    while block := file.read(_BLOCK):
+        read += len(block)
+        if read > num_bytes:
+            raise InputError("a file is longer than the archive says")
+        yield block
