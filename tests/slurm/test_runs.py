@@ -282,7 +282,7 @@ def test_a_signal_while_ranks_start_is_a_stop_too(desk):
     desk.cluster.run("scancel", job["job_id"])
     # the signal comes while torch is being imported: in the first start alone
     worker = f"{sys.executable} -m hpcai500.train.worker"
-    early = f"timeout --signal=USR1 $((restarts * 100 + 1)) {worker}"
+    early = f"timeout --preserve-status --signal=USR1 $((restarts * 100 + 1)) {worker}"
     script = folder / "early.sbatch"
     script.write_text((folder / "job.sbatch").read_text().replace("#SBATCH --hold\n", "").replace(worker, early))
     sent = desk.cluster.run("sbatch", script).stdout.split()[-1]
