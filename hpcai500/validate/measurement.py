@@ -1,5 +1,6 @@
 """What a stage found out about a node, a device, a link or a set of nodes: the lines that stages write and the
-verdict reads."""
+verdict reads.
+"""
 
 import json
 from collections.abc import Iterable
