@@ -8,7 +8,8 @@ from pathlib import Path
 
 from hpcai500.events.reader import find, read_events
 
-TINY = Path(__file__).parents[1] / "integration" / "tiny"
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "tests" / "integration" / "tiny"
 HPCAI500 = (sys.executable, "-m", "hpcai500.cli.main")
 
 

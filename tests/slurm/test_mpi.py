@@ -1,5 +1,6 @@
 """Horovod and MPI across nodes: srun with a plugin that starts MPI, mpirun, and a plugin that does not fit."""
 
+import json
 import os
 import re
 import sys
@@ -7,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from desk import TINY
+from desk import ROOT, TINY
 
 from hpcai500.events.reader import find, read_events
 from hpcai500.events.vocabulary import Key
@@ -78,3 +79,28 @@ def test_a_plugin_that_does_not_fit_ends_every_rank_with_the_reason(desk, make_s
     told = alone.stderr.count("direct launched using") or alone.stderr.count(wanted)
     assert told == 2, alone.stderr
     assert not (spec.folder / "events.log").exists()
+
+
+@pytest.mark.parametrize("backend", ["torch", "horovod"])
+def test_uneven_tasks_of_an_sbatch_know_their_place_under_mpirun(desk, backend):
+    script = ROOT / "slurm" / "hpcai500.sbatch"
+    env = {**desk.cluster.env, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    sent = desk.cluster.run(
+        "sbatch", "--nodes=2", "--ntasks=4", "--distribution=arbitrary", f"--output={desk.folder}/out.txt",
+        script, TINY, "--problem", "mini", "--data", desk.data, "--output", desk.results, "--site", "testbed",
+        "--backend", backend, "--launcher", "mpirun", env={**env, "SLURM_HOSTFILE": str(_three_and_one(desk))},
+    )  # fmt: skip
+    desk.cluster.wait_for(sent.stdout.split()[-1], "COMPLETED", timeout=90)
+    assert "accuracy 1.0000" in (desk.folder / "out.txt").read_text()
+    (path,) = desk.results.rglob("run.json")
+    run = json.loads(path.read_text())
+    assert (run["nodes"], run["procs_per_node"], run["num_ranks"], run["launcher"]) == (2, 3, 4, "mpirun")
+    system = json.loads((path.parent / "system.json").read_text())
+    assert sorted(host for node in system["nodes"] for host in node["hosts"]) == ["node1", "node2"]
+
+
+def _three_and_one(desk):
+    """Three tasks on the first node and one on the second."""
+    path = desk.folder / "hosts"
+    path.write_text("node1\nnode1\nnode1\nnode2\n")
+    return path

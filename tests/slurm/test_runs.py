@@ -9,13 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from desk import HPCAI500, TINY, Desk
+from desk import HPCAI500, ROOT, TINY, Desk
 
 from hpcai500.events.reader import find, first, read_events
 from hpcai500.events.vocabulary import Key
 from hpcai500.score.result import read_result
 
-ROOT = Path(__file__).parents[2]
 
 
 SLOW = ("--unranked", "--set", "problem.num_epochs=12", "--set", "model.dropout=0.5", "--nodes", "2")
