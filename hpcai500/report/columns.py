@@ -53,7 +53,16 @@ def reached(entry: Entry) -> str:
 
 def interval(summary: Summary) -> str:
     """The 95 % interval of the mean, low to high."""
-    return "-" if summary.interval_low is None else f"{si(summary.interval_low)} to {si(summary.interval_high)}"
+    return span(summary.interval_low, summary.interval_high)
+
+
+def span(low: float | None, high: float | None) -> str:
+    """`24.91–25.13 G`: the prefix once where both have the same."""
+    if low is None or high is None:
+        return "-"
+    first, last = si(low), si(high)
+    prefix = last.partition(" ")[2]
+    return f"{first.removesuffix(f' {prefix}') if prefix else first}–{last}"
 
 
 def half_width(summary: Summary) -> str:
@@ -61,6 +70,18 @@ def half_width(summary: Summary) -> str:
     if summary.interval_high is None or not summary.mean:
         return "-"
     return f"±{(summary.interval_high - summary.mean) / summary.mean:.1%}"
+
+
+def interruptions(entry: Entry) -> str:
+    """Of an entry whose runs were stopped and gone on with: how many, and what that cost; else nothing."""
+    stopped = [run for run in entry.runs if run.num_interruptions]
+    if not stopped:
+        return ""
+    lost = sum(run.interrupted_sec for run in stopped)
+    was = "was interrupted" if len(stopped) == 1 else "were interrupted"
+    return (
+        f"{len(stopped)} of {len(entry.runs)} runs {was}: {number(lost)} s of waiting and repeated work in the time"
+    )
 
 
 def compliance(entry: Entry) -> str:

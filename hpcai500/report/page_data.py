@@ -7,6 +7,7 @@ from typing import Any
 
 from hpcai500.errors import HpcAi500Error
 from hpcai500.files import read_json
+from hpcai500.report.columns import interruptions
 from hpcai500.score.collection import newest_result
 from hpcai500.score.published import PublishedRankedList
 from hpcai500.score.ranking import Entry, RankedList, RunFigures
@@ -112,6 +113,7 @@ def _entry(entry: Entry, detail: _Detail | None, points: int, pool: dict[str, in
         "settings": list(entry.overrides),
         "digest": entry.experiment_digest[:16],
         "diverged": entry.num_diverged,
+        "interrupted": interruptions(entry),
         "runs": [_run(run, result, points) for run, result in zip(entry.runs, results, strict=True)],
         "layers": [_pooled(layer, pool) for layer in detail.layers] if detail else [],
     }  # fmt: skip

@@ -1,6 +1,7 @@
 """Rankings and repeatability as text: a terminal's table, Markdown."""
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 
 import tabulate
@@ -9,12 +10,14 @@ from hpcai500.report.columns import (
     COLUMNS,
     compliance,
     half_width,
+    interruptions,
     interval,
     list_title,
     number,
     percent,
     rank_text,
     reached,
+    span,
 )
 from hpcai500.report.columns import si as si  # run prints with it too
 from hpcai500.score.collection import LeftOut
@@ -34,10 +37,16 @@ PUBLISHED_HEADINGS = (
     "#", "source", "accelerators", "framework", "minutes", "quality", "VFLOPS", "published", "ours/published"
 )  # fmt: skip
 LEGEND = (
-    "#: a range where the runs cannot decide the order at 95 %. reached: runs that reached the target, of all.\n"
-    "VFLOPS ±: half the 95 % interval of the mean. TTQ: time to quality. CV: standard deviation over mean of\n"
-    "epochs to quality. Means are over the runs that have the figure."
+    "#: a range where the runs cannot decide the order at 95 %. reached: runs that reached the target,\n"
+    "of all. VFLOPS ±: half the 95 % interval of the mean. TTQ: time to quality. CV: standard deviation\n"
+    "over mean of epochs to quality. Means are over the runs that have the figure."
 )
+REPEATABILITY_LEGEND = (
+    "runs: those that have the figure, of all; one that never reached the target is censored at its end.\n"
+    "std dev: n - 1. CV: standard deviation over mean. by t, by bootstrap: 95 % intervals of the mean.\n"
+    "±5%: runs in all that a 95 % interval within 5 % of the mean takes."
+)
+_WIDTH = 100
 _WIDEST_NAME = 20
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|])")
 
@@ -100,7 +109,9 @@ def ranking_text(
         table = _table(PUBLISHED_HEADINGS, rows, is_narrow)
         names = [entry.source for entry in listed.entries]
         moves = _sensitivity(listed.sensitivity, names, is_narrow)
-        parts.append("\n".join([published_title(listed), table, *_indented(published_notes(listed)), *moves]))
+        parts.append(
+            "\n".join([published_title(listed), table, *_indented(published_notes(listed), is_narrow), *moves])
+        )
     if lists:
         parts.append(LEGEND)
     if left_out:
@@ -113,15 +124,17 @@ def _list_text(ranked: RankedList, is_narrow: bool) -> str:
     table = _table(HEADINGS, [entry_row(entry) for entry in ranked.entries], is_narrow)
     names = [f"{entry.system} {entry.world_size}" for entry in ranked.entries]
     return "\n".join([
-        list_title(ranked),
+        textwrap.fill(list_title(ranked), _WIDTH) if is_narrow else list_title(ranked),
         table,
-        *_indented(entry_note(entry) for entry in ranked.entries),
-        *_indented(scaling_lines(ranked.scaling)),
+        *_indented((entry_note(entry) for entry in ranked.entries), is_narrow),
+        *_indented(scaling_lines(ranked.scaling), is_narrow),
         *_sensitivity(ranked.sensitivity, names, is_narrow),
     ])  # fmt: skip
 
 
-def _indented(lines: Iterable[str]) -> list[str]:
+def _indented(lines: Iterable[str], is_narrow: bool = False) -> list[str]:
+    if is_narrow:
+        return [textwrap.fill(line, _WIDTH, initial_indent="  ", subsequent_indent="    ") for line in lines]
     return [f"  {line}" for line in lines]
 
 
@@ -140,6 +153,7 @@ def entry_note(entry: Entry) -> str:
         parts.append(compliance(entry))
     if entry.num_diverged:
         parts.append(f"{entry.num_diverged} diverged")
+    parts += [found for found in [interruptions(entry)] if found]
     return "; ".join([*parts, *([", ".join(entry.overrides)] if entry.overrides else [])])
 
 
@@ -179,6 +193,7 @@ def ranking_markdown(
             for e in ranked.entries
         ]
         notes = [f"{e.system}: no rank: {e.not_placed}" for e in ranked.entries if e.not_placed]
+        notes += [f"{e.system}: {found}" for e in ranked.entries if (found := interruptions(e))]
         names = [f"{e.system} {e.world_size}" for e in ranked.entries]
         parts += [f"## {_escaped(list_title(ranked))}", _markdown(headings, rows)]
         parts += [_escaped(f"{note}.") for note in (*notes, *scaling_lines(ranked.scaling))]
@@ -213,6 +228,8 @@ def _markdown(headings: Row, rows: Sequence[Row]) -> str:
 def repeatability_text(reports: Sequence[Repeatability], left_out: Sequence[LeftOut]) -> str:
     """For each entry: mean, spread and 95 % intervals of what varies between seeds, and what is odd."""
     parts = [_report_text(report) for report in reports]
+    if reports:
+        parts.append(REPEATABILITY_LEGEND)
     if left_out:
         lines = [f"  {path}: {reason}" for path, reason in left_out]
         parts.append("\n".join([f"Not ranked ({len(left_out)}):", *lines]))
@@ -226,26 +243,24 @@ def _report_text(report: Repeatability) -> str:
         f"{report.title}, {report.problem} problem, {report.level} level: {entry.system}, "
         f"{entry.world_size} ranks, {entry.backend}, {entry.precision}; seeds {seeds}"
     )
-    headings = ("figure", "runs", "never", "mean", "median", "std dev", "CV", "95 % by t", "by bootstrap", "for ±5%")
+    headings = ("figure", "runs", "mean", "median", "std dev", "CV", "by t", "by bootstrap", "±5%")
     table = _table(headings, [_figure_row(figure) for figure in report.figures], is_narrow=False)
     return "\n".join([title, table, *_indented(_remarks(report))])
 
 
 def _figure_row(figure: Figure) -> Row:
     summary = figure.summary
-    resampled = "-"
-    if summary.bootstrap_low is not None:
-        resampled = f"{si(summary.bootstrap_low)} to {si(summary.bootstrap_high)}"
     return (
         figure.name,
-        str(summary.num_runs),
-        str(summary.num_censored),
+        f"{summary.num_runs} of {summary.num_runs + summary.num_censored}"
+        if summary.num_censored
+        else str(summary.num_runs),
         si(summary.mean),
         si(summary.median),
         si(summary.standard_deviation),
         percent(summary.coefficient_of_variation),
         interval(summary),
-        resampled,
+        span(summary.bootstrap_low, summary.bootstrap_high),
         "-" if figure.runs_needed is None else str(figure.runs_needed),
     )
 

@@ -185,6 +185,7 @@
     grid.append(split(entry.runs.slice(0, MOST_CURVES)));
     const notes = [`Experiment ${entry.digest}.`];
     if (entry.settings.length) notes.push(`Settings changed: ${entry.settings.join(", ")}.`);
+    if (entry.interrupted) notes.push(`${entry.interrupted}.`);
     if (entry.diverged) notes.push(`${entry.diverged} more diverged and count as never having reached the target.`);
     if (entry.runs.length > MOST_CURVES) notes.push(`Plots show the first ${MOST_CURVES} of ${entry.runs.length} runs.`);
     if (shown.some((run) => run.curve.length && run.curve.length === data.points)) notes.push(`Curves are thinned to ${data.points} epochs.`);
