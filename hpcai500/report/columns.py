@@ -62,7 +62,7 @@ def span(low: float | None, high: float | None) -> str:
         return "-"
     first, last = si(low), si(high)
     prefix = last.partition(" ")[2]
-    return f"{first.removesuffix(f' {prefix}') if prefix else first}–{last}"
+    return f"{first.removesuffix(f' {prefix}') if prefix else first}\N{EN DASH}{last}"
 
 
 def half_width(summary: Summary) -> str:
