@@ -4,10 +4,11 @@ import re
 import subprocess
 from typing import NamedTuple
 
-from hpcai500.errors import MachineError
+from hpcai500.errors import InputError, MachineError, nearest
 
 _TIMEOUT_SEC = 60.0
 _NODE_FIELDS = "%R|%N|%T|%c|%m|%G"
+_STATE_FIELDS = "%P|%N|%T|%E"
 _UNUSABLE = ("down", "drain", "fail", "error", "unknown", "inval", "power_down", "powering_down", "blocked")
 _GPU = re.compile(r"gpu:(?:([^:,()]+):)?(\d+)")
 
@@ -23,6 +24,17 @@ class Node(NamedTuple):
     @property
     def num_gpus(self) -> int:
         return sum(self.gpus.values())
+
+
+class NodeState(NamedTuple):
+    state: str
+    """Slurm's word, with a `*` where the node does not answer: `idle`, `mixed`, `drained`, `down*`."""
+    reason: str
+    """Why it is down or drained; empty otherwise."""
+
+    @property
+    def is_up(self) -> bool:
+        return is_usable(self.state)
 
 
 class Cluster(NamedTuple):
@@ -102,10 +114,49 @@ def parse_nodes(text: str) -> dict[str, list[Node]]:
         gpus: dict[str, int] = {}
         for kind, count in _GPU.findall(gres):
             gpus[kind] = gpus.get(kind, 0) + int(count)
-        is_up = not state.endswith("*") and not state.startswith(_UNUSABLE)
-        node = Node(name, is_up, int(cpus.rstrip("+")), int(memory.rstrip("+")), gpus)
+        node = Node(name, is_usable(state), int(cpus.rstrip("+")), int(memory.rstrip("+")), gpus)
         nodes.setdefault(partition, []).append(node)
     return nodes
+
+
+def is_usable(state: str) -> bool:
+    """Whether a node that sinfo says is in `state` can take a job, now or later."""
+    return not state.endswith("*") and not state.startswith(_UNUSABLE)
+
+
+def ask_states(partition: str = "") -> tuple[str, dict[str, NodeState]]:
+    """The partition's name (the cluster's default where it is empty), and the state of each of its nodes.
+
+    Raises:
+        MachineError: if Slurm does not answer.
+        InputError: if there is no such partition.
+    """
+    states = parse_states(_must("sinfo", "--noheader", "--Node", "--all", f"--format={_STATE_FIELDS}"))
+    name = partition or next((each for each in states if each.endswith("*")), "")
+    found = states.get(name, states.get(f"{name}*", {}))
+    if not found:
+        known = [each.rstrip("*") for each in states]
+        wanted = f"no partition {partition!r}" if partition else "the cluster has no default partition"
+        raise InputError(wanted, f"{nearest(partition, known)} (have: {', '.join(known)})")
+    return name.rstrip("*"), found
+
+
+def parse_states(text: str) -> dict[str, dict[str, NodeState]]:
+    """`sinfo --Node --format=%P|%N|%T|%E`, by partition; the default's name has a `*`."""
+    states: dict[str, dict[str, NodeState]] = {}
+    for line in text.splitlines():
+        partition, node, state, reason = line.split("|", 3)
+        states.setdefault(partition, {})[node] = NodeState(state, "" if reason == "none" else reason)
+    return states
+
+
+def expand_names(names: str) -> list[str]:
+    """`node[1-3],login` as single names, by Slurm's own word.
+
+    Raises:
+        MachineError: if Slurm does not answer.
+    """
+    return _must("scontrol", "show", "hostnames", names).split()
 
 
 def parse_mpi_plugins(text: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 
@@ -99,10 +99,6 @@ def render_job(plan: JobPlan, template: str) -> str:
         SpecError: where a path cannot be written into it.
     """
     site = plan.site
-    language = Environment(  # noqa: S701 - a shell script: quoted by `q`
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    language.filters["q"] = shlex.quote
     step = step_tokens(
         site,
         nodes=plan.nodes,
@@ -112,8 +108,9 @@ def render_job(plan: JobPlan, template: str) -> str:
         snapshot=plan.snapshot,
         as_root=plan.as_root,
     )
-    return language.from_string(template).render(
-        sbatch_options=[_quote_option(option) for option in sbatch_options(plan)],
+    return fill_template(
+        template,
+        sbatch_options=[quote_option(option) for option in sbatch_options(plan)],
         prologue=site.software.prologue,
         modules=site.software.modules,
         is_array=len(plan.seeds) > 1,
@@ -126,11 +123,20 @@ def render_job(plan: JobPlan, template: str) -> str:
         snapshot=plan.snapshot,
         cpus_per_task=site.slurm.cpus_per_task,
         environment=site_environment(site) | dict(plan.environment),
-        step_lines=_lines(step),
+        step_lines=continued(step),
         is_mpirun=step[0] == "mpirun",
         stop_signal=site.preemption.signal,
         worker=(plan.python, "-m", WORKER),
     )
+
+
+def fill_template(template: str, **values: Any) -> str:
+    """A shell script of `values`, which the template quotes by its filter `q`."""
+    language = Environment(  # noqa: S701 - a shell script
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    language.filters["q"] = shlex.quote
+    return language.from_string(template).render(**values)
 
 
 def sbatch_options(plan: JobPlan) -> list[str]:
@@ -316,7 +322,7 @@ def _outermost(folders: Sequence[str]) -> list[str]:
     return sorted(str(path) for path in paths if not paths & set(path.parents))
 
 
-def _lines(tokens: Sequence[str]) -> list[str]:
+def continued(tokens: Sequence[str]) -> list[str]:
     """Quoted, one option a line; a word after a word stays beside it, and a value beside its option."""
     lines: list[str] = []
     for token in tokens:
@@ -328,7 +334,7 @@ def _lines(tokens: Sequence[str]) -> list[str]:
     return lines
 
 
-def _quote_option(option: str) -> str:
+def quote_option(option: str) -> str:
     """As sbatch reads a `#SBATCH` line: like a shell, but a backslash escapes inside every kind of quotes."""
     if shlex.quote(option) == option:
         return option

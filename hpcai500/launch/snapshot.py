@@ -2,10 +2,11 @@
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import hpcai500
-from hpcai500.files import digest, digest_tree, storage
+from hpcai500.files import data_dir, digest, digest_tree, storage
 from hpcai500.spec.run import RunSpec
 
 _CODE = (".py", ".toml", ".j2")
@@ -21,16 +22,31 @@ def take_snapshot(spec: RunSpec) -> tuple[RunSpec, Path]:
     identity = digest([digest_tree(package, _CODE), spec.workload.name, spec.workload.code_digest])
     folder = Path(spec.output) / "snapshots" / identity[:16]
     workload = folder / "workloads" / spec.workload.name
-    if not folder.exists():
-        with storage(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-            shutil.copytree(package, partial / "hpcai500", ignore=_IGNORED)
-            shutil.copytree(spec.workload.folder, partial / "workloads" / workload.name, ignore=_IGNORED)
-            partial.chmod(0o755)
-            _rename_unless_there(partial, folder)
+    _copy_once({"hpcai500": package, f"workloads/{workload.name}": Path(spec.workload.folder)}, folder)
     identity_there = spec.workload.model_copy(update={"folder": str(workload)})
     return spec.model_copy(update={"workload": identity_there}), folder
+
+
+def take_package_snapshot(output: Path) -> Path:
+    """The package and the shipped workloads below `output`: the folder to put first on PYTHONPATH."""
+    parts = {"hpcai500": Path(hpcai500.__file__).parent, "workloads": data_dir("workloads")}
+    identity = digest([digest_tree(part, _CODE) for part in parts.values()])
+    folder = output / "snapshots" / identity[:16]
+    _copy_once(parts, folder)
+    return folder
+
+
+def _copy_once(parts: Mapping[str, Path], folder: Path) -> None:
+    """Each folder of `parts` as the subfolder of its name; a reader sees all of `folder` or none."""
+    if folder.exists():
+        return
+    with storage(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        for name, source in parts.items():
+            shutil.copytree(source, partial / name, ignore=_IGNORED)
+        partial.chmod(0o755)
+        _rename_unless_there(partial, folder)
 
 
 def _rename_unless_there(partial: Path, folder: Path) -> None:

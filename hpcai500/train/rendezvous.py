@@ -1,17 +1,15 @@
 """How ranks that only share a file system find each other: rank 0 opens a port and writes it down."""
 
-import ipaddress
-import socket
 import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
-import psutil
 from torch._C._distributed_c10d import TCPStore
 
 from hpcai500.errors import MachineError
 from hpcai500.files import write_atomic
+from hpcai500.system.addresses import own_address
 from hpcai500.train.environment import RankEnvironment
 
 _TIMEOUT_SEC = 300
@@ -66,32 +64,3 @@ def _read_address(path: Path, rank: int) -> tuple[str, int]:
         f"rank {rank} waited {_TIMEOUT_SEC} s for rank 0 to write {path}",
         "see whether all nodes see the results directory, and rank 0's lines in the log",
     )
-
-
-def own_address(env: Mapping[str, str], *, single_node: bool) -> str:
-    """The IPv4 address of this node that others reach: of the interface that Gloo is told to use, or the host name's.
-
-    Raises:
-        MachineError: if that is no address that another node can reach.
-    """
-    interface = env.get("GLOO_SOCKET_IFNAME", "").split(",")[0]
-    if interface:
-        found = [a.address for a in psutil.net_if_addrs().get(interface, []) if a.family == socket.AF_INET]
-        if not found:
-            raise MachineError(
-                f"no network interface {interface!r} with an IPv4 address on {socket.gethostname()}",
-                f"choose from {', '.join(sorted(psutil.net_if_addrs()))}",
-            )
-        return found[0]
-    if single_node:
-        return "127.0.0.1"
-    try:
-        address = socket.gethostbyname(socket.gethostname())
-    except OSError:
-        address = "127.0.0.1"
-    if ipaddress.ip_address(address).is_loopback:
-        raise MachineError(
-            f"the host name {socket.gethostname()} stands for {address}, which other nodes cannot reach",
-            "name the nodes' common interface: network_interface in the site profile, or GLOO_SOCKET_IFNAME",
-        )
-    return address
