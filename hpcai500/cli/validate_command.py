@@ -1,0 +1,174 @@
+"""`hpcai500 validate`: is every node as fast and as healthy as it should be?"""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from hpcai500 import __version__
+from hpcai500.cli.run_command import host_name
+from hpcai500.cli.site_options import site_with
+from hpcai500.errors import SpecError, nearest
+from hpcai500.files import write_atomic
+from hpcai500.launch.allocation import read_allocation
+from hpcai500.launch.cluster import ask_states, expand_names
+from hpcai500.launch.local import handled
+from hpcai500.spec.site import Site
+from hpcai500.validate.baseline import save_baseline
+from hpcai500.validate.jobs import Agents
+from hpcai500.validate.launching import (
+    NEEDS_OTHERS,
+    STAGES_OF_LEVEL,
+    TIMEOUT_SEC,
+    WRITER,
+    Choice,
+    choose_nodes,
+    open_folder,
+    start_here,
+    start_in_allocation,
+    submit_agents,
+    write_request,
+)
+from hpcai500.validate.measurement import Plan, Stage, append
+from hpcai500.validate.place import Order
+from hpcai500.validate.render import format_of, render
+from hpcai500.validate.verdict import judge
+from hpcai500.validate.watch import settle, watch
+
+_STAGES: tuple[Stage, ...] = STAGES_OF_LEVEL[3]
+
+
+class Target(NamedTuple):
+    """Where agents run, and what starts them there."""
+
+    system: str
+    site: str
+    partition: str
+    choice: Choice
+    start: Callable[[Path], Agents]
+    """With the validation's folder."""
+
+
+def main(args: argparse.Namespace) -> int:
+    folder = Path(args.report) if args.report else validated(args, stages_of(args))
+    report = judge(folder, baseline=_path(args.baseline), expected=_path(args.expected))
+    style = args.format or (
+        "json" if args.json else format_of(Path(args.report_file)) if args.report_file else "text"
+    )
+    text = render(report, style)
+    if args.report_file:
+        write_atomic(Path(args.report_file), text + "\n")
+    else:
+        print(text)
+    if not args.report:
+        for name in ("json", "html"):
+            write_atomic(folder / f"report.{name}", render(report, name) + "\n")
+        print(f"{folder}: report.html and report.json", file=sys.stderr)
+    if args.save_baseline:
+        left_out = save_baseline(report, Path(args.save_baseline))
+        said = f" without {', '.join(left_out)}, which failed" if left_out else ""
+        print(f"baseline {args.save_baseline}{said}", file=sys.stderr)
+    return report.exit_code
+
+
+def stages_of(args: argparse.Namespace) -> tuple[Stage, ...]:
+    """Those of `--stages`, else the level's, in their own order; with `--per-node`, those that need no other node."""
+    if args.stages:
+        asked = [name.strip() for name in args.stages.split(",")]
+        for name in asked:
+            if name not in _STAGES:
+                raise SpecError(
+                    f"--stages {name}: unknown stage", f"{nearest(name, _STAGES)} (have: {', '.join(_STAGES)})"
+                )
+        chosen = tuple(stage for stage in _STAGES if stage in asked)
+    else:
+        chosen = STAGES_OF_LEVEL[args.level]
+    if not args.per_node:
+        return chosen
+    alone = tuple(stage for stage in chosen if stage not in NEEDS_OTHERS)
+    if not alone:
+        raise SpecError("--per-node: links and collectives need several nodes", "leave --per-node out")
+    return alone
+
+
+def validated(args: argparse.Namespace, stages: tuple[Stage, ...]) -> Path:
+    """Run the stages; the folder that holds what they found."""
+    target = target_of(args, stages[0], os.environ)
+    folder, started = open_folder(Path(args.output), target.system)
+    plan = Plan(
+        system=target.system, site=target.site, partition=target.partition, level=args.level, stages=stages,
+        nodes=target.choice.nodes, started=started, version=__version__,
+    )  # fmt: skip
+    members = target.choice.members
+    order = Order(members=members, alone=args.per_node or len(members) < 2, step_timeout_sec=args.step_timeout_sec)
+    write_request(folder, plan, order, target.choice.troubles)
+
+    def say(line: str) -> None:
+        if not args.json:
+            print(line, file=sys.stderr, flush=True)
+
+    say(f"{folder}: {len(members)} nodes, {', '.join(stages)}")
+    for trouble in target.choice.troubles:
+        say(f"{', '.join(trouble.nodes)}: {trouble.message}")
+    if not members:
+        return folder
+    agents = target.start(folder)
+    try:
+        with handled(_interrupt, *_ENDING):
+            troubles = watch(
+                folder, members, stages, agents, step_timeout_sec=order.step_timeout_sec,
+                timeout_sec=args.timeout_sec or TIMEOUT_SEC[args.level], say=say,
+            )  # fmt: skip
+            named = {node for trouble in troubles for node in trouble.nodes}
+            lost = settle(agents, stages[-1])
+            append(folder, WRITER, [*troubles, *(one for one in lost if not set(one.nodes) & named)])
+    finally:
+        agents.end()
+        for name in ("addresses", "shared"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+    return folder
+
+
+def target_of(args: argparse.Namespace, stage: Stage, env: Mapping[str, str]) -> Target:
+    """A site's partition, the allocation around us, or this machine."""
+    allocation = read_allocation(env)
+    site = site_with(args.site, args.slurm) if args.site else Site()
+    if args.site and allocation is None:
+        partition, states = ask_states(args.partition or site.slurm.partition)
+        choice = choose_nodes(args.nodes or "all", states, partition, stage, per_node=args.per_node)
+        timeout_sec = args.timeout_sec or TIMEOUT_SEC[args.level]
+
+        def submit(folder: Path) -> Agents:
+            return submit_agents(
+                folder, site, partition, choice.members, per_node=args.per_node, timeout_sec=timeout_sec
+            )
+
+        return Target(site.system or host_name(), args.site, partition, choice, submit)
+    if args.per_node or args.partition or args.nodes:
+        raise SpecError(
+            "--nodes, --partition and --per-node choose among a site's nodes", "give --site, outside of a job"
+        )
+    system = site.system or (allocation.cluster if allocation else "") or host_name()
+    if allocation is None:
+        node = host_name()
+        return Target(system, "", "", Choice((node,), ()), lambda folder: start_here(folder, node))
+    nodes = tuple(expand_names(env["SLURM_JOB_NODELIST"]))
+    partition = env.get("SLURM_JOB_PARTITION", "")
+    return Target(
+        system, args.site or "", partition, Choice(nodes, ()), lambda folder: start_in_allocation(folder, site, nodes)
+    )
+
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _interrupt(_: str) -> None:
+    raise KeyboardInterrupt
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None

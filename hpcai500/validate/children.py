@@ -1,0 +1,85 @@
+"""Processes that measure for an agent: what hangs or crashes in one ends with it, and is named.
+
+`python -m hpcai500.validate.children STAGE FOLDER NODE [WORD…]` writes its own file of measurements.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from hpcai500.launch.local import kill_tree
+from hpcai500.validate.measurement import Stage, Trouble, append
+from hpcai500.validate.place import Found, Place, read_order, read_plan
+
+_POLL_SEC = 0.05
+_TOLD = 4
+"""Exit code of a child that has written its own trouble."""
+
+
+def run_children(
+    place: Place,
+    stage: Stage,
+    children: Sequence[Sequence[str]],
+    *,
+    env: Sequence[dict[str, str]] = (),
+    timeout_sec: float | None = None,
+) -> Iterator[Found]:
+    """Start one child for each list of words, with `env` beside ours, and wait for all; yields what became of those
+    that did not end well.
+    """
+    command = [sys.executable, "-m", "hpcai500.validate.children", stage, str(place.folder), place.node]
+    limit_sec = timeout_sec or place.order.step_timeout_sec
+    started = [
+        subprocess.Popen(
+            [*command, *words], env={**os.environ, **(env[index] if env else {})}, start_new_session=True
+        )
+        for index, words in enumerate(children)
+    ]
+    deadline = time.monotonic() + limit_sec
+    try:
+        while any(child.poll() is None for child in started) and time.monotonic() < deadline:
+            time.sleep(_POLL_SEC)
+        for child, words in zip(started, children, strict=True):
+            code = child.poll()
+            what = f"{stage} {' '.join(words)}".strip()
+            if code is None:
+                message = f"{what} did not end within {limit_sec:g} s"
+                yield Trouble(stage=stage, nodes=(place.node,), kind="timeout", message=message)
+            elif code not in (0, _TOLD):
+                ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+                hint = "see whether the kernel ended it for want of memory: dmesg" if code == -signal.SIGKILL else ""
+                message = f"{what} {ended}"
+                yield Trouble(stage=stage, nodes=(place.node,), kind="failed", message=message, remedy=hint)
+    finally:
+        for child in started:
+            if child.poll() is None:
+                kill_tree(child)
+                child.wait()
+
+
+def main() -> int:
+    stage, folder, node, *words = sys.argv[1:]
+    place = Place(Path(folder), read_plan(Path(folder)), read_order(Path(folder)), node, None)
+    module = import_module(f"hpcai500.validate.stages.{stage}")
+    measure: Callable[..., Iterable[Found]] = module.measure
+    writer = "-".join([node, stage, *(word for word in words if word.isalnum())])
+    try:
+        for found in measure(place, *words):
+            append(place.folder, writer, [found])
+    except Exception as error:
+        traceback.print_exc()
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        trouble = {"stage": stage, "nodes": (node,), "kind": "failed", "message": f"{type(error).__name__}: {first}"}
+        append(place.folder, writer, [Trouble.model_validate(trouble)])
+        return _TOLD
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""What runs the agents: processes of this machine, a step of the allocation around us, or jobs of Slurm."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Literal, NamedTuple, Protocol
+
+from hpcai500.errors import HpcAi500Error
+from hpcai500.launch.cluster import NodeState, ask, ask_states
+from hpcai500.launch.queue import cancel
+
+_END_SEC = 10.0
+
+
+class Standing(NamedTuple):
+    """How it stands with a node's agent, by the word of what started it."""
+
+    state: Literal["waiting", "running", "over"]
+    reason: str = ""
+
+
+class Agents(Protocol):
+    def look(self) -> Mapping[str, Standing]:
+        """How it stands with each node."""
+
+    def lost(self) -> Mapping[str, str]:
+        """Nodes that can take no more work, and why."""
+
+    def end(self) -> None:
+        """End what still runs."""
+
+
+class Process:
+    """Agents that one process of ours, on this machine, started or is."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], log: str, nodes: Sequence[str]) -> None:
+        self._nodes = nodes
+        with open(log, "ab") as file:  # noqa: PTH123 - inherited by the process
+            self._process = subprocess.Popen(
+                argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            )
+
+    def look(self) -> dict[str, Standing]:
+        code = self._process.poll()
+        standing = Standing("running") if code is None else Standing("over", f"it ended with exit code {code}")
+        return dict.fromkeys(self._nodes, standing)
+
+    def lost(self) -> dict[str, str]:
+        return {}
+
+    def end(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(_END_SEC)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Jobs:
+    """Agents inside jobs of Slurm: each node's own, or one for all."""
+
+    def __init__(self, job_of: Mapping[str, str], partition: str) -> None:
+        self._job_of = job_of
+        self._partition = partition
+        self._last = dict.fromkeys(job_of, Standing("waiting"))
+
+    def look(self) -> dict[str, Standing]:
+        """Where Slurm does not answer, what it said last."""
+        with suppress(HpcAi500Error):
+            jobs = self._ask_jobs()
+            _, states = ask_states(self._partition)
+            for node, job_id in self._job_of.items():
+                state, reason = jobs.get(job_id, ("OVER", ""))
+                if node in states and not states[node].is_up:
+                    self._last[node] = Standing("over", _why(states[node]))
+                elif state in ("PENDING", "CONFIGURING"):
+                    self._last[node] = Standing("waiting", reason)
+                elif state in ("RUNNING", "COMPLETING"):
+                    self._last[node] = Standing("running")
+                else:
+                    self._last[node] = Standing("over", f"its job ended: {state.lower()} {reason}".strip())
+        return self._last
+
+    def lost(self) -> dict[str, str]:
+        with suppress(HpcAi500Error):
+            _, states = ask_states(self._partition)
+            found = {node: states[node] for node in self._job_of if node in states}
+            return {node: _why(state) for node, state in found.items() if not state.is_up}
+        return {}
+
+    def end(self) -> None:
+        with suppress(HpcAi500Error):
+            cancel(sorted(set(self._job_of.values())))
+
+    def _ask_jobs(self) -> dict[str, tuple[str, str]]:
+        wanted = ",".join(sorted(set(self._job_of.values())))
+        answer = ask("squeue", "--noheader", "--states=all", f"--jobs={wanted}", "--format=%i|%T|%r")
+        rows = (line.split("|", 2) for line in answer.out.splitlines() if line.count("|") >= 2)
+        return {job_id: (state, reason) for job_id, state, reason in rows}
+
+
+def _why(state: NodeState) -> str:
+    return f"Slurm says {state.state}" + (f": {state.reason}" if state.reason else "")

@@ -1,0 +1,76 @@
+"""Collectives over growing sets of nodes, 2, 4, 8 … and all: every node in a group of each size, all groups at once."""
+
+import os
+import re
+from collections.abc import Iterator
+
+from hpcai500.system.devices import num_gpus
+from hpcai500.validate.children import run_children
+from hpcai500.validate.measurement import Measurement, Trouble
+from hpcai500.validate.place import Found, Place
+from hpcai500.validate.schedule import groups, growing_sizes
+
+BUDGET_SEC = {1: 4.0, 2: 15.0, 3: 30.0}
+"""Of a set, by level."""
+SIZES = {1: (1 << 10, 1 << 20), 2: (1 << 10, 1 << 20, 1 << 24), 3: (1 << 10, 1 << 16, 1 << 20, 1 << 24, 1 << 28)}
+"""Bytes of a message."""
+_NAMES = {
+    1: ("all_reduce",),
+    2: ("all_reduce", "all_gather"),
+    3: ("all_reduce", "all_gather", "broadcast", "all_to_all"),
+}
+
+
+def run(place: Place) -> Iterator[Found]:
+    """One rank a GPU, or one a node without any."""
+    local_size = max(1, num_gpus())
+    for size in growing_sizes(len(place.members)):
+        place.step("collectives", f"{size} nodes")
+        place.wait(f"collectives: {size} nodes")
+        for group in groups(place.members, size):
+            if place.node in group:
+                words = [(",".join(group), str(rank), str(local_size)) for rank in range(local_size)]
+                yield from run_children(place, "collectives", words)
+
+
+def measure(place: Place, names: str, local_rank: str, local_size: str) -> Iterator[Found]:
+    """In a process of its own: one rank among those of the nodes `names`."""
+    from hpcai500.micro.collectives import measure_collectives
+    from hpcai500.train.environment import RankEnvironment
+    from hpcai500.train.ranks import TorchRanks
+    from hpcai500.train.rendezvous import meet
+    from hpcai500.validate.meeting import ADDRESSES
+
+    group, ranks_a_node = names.split(","), int(local_size)
+    rank = RankEnvironment(
+        rank=group.index(place.node) * ranks_a_node + int(local_rank),
+        size=len(group) * ranks_a_node,
+        local_rank=int(local_rank),
+        local_size=ranks_a_node,
+        start=f"{len(group)}-{group[0]}",
+    )
+    ranks = TorchRanks(rank, "auto", lambda: meet(rank, place.folder / ADDRESSES, os.environ))
+    level = place.plan.level
+    findings = measure_collectives(ranks, sizes=SIZES[level], budget_sec=BUDGET_SEC[level], names=_NAMES[level])
+    ranks.close()
+    if rank.rank:
+        return
+    nodes = tuple(sorted(group))
+    for sample in findings.samples:
+        if not sample.correct:
+            blamed = tuple(sorted({group[number // ranks_a_node] for number in _ranks_of(sample.detail)})) or nodes
+            yield Trouble(
+                stage="collectives", nodes=blamed, kind="wrong_result", metric=sample.metric,
+                message=f"{sample.name} gives a wrong result over {len(group)} nodes",
+                remedy="drain the node, test its memory and network: whatever it sends cannot be trusted",
+            )  # fmt: skip
+        yield Measurement(
+            stage="collectives", metric=sample.metric, unit=sample.unit, value=sample.value, better=sample.better,
+            nodes=nodes, detail=sample.detail,
+        )  # fmt: skip
+
+
+def _ranks_of(detail: str) -> list[int]:
+    """The ranks in `wrong on rank(s) 1, 3`."""
+    match = re.search(r"wrong on rank\(s\) ([\d, ]+)", detail)
+    return [int(number) for number in re.findall(r"\d+", match[1])] if match else []

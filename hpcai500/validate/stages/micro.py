@@ -1,0 +1,71 @@
+"""Kernels on every device of every node: is each as fast as its peers, and does each compute what it should?"""
+
+from collections.abc import Iterator
+
+from hpcai500.system.devices import num_gpus
+from hpcai500.validate.children import run_children
+from hpcai500.validate.measurement import Measurement, Trouble
+from hpcai500.validate.place import Found, Place
+
+BUDGET_SEC = {1: 8.0, 2: 60.0, 3: 120.0}
+"""Of a device, by level."""
+_KERNELS = ("gemm", "convolution", "copy", "host_to_device", "device_to_host")
+_EXACT_SIZE = 512
+_EXACT_REPEATS = {1: 4, 2: 32, 3: 64}
+_LARGEST_FACTOR = 8
+"""Sums of 512 products of whole numbers up to 8 stay below 2**24: exact in fp32, in whatever order they are added."""
+
+
+def run(place: Place) -> Iterator[Found]:
+    """All GPUs of the node at once, as training loads them; then its processors."""
+    if count := num_gpus():
+        yield from run_children(place, "micro", [(f"cuda:{index}",) for index in range(count)])
+        place.step("micro", "cpu")
+    yield from run_children(place, "micro", [("cpu",)])
+
+
+def measure(place: Place, device: str) -> Iterator[Found]:
+    """In a process of its own, on one device."""
+    from hpcai500.micro.compute import measure_compute
+
+    name = device.replace("cuda:", "gpu") if device != "cpu" else ""
+    yield from exact_products(place, device, name)
+    findings = measure_compute(device, budget_sec=BUDGET_SEC[place.plan.level], names=_KERNELS)
+    for sample in findings.samples:
+        if sample.correct is False:
+            yield _wrong(place, name, sample.metric, f"{sample.name} gives a wrong result: {sample.detail}")
+        yield Measurement(
+            stage="micro", metric=sample.metric, unit=sample.unit, value=sample.value, better=sample.better,
+            nodes=(place.node,), device=name, detail=sample.detail,
+        )  # fmt: skip
+
+
+def exact_products(place: Place, device: str, name: str) -> Iterator[Found]:
+    """Products of matrices of small whole numbers, fresh each time, on the device and as 64-bit integers on the host:
+    they must be equal to the last bit.
+    """
+    import numpy as np
+    import torch
+
+    random = np.random.default_rng()
+    wrong = 0
+    for _ in range(_EXACT_REPEATS[place.plan.level]):
+        left, right = random.integers(-_LARGEST_FACTOR, _LARGEST_FACTOR + 1, (2, _EXACT_SIZE, _EXACT_SIZE))
+        product = torch.matmul(
+            torch.from_numpy(left).to(device, torch.float32), torch.from_numpy(right).to(device, torch.float32)
+        )
+        wrong += int((product.cpu().numpy().astype(np.int64) != left @ right).any())
+    if wrong:
+        yield _wrong(place, name, "exact_products", "matrix products of whole numbers come out wrong")
+    yield Measurement(
+        stage="micro", metric="exact_products", unit="", value="wrong" if wrong else "right", better="same",
+        nodes=(place.node,), device=name, detail=f"{wrong} of {_EXACT_REPEATS[place.plan.level]} wrong",
+    )  # fmt: skip
+
+
+def _wrong(place: Place, name: str, metric: str, message: str) -> Trouble:
+    remedy = "drain the node, test its memory and processors: whatever it computes cannot be trusted"
+    return Trouble(
+        stage="micro", nodes=(place.node,), device=name, kind="wrong_result", metric=metric, message=message,
+        remedy=remedy,
+    )  # fmt: skip
