@@ -1,0 +1,200 @@
+"""Collective operations between ranks: latency, bandwidth, and whether what arrives is right."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+import torch
+
+from hpcai500.errors import SpecError, nearest
+from hpcai500.micro.sample import Findings, Sample, Skipped, rate, spread
+
+T = TypeVar("T")
+
+NAMES = ("all_reduce", "all_gather", "broadcast", "all_to_all")
+SIZES = (8, 1 << 10, 1 << 20, 16 << 20)
+"""Bytes, by nccl-tests' meaning: of the whole array, of which a rank sends or receives a part where it is parted."""
+
+_SHORTEST_SEC = 2e-3
+_MOST_CALLS = 200
+_MOST_BYTES = 64 << 20
+"""Of the operands of one reading."""
+_FEWEST_READINGS = 5
+_MOST_READINGS = 50
+
+
+class Group(Protocol):
+    """What is asked of the ranks: less than `hpcai500.train.ranks.Ranks`, which is one."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    def broadcast(self, value: T) -> T: ...
+
+    def gather(self, value: T) -> list[T]: ...
+
+    def barrier(self) -> None: ...
+
+
+class Operations(Protocol):
+    """A communication library's collectives on flat float32 tensors of the ranks' device."""
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over ranks; may overwrite `tensor`."""
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Every rank's `tensor`, one after the other, in rank order."""
+
+    def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Rank 0's `tensor`; may overwrite the others'."""
+
+    def all_to_all(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Part r of every rank's `tensor`, in rank order, on rank r; parts are equal."""
+
+
+def bus_factor(name: str, num_ranks: int) -> float:
+    """Bus bandwidth over algorithm bandwidth (NVIDIA/nccl-tests, doc/PERFORMANCE.md, "Summary")."""
+    others = (num_ranks - 1) / num_ranks
+    return {"all_reduce": 2 * others, "all_gather": others, "broadcast": 1.0, "all_to_all": others}[name]
+
+
+def measure_collectives(
+    ranks: Group,
+    *,
+    sizes: Sequence[int] = SIZES,
+    budget_sec: float,
+    names: Sequence[str] = NAMES,
+    operations: Operations | None = None,
+) -> Findings:
+    """Measure each operation at each size within about `budget_sec`; all ranks call, all get the same findings.
+
+    `operations` are those of the ranks' own library unless given.
+
+    Raises:
+        SpecError: for an unknown operation.
+    """
+    for name in names:
+        if name not in NAMES:
+            raise SpecError(f"unknown collective operation {name!r}", nearest(name, NAMES))
+    if ranks.size == 1:
+        return Findings(skipped=tuple(Skipped(name=name, reason="one rank alone") for name in names))
+    if operations is None:
+        from hpcai500.micro.libraries import operations_of
+
+        operations = operations_of(ranks)
+    deadline = time.monotonic() + budget_sec
+    cases = [(name, size) for name in names for size in sizes]
+    found = Findings()
+    for number, (name, size) in enumerate(cases):
+        share = ranks.broadcast(max(0.0, deadline - time.monotonic()) / (len(cases) - number))
+        found += _measure(ranks, operations, name, size, share)
+    return found
+
+
+class Reading(NamedTuple):
+    seconds: float
+    """Of one call, on this rank."""
+    wrong: bool
+
+
+def _measure(ranks: Group, operations: Operations, name: str, size: int, budget_sec: float) -> Findings:
+    """One operation at one size."""
+    num_elements = max(1, size // 4)
+    if name in ("all_gather", "all_to_all"):
+        num_elements = math.ceil(num_elements / ranks.size) * ranks.size
+    deadline = time.monotonic() + budget_sec
+    seed = ranks.broadcast(time.time_ns() % 2**40)
+    read(ranks, operations, name, num_elements, 1, seed)  # opens connections
+    calls, num_readings, readings = 1, 0, []
+    warm = read(ranks, operations, name, num_elements, 1, seed + 1)
+    slowest = ranks.broadcast(max(ranks.gather(warm.seconds), default=0.0))
+    fitting = max(1, _MOST_BYTES // (num_elements * 4))
+    calls = min(_MOST_CALLS, fitting, max(1, math.ceil(_SHORTEST_SEC / slowest)))
+    while num_readings < _MOST_READINGS:
+        readings.append(read(ranks, operations, name, num_elements, calls, seed + 2 + num_readings))
+        num_readings += 1
+        # every few readings the ranks agree whether there is time for more
+        if num_readings % _FEWEST_READINGS == 0 and ranks.broadcast(time.monotonic() > deadline):
+            break
+    every = ranks.broadcast(ranks.gather(readings))
+    seconds = [max(each.seconds for each in at_once) for at_once in zip(*every, strict=True)]
+    wrong = [rank for rank, of_rank in enumerate(every) if any(each.wrong for each in of_rank)]
+    return Findings(samples=tuple(_samples(name, num_elements * 4, ranks.size, seconds, wrong)))
+
+
+def _samples(
+    name: str, size: int, num_ranks: int, seconds: Sequence[float], wrong: Sequence[int]
+) -> tuple[Sample, Sample]:
+    """Time, and bus bandwidth; an operation has ended where its last rank has."""
+    factor = bus_factor(name, num_ranks)
+    time_spread, bandwidth = spread(seconds), rate(size * factor, seconds)
+    title = name.replace("_", "-")
+    detail = f"{size:,} B, {num_ranks} ranks"
+    if wrong:
+        detail += f": wrong on rank(s) {', '.join(map(str, wrong))}"
+    shared = {"num_repeats": len(seconds), "detail": detail, "bytes": float(size), "correct": not wrong}
+    return (
+        Sample(
+            name=title, metric=f"{name}_{size}_sec", unit="s", value=time_spread.median, better="lower",
+            lower_quartile=time_spread.lower_quartile, upper_quartile=time_spread.upper_quartile, **shared,
+        ),
+        Sample(
+            name=f"{title} bus", metric=f"{name}_{size}_bus_bytes_per_sec", unit="B/s", value=bandwidth.median,
+            better="higher", lower_quartile=bandwidth.lower_quartile, upper_quartile=bandwidth.upper_quartile,
+            **shared,
+        ),
+    )  # fmt: skip
+
+
+def read(ranks: Group, operations: Operations, name: str, num_elements: int, num_calls: int, seed: int) -> Reading:
+    """Time `num_calls` in a row, each on operands of its own, begun by all ranks together; then look at the results."""
+    base = random_base(num_elements, num_calls, seed, ranks.device)
+    operands = list(operand(name, base, ranks.rank, ranks.size))
+    run = getattr(operations, name)
+    ranks.barrier()
+    _synchronize(ranks.device)
+    started = time.perf_counter()
+    results = [run(tensor) for tensor in operands]
+    _synchronize(ranks.device)
+    seconds = (time.perf_counter() - started) / num_calls
+    right = expected(name, base, ranks.rank, ranks.size)
+    wrong = any(not torch.equal(result, should) for result, should in zip(results, right, strict=True))
+    return Reading(seconds, wrong)
+
+
+def random_base(num_elements: int, num_calls: int, seed: int, device: torch.device) -> torch.Tensor:
+    """Whole numbers from 0 to 255, the same on all ranks: sums of 4,000 ranks' are exact in float32."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(256, (num_calls, min(num_elements, 1 << 20)), generator=generator, dtype=torch.float32)
+    return drawn.repeat(1, -(-num_elements // drawn.shape[1]))[:, :num_elements].to(device)
+
+
+def operand(name: str, base: torch.Tensor, rank: int, size: int) -> torch.Tensor:
+    """What `rank` gives for each call: another value on each rank, and for each receiver."""
+    if name == "all_gather":
+        return base[:, : base.shape[1] // size] + rank
+    if name == "all_to_all":
+        receiver = torch.arange(size, dtype=base.dtype, device=base.device).repeat_interleave(base.shape[1] // size)
+        return base + 3 * rank + receiver
+    return base + rank
+
+
+def expected(name: str, base: torch.Tensor, rank: int, size: int) -> torch.Tensor:
+    """What `rank` should get from each call, by hand."""
+    part = base.shape[1] // size
+    ranks = torch.arange(size, dtype=base.dtype, device=base.device)
+    if name == "all_reduce":
+        return base * size + size * (size - 1) // 2
+    if name == "broadcast":
+        return base
+    if name == "all_gather":
+        return base[:, :part].repeat(1, size) + ranks.repeat_interleave(part)
+    own = base[:, rank * part : (rank + 1) * part]
+    return own.repeat(1, size) + 3 * ranks.repeat_interleave(part) + rank
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

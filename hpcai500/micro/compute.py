@@ -1,0 +1,165 @@
+"""Measuring a device's kernels: products and convolutions in each precision, memory, and AIBench's twelve."""
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+
+from hpcai500.errors import MachineError, SpecError, nearest
+from hpcai500.micro.aibench import twelve
+from hpcai500.micro.kernels import PRECISIONS, Kernel, arithmetic, convolution, copy, gemm, transfer
+from hpcai500.micro.sample import Findings, Sample, Skipped, Spread, rate
+from hpcai500.micro.timing import repeat, time_calls
+
+FAMILIES = ("gemm", "convolution", "copy", "host_to_device", "device_to_host", "aibench")
+
+_PATIENCE_SEC = 1.0
+"""A kernel is skipped where one call would take longer: whatever the budget, so that nodes measure the same."""
+
+
+class Sizes(NamedTuple):
+    """How large kernels are: beyond a processor's caches, and enough to fill a GPU."""
+
+    gemm: tuple[int, ...]
+    conv_samples: int
+    copy_bytes: int
+
+
+CPU = Sizes((1024, 2048), 8, 256 << 20)
+GPU = Sizes((4096, 8192), 256, 1 << 30)
+
+
+def find_device(name: str) -> torch.device:
+    """The device `name`: `cpu`, `cuda`, `cuda:1`.
+
+    Raises:
+        SpecError: for another name.
+        MachineError: if this machine has no such GPU.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise SpecError(f"unknown device {name!r}", "choose from cpu, cuda, cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise MachineError(f"no GPU {name!r}: torch sees {torch.cuda.device_count()}", "use --device cpu")
+    if device.type == "cuda":
+        device = torch.device("cuda", device.index or 0)
+        torch.cuda.set_device(device)
+    return device
+
+
+def measure_compute(
+    device: str,
+    *,
+    budget_sec: float,
+    precisions: Sequence[str] = PRECISIONS,
+    names: Collection[str] | None = None,
+) -> Findings:
+    """Measure the kernels of the families `names` (all of `FAMILIES` by default) within about `budget_sec`.
+
+    Raises:
+        SpecError: for an unknown family or precision.
+        MachineError: if this machine has no such device.
+    """
+    for name in [*(names or ())]:
+        if name not in FAMILIES:
+            raise SpecError(f"unknown kernels {name!r}", nearest(name, FAMILIES))
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            raise SpecError(f"unknown precision {precision!r}", nearest(precision, PRECISIONS))
+    place = find_device(device)
+    kernels = [k for k in standard_kernels(place, precisions) if names is None or k.family in names]
+    skipped = tuple(s for s in unsupported(place, precisions) if names is None or s.name.split()[0] in names)
+    return Findings(skipped=skipped) + measure_kernels(kernels, place, budget_sec)
+
+
+def standard_kernels(device: torch.device, precisions: Sequence[str]) -> Iterator[Kernel]:
+    """All that `device` supports."""
+    on_gpu = device.type == "cuda"
+    sizes = GPU if on_gpu else CPU
+    refused = {skipped.name.split()[-1] for skipped in unsupported(device, precisions)}
+    for precision in (each for each in precisions if each not in refused):
+        yield from (gemm(size, precision) for size in sizes.gemm)
+        yield convolution(sizes.conv_samples, 256, 28, precision)
+    yield copy(sizes.copy_bytes)
+    if on_gpu:
+        yield from (transfer(256 << 20, device, to_device=to_device) for to_device in (True, False))
+    yield from twelve(on_gpu=on_gpu)
+
+
+def unsupported(device: torch.device, precisions: Sequence[str]) -> Iterator[Skipped]:
+    """What `device` cannot compute."""
+    reasons: dict[str, str] = {}
+    if device.type == "cpu":
+        reasons["tf32"] = "a processor has no TF32"
+        for name in ("host_to_device", "device_to_host"):
+            yield Skipped(name=name, reason="no GPU")
+    else:
+        major = torch.cuda.get_device_capability(device)[0]
+        if major < 8:
+            reasons["tf32"] = "needs compute capability 8.0 or later"
+        if not torch.cuda.is_bf16_supported(including_emulation=False):
+            reasons["bf16"] = "needs compute capability 8.0 or later"
+    for precision in precisions:
+        if precision in reasons:
+            yield Skipped(name=f"gemm {precision}", reason=reasons[precision])
+            yield Skipped(name=f"convolution {precision}", reason=reasons[precision])
+
+
+def measure_kernels(kernels: Sequence[Kernel], device: torch.device, budget_sec: float) -> Findings:
+    """Each kernel gets an equal share of what its predecessors left of the budget."""
+    deadline = time.monotonic() + budget_sec
+    found = Findings()
+    for number, kernel in enumerate(kernels):
+        share = max(0.0, deadline - time.monotonic()) / (len(kernels) - number)
+        with torch.no_grad(), arithmetic(kernel.precision):
+            found += _measured_or_skipped(kernel, device, share)
+    return found
+
+
+def _measured_or_skipped(kernel: Kernel, device: torch.device, share_sec: float) -> Findings:
+    title = f"{kernel.title} {kernel.precision}".strip()
+    try:
+        expected = _expected_sec(kernel, device)
+        if expected > _PATIENCE_SEC:
+            reason = f"one call would take about {expected:.1g} s on this device"
+            return Findings(skipped=(Skipped(name=title, reason=reason),))
+        return Findings(samples=(measure_kernel(kernel, device, share_sec),))
+    except torch.OutOfMemoryError:
+        return Findings(skipped=(Skipped(name=title, reason="the device has too little memory"),))
+    except NotImplementedError as error:
+        return Findings(skipped=(Skipped(name=title, reason=str(error).splitlines()[0][:120]),))
+
+
+def _expected_sec(kernel: Kernel, device: torch.device) -> float:
+    """What one call will take, by a smaller one; 0 where there is none."""
+    if kernel.probe is None:
+        return 0.0
+    inputs = kernel.probe.make(torch.Generator(device).manual_seed(0))
+    run = kernel.probe.run
+    run(inputs)
+    return time_calls(lambda: run(inputs), 1, device) * kernel.flops / kernel.probe.flops
+
+
+def measure_kernel(kernel: Kernel, device: torch.device, budget_sec: float) -> Sample:
+    timed = repeat(kernel.make, kernel.run, kernel.check, device, budget_sec)
+    amount = kernel.flops if kernel.measures == "flops" else kernel.bytes
+    found: Spread = rate(amount, timed.seconds)
+    return Sample(
+        name=kernel.title,
+        metric=kernel.metric,
+        unit="FLOPS" if kernel.measures == "flops" else "B/s",
+        value=found.median,
+        lower_quartile=found.lower_quartile,
+        upper_quartile=found.upper_quartile,
+        num_repeats=len(timed.seconds),
+        better="higher",
+        detail=kernel.shape if timed.correct else f"{kernel.shape}: the result is wrong",
+        precision=kernel.precision,
+        flops=float(kernel.flops),
+        bytes=float(kernel.bytes),
+        correct=timed.correct,
+    )

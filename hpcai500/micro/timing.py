@@ -1,0 +1,68 @@
+"""Timing calls of a kernel: warmed up, on fresh data for each set of repetitions, synchronised where time is read."""
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+
+Inputs = Any
+
+SHORTEST_SEC = 1e-3
+"""Of one reading: shorter calls are repeated within it, so that the clock and a launch's latency do not count."""
+_READINGS_A_SET = 4
+_FEWEST_READINGS = 4
+_MOST_READINGS = 200
+_MOST_CALLS = 10_000
+
+
+class Timed(NamedTuple):
+    seconds: list[float]
+    """Of one call, for each reading."""
+    correct: bool
+
+
+def repeat(
+    make: Callable[[torch.Generator], Inputs],
+    run: Callable[[Inputs], Any],
+    check: Callable[[Inputs, Any], bool],
+    device: torch.device,
+    budget_sec: float,
+) -> Timed:
+    """Time `run` until `budget_sec` is used, at least four times.
+
+    `check` looks at one result of each set of data; a wrong one ends the measurement.
+    """
+    deadline = time.monotonic() + budget_sec
+    generator = torch.Generator(device).manual_seed(time.time_ns() % 2**63)
+    inputs = make(generator)
+    correct = check(inputs, run(inputs))  # the first call also picks algorithms and fills caches
+    single = time_calls(partial(run, inputs), 1, device)
+    calls = min(_MOST_CALLS, max(1, math.ceil(SHORTEST_SEC / max(single, 1e-9))))
+    seconds: list[float] = []
+    while len(seconds) < _MOST_READINGS and correct:
+        seconds += [time_calls(partial(run, inputs), calls, device) for _ in range(_READINGS_A_SET)]
+        if time.monotonic() > deadline and len(seconds) >= _FEWEST_READINGS:
+            break
+        inputs = make(generator)
+        correct = check(inputs, run(inputs))
+    return Timed(seconds or [single], correct)
+
+
+def time_calls(call: Callable[[], Any], num_calls: int, device: torch.device) -> float:
+    """Seconds of one call, over `num_calls` in a row: by CUDA events on a GPU, by the host's clock elsewhere."""
+    if device.type != "cuda":
+        started = time.perf_counter()
+        for _ in range(num_calls):
+            call()
+        return (time.perf_counter() - started) / num_calls
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize(device)
+    start.record()
+    for _ in range(num_calls):
+        call()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1e3 / num_calls
