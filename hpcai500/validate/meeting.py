@@ -1,4 +1,4 @@
-"""How the agents of one validation keep in step: a leader gathers a word from each node, and waits for none longer than
+"""How the agents of one validation keep in step: a leader gathers a word from each, and waits for none longer than
 agreed.
 
 The leader is a thread of the first node's agent. A node that does not come to a gathering in time is left out from

@@ -44,7 +44,7 @@ def watch(
     standing = dict(agents.look())
     seen = {node: _Seen(None, started) for node in nodes}
     open_nodes, troubles, gone_at = set(nodes), [], {}  # type: ignore[var-annotated]
-    told: set[Stage | None] = set()
+    told: set[Stage] = set()
     while open_nodes:
         time.sleep(_POLL_SEC)
         now = time.monotonic()
@@ -54,9 +54,9 @@ def watch(
             progress = _look(folder, node)
             if progress != seen[node].progress:
                 seen[node] = _Seen(progress, now)
-                if progress and progress.stage not in told:
+                if progress and progress.stage and progress.stage not in told:
                     told.add(progress.stage)
-                    say(f"{progress.stage or 'started'} …" if progress.stage else "agents have started")
+                    say(f"{now - started:4.0f} s  {progress.stage}")
             if progress and progress.ended:
                 open_nodes.discard(node)
                 continue

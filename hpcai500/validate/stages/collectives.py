@@ -1,4 +1,4 @@
-"""Collectives over growing sets of nodes, 2, 4, 8 … and all: every node in a group of each size, all groups at once."""
+"""Collectives over growing sets of nodes, 2, 4, 8 … and all: each node in a group of each size, all at once."""
 
 import os
 import re
