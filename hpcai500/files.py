@@ -99,12 +99,20 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def digest_tree(folder: Path, suffixes: tuple[str, ...]) -> str:
-    """SHA-256, in hex, of the names and bytes of the files below `folder` that end in one of `suffixes`."""
-    total = hashlib.sha256()
+def source_files(folder: Path, suffixes: tuple[str, ...] = ()) -> Iterator[Path]:
+    """The files below `folder`, by name, hidden and compiled ones left out; with `suffixes` those that end so."""
     for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.suffix in suffixes and not any(p.startswith(".") or p == "__pycache__" for p in relative.parts):
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            total.update(f"{relative.as_posix()}\0{content}\n".encode())
+        parts = path.relative_to(folder).parts
+        if any(part.startswith(".") or part == "__pycache__" for part in parts):
+            continue
+        if path.is_file() and (not suffixes or path.suffix in suffixes):
+            yield path
+
+
+def digest_tree(folder: Path, suffixes: tuple[str, ...] = ()) -> str:
+    """SHA-256, in hex, of the names and bytes of the `source_files` of `folder`."""
+    total = hashlib.sha256()
+    for path in source_files(folder, suffixes):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
     return total.hexdigest()

@@ -84,6 +84,20 @@ def build_parser() -> Parser:
     site.add_argument("--nodes", type=int, metavar="N", help="of `check`: how many (default: the profile's)")
     site.add_argument("--no-job", action="store_true", help="of `check`: start nothing; leaves paths unchecked")
 
+    ingest = commands.add_parser("ingest", parents=[shared], help="take in the log of a program of your own")
+    ingest.add_argument("log", metavar="LOG", help="its MLLOG lines; with --run the file to write them to")
+    ingest.add_argument("--workload", required=True, help="the workload whose problem it trained")
+    ingest.add_argument("--problem", default="full", help="full (default) or mini")
+    ingest.add_argument("--system", help="the machine's name, as the log has it (default: the log's)")
+    ingest.add_argument("--seed", type=int, metavar="N", help="as the log has it (default: the log's)")
+    ingest.add_argument("--nodes", type=int, default=1, metavar="N", help="nodes that it ran on (default: 1)")
+    ingest.add_argument("--source", metavar="DIR", help="the program's source, which free level has disclosed")
+    ingest.add_argument("--output", default="results", metavar="DIR", help="results directory (default: results)")
+    ingest.add_argument(
+        "--run", nargs=argparse.REMAINDER, metavar="PROGRAM",
+        help="start the program, with all arguments that follow, and time it; must stand last",
+    )  # fmt: skip
+
     rank = commands.add_parser("rank", parents=[shared], help="rank results by Valid FLOPS")
     rank.add_argument("paths", nargs="*", default=["results"], metavar="PATH")
     rank.add_argument(

@@ -45,6 +45,8 @@ class Key(StrEnum):
     """Identity: run id, experiment digest, code digest, versions."""
     DATASET = "hpcai500.dataset"
     """Digest of the index or manifest, and how many samples it holds."""
+    INPUT = "hpcai500.input"
+    """How samples are read: what the workload says of decoder, layout on disk, processes."""
     FLOPS_PER_SAMPLE = "hpcai500.flops_per_sample"
     """The count: mean, spread, number of batches, convention."""
     MODEL = "hpcai500.model"
@@ -64,6 +66,8 @@ class Key(StrEnum):
     """The run starts from another run's checkpoint: which, and from where."""
     FAILURE = "hpcai500.failure"
     """Why a run was aborted."""
+    LAYER = "hpcai500.layer"
+    """What a foreign program says of one of its layers, whose number stands in the metadata."""
 
 
 class RunStatus(StrEnum):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 
@@ -136,7 +136,7 @@ def ask_to_stop(process: "subprocess.Popen[str]", plan: Plan) -> None:
                     one.send_signal(plan.stop_signal)
 
 
-def kill_tree(process: "subprocess.Popen[str]") -> None:
+def kill_tree(process: "subprocess.Popen[Any]") -> None:
     """End the launcher and all that it started, in whatever session."""
     with suppress(psutil.NoSuchProcess):
         launcher = psutil.Process(process.pid)

@@ -19,7 +19,7 @@ _MOST_EXPONENT = 100
 _MOST = 1e40  # sums of squares stay finite
 _LONGEST_NAME = 200
 _DIVERGED = ("status diverged",)
-_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What reading a hostile file may raise: one reason each, never a traceback."""
 
 
@@ -74,11 +74,11 @@ def collect(paths: Iterable[Path]) -> Collected:
 def _take(file: Path, collected: Collected, counted: dict[tuple[str | int, ...], Run]) -> None:
     try:
         result = newest_result(file)
-        reason = _why_not(result)
+        reason = why_not(result)
     except (InputError, OSError) as error:
         collected.left_out.append(LeftOut(str(file), one_line(str(error))))
         return
-    except _MALFORMED as error:
+    except MALFORMED as error:
         collected.left_out.append(LeftOut(str(file), one_line(f"malformed: {type(error).__name__}: {error}")))
         return
     run = Run(file, result.model_copy(update={"epochs": ()}))
@@ -148,7 +148,7 @@ def _read(file: Path) -> Result:
         return parse(Result, record, file.name)  # which says what is wrong
 
 
-def _why_not(result: Result) -> str | None:
+def why_not(result: Result) -> str | None:
     """Why a readable result counts nowhere: its own reasons, or figures that contradict each other."""
     if result.unranked:
         return ", ".join((*result.unranked, *([result.failure] if result.failure else [])))

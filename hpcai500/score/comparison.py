@@ -90,7 +90,9 @@ def _evidence(folder: Path) -> Evidence:
 def layers_of(evidence: Evidence) -> dict[int, dict[str, Any]]:
     """All nine, 8 and 9 by run.json itself."""
     settings = evidence.spec.settings.model_dump(mode="json")
-    layers = {number: dict(evidence.system.layer(number)) for number in range(1, 8)}
+    layers = {number: dict(evidence.system.layer(number)) for number in range(1, 10)}
+    if evidence.spec.program:  # whose layers are what it states
+        return layers
     layers[7] |= {"code_digest": evidence.spec.workload.code_digest, **{t: settings[t] for t in ("model", "data")}}
     layers[8] = {table: settings[table] for table in ("batch", "optimizer", "schedule")}
     layers[9] = {**settings["problem"], "data": evidence.system.layer(9).get("data")}
@@ -108,7 +110,7 @@ def _rows(one: Evidence, other: Evidence) -> Iterator[Row]:
 
 def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and the values that are no tables; the FLOPs of each layer are one value."""
-    if isinstance(value, dict) and value and not key.endswith("layer_flops"):
+    if isinstance(value, dict) and value and not key.endswith(("layer_flops", "layer_parameters")):
         for name, inner in value.items():
             yield from flat(inner, f"{key}.{name}" if key else name)
     else:
@@ -118,6 +120,11 @@ def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 def _obstacles(one: Evidence, other: Evidence) -> Iterator[Obstacle]:
     for reason in _problem(one, other):
         yield from (Obstacle(level=level, layer=Layer.PROBLEM_DOMAIN, reason=reason) for level in Level)
+    if one.spec.program or other.spec.program:
+        reason = "a foreign program, which is compared at free level alone"
+        for level in (Level.HARDWARE, Level.SYSTEM):
+            yield Obstacle(level=level, layer=Layer.WORKLOAD_IMPLEMENTATION, reason=reason)
+        return
     for layer, reason in (*_model(one, other), *_fixed_values(one, other)):
         yield from (Obstacle(level=level, layer=layer, reason=reason) for level in (Level.HARDWARE, Level.SYSTEM))
     if one.spec.workload.code_digest != other.spec.workload.code_digest:

@@ -142,8 +142,20 @@ def _shared(held: Sequence[Evidence]) -> dict[str, set[str]]:
         "system": {evidence.spec.system for evidence in held},
         "data set": {str((evidence.value(Key.DATASET) or {}).get("digest")) for evidence in held},
         "Layer 5": {str(evidence.system.frameworks()) for evidence in held},
-        "model": {str((evidence.value(Key.MODEL) or {}).get("parameters_digest")) for evidence in held},
+        "model": {str((evidence.structure or {}).get("parameters_digest")) for evidence in held},
     }
+
+
+def _foreign_notes(held: Sequence[Evidence]) -> Iterator[str]:
+    numbers = sorted({number for evidence in held for number in evidence.system.stated})
+    yield f"a foreign program: Layers {', '.join(map(str, numbers))} are as it states them; nobody captured them"
+    untimed = [evidence.folder.name for evidence in held if evidence.timing is None]
+    if untimed:
+        yield f"timed by the program's own clock alone (rule 2.4): {', '.join(untimed)}"
+    for evidence in held:
+        if evidence.timing and evidence.result.time:
+            wall = (evidence.timing.ended_ms - evidence.timing.started_ms) / 1_000
+            yield f"{evidence.folder.name}: {evidence.result.time.total_sec:g} of the {wall:g} s that the program ran"
 
 
 def _notes(held: Sequence[Evidence], framework: SystemRecord | None, *, whole_set: bool) -> Iterator[str]:
@@ -156,7 +168,9 @@ def _notes(held: Sequence[Evidence], framework: SystemRecord | None, *, whole_se
         yield "Layer 5 was held against no reference (rule 4.6): --reference RUN names one"
     if first.reference and not (first.reference.known and first.reference.known.dataset_digest):
         yield "the reference has no digest of its data set (rule 4.2): compare it with other results'"
-    if settings_of(first.reference, first.spec) is None:
+    if first.spec.program:
+        yield from _foreign_notes(held)
+    elif settings_of(first.reference, first.spec) is None:
         yield "the workload is not the shipped one of this version: rule 1.6 was held against run.json alone"
     for evidence in held:
         for found in evidence.system.differences:

@@ -11,6 +11,7 @@ from hpcai500.events.vocabulary import Key
 from hpcai500.files import read_json
 from hpcai500.score.result import Epoch, Result, derive
 from hpcai500.score.system import SystemRecord, read_system
+from hpcai500.score.timing import Timing, read_timing
 from hpcai500.spec.models import parse
 from hpcai500.spec.reference import Reference, find_reference
 from hpcai500.spec.run import RunSpec, read_run
@@ -29,6 +30,8 @@ class Evidence:
     result: Result
     """Derived anew from the files above."""
     reference: Reference | None
+    timing: Timing | None = None
+    """Of a foreign program that `ingest --run` timed."""
 
     def value(self, key: Key) -> Any:
         """Of the first event of `key`."""
@@ -37,6 +40,12 @@ class Evidence:
 
     def of_epoch(self, key: Key, epoch_num: int) -> list[Event]:
         return [event for event in find(self.events, key) if event.metadata.get("epoch_num") == epoch_num]
+
+    @property
+    def structure(self) -> dict[str, Any] | None:
+        """The model's, as logged; a foreign program may leave out what only torch can tell."""
+        logged = self.value(Key.MODEL)
+        return {"parameters_digest": None, "varying_layers": [], **logged} if logged else None
 
     @property
     def converged(self) -> bool:
@@ -62,6 +71,7 @@ def gather(folder: Path) -> Evidence:
             system=read_system(folder / "system.json"),
             result=derive(folder),
             reference=find_reference(spec.workload.benchmark, spec.problem),
+            timing=read_timing(folder),
         )
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, ZeroDivisionError, RecursionError) as error:
         raise InputError(f"{folder}: not the files of a run ({type(error).__name__}: {error})") from error

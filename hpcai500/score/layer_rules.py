@@ -5,20 +5,32 @@ from collections.abc import Iterator
 from typing import Any
 
 from hpcai500.events.vocabulary import Key
+from hpcai500.score.collection import printable
 from hpcai500.score.evidence import Evidence, Finding
 from hpcai500.score.system import SystemRecord
+from hpcai500.spec.layers import Layer, layer_of
 from hpcai500.spec.levels import Level
 from hpcai500.spec.reference import ModelReference, Reference, changes, closed_changes
 
+_LONGEST = 300
+"""Letters of a layer that one line shows; system.json has it whole."""
 _VARIES = 0.5
 """How far the FLOPs of a layer that depends on the data may lie from the reference's."""
 
 
 def layer_findings(evidence: Evidence, framework: SystemRecord | None) -> Iterator[Finding]:
     """`framework` is the system of the run whose Layer 5 is the reference."""
-    level, reference = evidence.spec.level, evidence.reference
+    level, reference, program = evidence.spec.level, evidence.reference, evidence.spec.program
     if missing := evidence.system.missing_layers:
-        yield "4.7", f"system.json: Layers {', '.join(missing)} were not captured"
+        how = "neither captured nor stated" if program else "not captured"
+        yield "4.7", f"system.json: Layers {', '.join(missing)} were {how}"
+    if program and not evidence.spec.workload.code_digest:
+        yield (
+            "4.7",
+            "the program's source was not given, so that Layer 7 is not disclosed: `ingest --source DIR` does",
+        )
+    if program and Layer.PROBLEM_DOMAIN not in evidence.system.stated:
+        yield "4.7", "the program does not state its target, epochs and metric (hpcai500.layer of layer 9)"
     if reference is None:
         if level is not Level.FREE:
             yield "4.1", f"no shipped workload has the benchmark {evidence.spec.workload.benchmark!r} to compare with"
@@ -28,7 +40,7 @@ def layer_findings(evidence: Evidence, framework: SystemRecord | None) -> Iterat
     if level is Level.HARDWARE and evidence.spec.workload.code_digest != reference.code_digest:
         yield "4.3", f"the workload's code is not that of {reference.name}; system level allows it"
     if level is not Level.FREE and reference.known:
-        yield from (("4.4", line) for line in model_differences(evidence.value(Key.MODEL), reference.known.model))
+        yield from (("4.4", line) for line in model_differences(evidence.structure, reference.known.model))
     if level is Level.HARDWARE and framework:
         yield from _framework(evidence.system, framework)
 
@@ -86,11 +98,28 @@ def disclosed_changes(evidence: Evidence) -> Iterator[str]:
         yield "no shipped workload has its benchmark: a problem of its own"
         return
     for key, (here, there) in changes(evidence.spec.settings, evidence.reference.settings).items():
-        yield f"{key}: {there!r} -> {here!r}"
+        if evidence.spec.program is None or layer_of(key) is Layer.PROBLEM_DOMAIN:
+            yield f"{key}: {there!r} -> {here!r}"
+    if evidence.spec.program:
+        yield from _stated_lines(evidence)
+        return
     if evidence.spec.workload.code_digest != evidence.reference.code_digest:
         yield f"the code of the workload ({evidence.spec.workload.name}, {evidence.spec.workload.code_digest:.16})"
-    if evidence.reference.known and evidence.value(Key.MODEL):
+    if evidence.reference.known and evidence.structure:
         yield from (
-            f"the model: {line}"
-            for line in model_differences(evidence.value(Key.MODEL), evidence.reference.known.model)
+            f"the model: {line}" for line in model_differences(evidence.structure, evidence.reference.known.model)
         )
+
+
+def _stated_lines(evidence: Evidence) -> Iterator[str]:
+    """Of a foreign program nothing is the reference's but Layer 9: what it is instead."""
+    source = evidence.spec.workload.code_digest
+    yield f"the program: {f'source {source:.16}' if source else 'source not disclosed'}"
+    structure = evidence.structure or {}
+    yield f"the model: {evidence.spec.workload.model}, {structure.get('num_parameters')!r} parameters"
+    for number in range(1, 9):
+        layer = Layer(number)
+        origin = "stated" if number in evidence.system.stated else "captured"
+        values = {key: value for key, value in evidence.system.layer(number).items() if key != "structure"}
+        text = ", ".join(f"{key} {value!r}" for key, value in values.items()) or "not disclosed"
+        yield f"Layer {number} ({layer.title}, {origin}): {printable(text[:_LONGEST])}"

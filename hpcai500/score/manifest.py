@@ -8,7 +8,7 @@ from hpcai500.files import read_json, storage, write_json
 from hpcai500.spec.models import Frozen, parse
 
 MANIFEST = "manifest.json"
-SEALED = ("run.json", "events.log", "system.json", "evaluation.json")
+SEALED = ("run.json", "events.log", "system.json", "evaluation.json", "timing.json")
 """Not result.json, which follows from these and may be derived again by a later version."""
 
 

@@ -15,7 +15,7 @@ from typing import IO, Annotated, Literal
 from pydantic import Field
 
 from hpcai500.errors import HpcAi500Error, InputError, OccupiedError, ShortfallError
-from hpcai500.files import storage
+from hpcai500.files import digest_tree, source_files, storage
 from hpcai500.score.compliance import run_folders
 from hpcai500.score.manifest import MANIFEST, SEALED
 from hpcai500.spec.models import Frozen, parse
@@ -87,13 +87,12 @@ def _files_of(folder: Path) -> dict[str, Path]:
 
 
 def _source_of(spec: RunSpec) -> dict[str, Path]:
-    folder = Path(spec.workload.folder)
+    """Of the workload, or of a foreign program; nothing where it is not what ran any more."""
+    folder, suffixes = Path(spec.workload.folder), () if spec.program else CODE
+    if not spec.workload.folder or digest_tree(folder, suffixes) != spec.workload.code_digest:
+        return {}
     place = f"workloads/{spec.workload.code_digest[:16]}/{spec.workload.name}"
-    return {
-        f"{place}/{path.relative_to(folder).as_posix()}": path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix in CODE and path.is_file() and "__pycache__" not in path.parts
-    }
+    return {f"{place}/{path.relative_to(folder).as_posix()}": path for path in source_files(folder, suffixes)}
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

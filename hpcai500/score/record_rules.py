@@ -21,6 +21,8 @@ AT_LEAST_ONCE = (Key.CACHE_CLEAR, Key.INIT_START, Key.SEED, Key.EVAL_ACCURACY)
 
 _SLACK_SEC, _SLACK = 0.5, 0.02
 """Between a clock read by the loop and the event beside it: a write to a shared file system, and rounding."""
+_CLOCK_MS = 1_000
+"""Between a program's clock and that of whoever ran it."""
 
 
 def record_findings(evidence: Evidence) -> Iterator[Finding]:
@@ -32,6 +34,7 @@ def record_findings(evidence: Evidence) -> Iterator[Finding]:
     yield from (("1.7", f"never ranked: {reason}") for reason in evidence.result.unranked)
     yield from _clock(evidence)
     yield from _seconds(evidence)
+    yield from _timed(evidence)
 
 
 def _unaltered(evidence: Evidence) -> Iterator[Finding]:
@@ -60,12 +63,13 @@ def _twice_told(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
     spec, settings = evidence.spec, evidence.spec.settings
     optimizer, batch = settings.optimizer, settings.batch
     run = evidence.value(Key.RUN) or {}
-    for name, expected in (
-        ("run_id", spec.run_id),
-        ("experiment_digest", spec.experiment_digest),
-        ("code_digest", spec.workload.code_digest),
-        ("hpcai500_version", spec.hpcai500_version),
-    ):
+    known = {
+        "run_id": spec.run_id,
+        "experiment_digest": spec.experiment_digest,
+        "code_digest": spec.workload.code_digest,
+        "hpcai500_version": spec.hpcai500_version,
+    }
+    for name, expected in known.items() if spec.program is None else ():  # a foreign program cannot know them
         yield f"events.log: {name}", run.get(name), expected
     logged: tuple[tuple[Key, Any], ...] = (
         (Key.SEED, spec.seed),
@@ -75,7 +79,7 @@ def _twice_told(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
         (Key.TRAIN_SAMPLES, settings.problem.num_train_samples),
         (Key.EVAL_SAMPLES, settings.problem.num_eval_samples),
         (Key.GLOBAL_BATCH_SIZE, batch.global_batch_size),
-        (Key.OPT_NAME, optimizer.name),
+        (Key.OPT_NAME, spec.program.stated.get("8", {}).get("opt_name") if spec.program else optimizer.name),
         (
             Key.OPT_BASE_LEARNING_RATE,
             optimizer.learning_rate * batch.global_batch_size / optimizer.reference_batch_size,
@@ -94,11 +98,8 @@ def _twice_told(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
     yield "system.json: Layer 6, backend", programming.get("backend"), spec.backend
     if system.layers:
         yield "system.json: Layer 7, code_digest", system.layer(7).get("code_digest"), spec.workload.code_digest
-        yield (
-            "system.json: Layer 8",
-            system.layer(8),
-            {name: told[name] for name in ("batch", "optimizer", "schedule")},
-        )
+        tables = {name: told[name] for name in ("batch", "optimizer", "schedule")}
+        yield "system.json: Layer 8", system.layer(8), spec.program.stated.get("8", {}) if spec.program else tables
         nine = {key: value for key, value in system.layer(9).items() if key != "data"}
         yield "system.json: Layer 9", nine, told["problem"]
 
@@ -133,7 +134,7 @@ def _result_follows(evidence: Evidence) -> Iterator[Finding]:
 def _keys(evidence: Evidence) -> Iterator[Finding]:
     counts = Counter(event.key for event in evidence.events)
     for key in ONCE:
-        if counts[key] != 1:
+        if counts[key] != 1 and not (key is Key.RUN and evidence.spec.program):
             yield "1.5", f"events.log: {key.value} stands {counts[key]} times, not once"
     for key in AT_LEAST_ONCE:
         if not counts[key]:
@@ -175,6 +176,34 @@ def _clock(evidence: Evidence) -> Iterator[Finding]:
     ready = first(evidence.events, Key.INIT_STOP)
     if ready and start and ready.time_ms > start.time_ms:
         yield "2.2", "events.log: run_start stands before init_stop"
+
+
+def _timed(evidence: Evidence) -> Iterator[Finding]:
+    """The program's clock beside that of whoever ran it."""
+    timing, start, stop = evidence.timing, first(evidence.events, Key.RUN_START), first(evidence.events, Key.RUN_STOP)
+    if timing is None or start is None or stop is None:
+        return
+    outside = [
+        event
+        for event in evidence.events
+        if not timing.started_ms - _CLOCK_MS <= event.time_ms <= timing.ended_ms + _CLOCK_MS
+    ]
+    if outside:
+        yield (
+            "2.4",
+            f"events.log: {len(outside)} events are from before or after the program ran, first {outside[0].key}",
+        )
+    if timing.run_start_ms is None or timing.run_stop_ms is None:
+        yield "2.4", "timing.json: run_start or run_stop never came"
+        return
+    claimed = (stop.time_ms - start.time_ms) / 1_000
+    passed = (timing.run_stop_ms - timing.run_start_ms) / 1_000
+    if abs(claimed - passed) > _SLACK_SEC + _SLACK * max(claimed, passed):
+        yield (
+            "2.4",
+            f"the program's clock says {claimed:g} s from run_start to run_stop, and {passed:g} s passed between the "
+            "two lines (does it flush each?)",
+        )
 
 
 def _between(start: Event, event: Event, stop: Event | None) -> bool:

@@ -29,6 +29,8 @@ class Epoch(Frozen):
     eval_sec: float
     learning_rate: float
     energy_joules: float | None
+    data_wait_sec: float | None = None
+    """The part of `train_sec` for which steps waited for their batches; null in records without it."""
 
 
 class Identity(Frozen):
@@ -222,9 +224,12 @@ def _accelerator(folder: Path, spec: RunSpec) -> str:
     path = folder / "system.json"
     if not path.exists():
         return "unknown"
-    hardware = read_json(path)["nodes"][0]["layers"]["1"]
-    gpus = [] if spec.settings.execution.device == "cpu" else hardware["gpus"]
-    return str(gpus[0]["model"] if gpus else hardware["cpu_model"])
+    layers = read_json(path)["nodes"][0]["layers"]
+    if spec.program and "1" not in layers:
+        return "not disclosed"
+    hardware = layers["1"]
+    gpus = [] if spec.settings.execution.device == "cpu" else hardware.get("gpus")
+    return str(gpus[0]["model"] if gpus else hardware.get("cpu_model", "unknown"))
 
 
 def _fault(events: list[Event]) -> str:

@@ -17,6 +17,7 @@ RULES = {
     "2.1": "the clock never runs back",
     "2.2": "the run stands between its start and its stop",
     "2.3": "the seconds of the epochs are those between their events",
+    "2.4": "a foreign program's clock is that of whoever ran it",
     "3.1": "all epochs ran, or the target was reached",
     "3.2": "each epoch was evaluated, on each sample once",
     "3.3": "each epoch trained whole global batches of the data set",

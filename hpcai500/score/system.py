@@ -38,6 +38,8 @@ class SystemRecord(Frozen):
     earlier_nodes: tuple[Nodes, ...] = ()
     """Of earlier starts of a run that was resumed elsewhere."""
     layers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    stated: tuple[int, ...] = ()
+    """Layers that nobody captured, as a foreign program states them."""
 
     def layer(self, number: int) -> dict[str, Any]:
         """Of the run, or of most of its nodes; empty where it was not captured."""

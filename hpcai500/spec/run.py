@@ -41,6 +41,15 @@ class WorkloadIdentity(Frozen):
     model: str
 
 
+class Program(Frozen):
+    """A foreign program: one that trains by itself, and whose log `hpcai500 ingest` took in."""
+
+    argv: tuple[str, ...] = ()
+    """As `ingest --run` started it; empty where its log alone was given."""
+    stated: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Layers 3 to 8 as its log states them, by number."""
+
+
 class RunSpec(Frozen):
     """What `run.json` holds. Equal digests mean the same experiment but for the seed and the place."""
 
@@ -49,8 +58,8 @@ class RunSpec(Frozen):
     workload: WorkloadIdentity
     problem: str
     level: Level
-    backend: Literal["torch", "horovod"] = "torch"
-    launcher: Literal["local", "mpirun", "horovodrun", "srun"] = "local"
+    backend: Literal["torch", "horovod", "foreign"] = "torch"
+    launcher: Literal["local", "mpirun", "horovodrun", "srun", "foreign"] = "local"
     nodes: Count = 1
     procs_per_node: Count = 1
     """Ranks on a node; on the fullest one where they are uneven."""
@@ -72,9 +81,16 @@ class RunSpec(Frozen):
     """A folder on each node's own disk, to copy the data to before the clock starts; empty for none."""
     resume_from: str = ""
     """The folder of another run, whose newest checkpoint this one starts from; it is then never ranked."""
+    program: Program | None = None
+    """Of a run that this harness did not train."""
 
     @model_validator(mode="after")
     def _launcher_suits(self) -> "RunSpec":
+        foreign = {self.backend, self.launcher, self.settings.optimizer.name, self.settings.schedule.name}
+        if (self.program is None) == bool(foreign & {"foreign", "stated"}):
+            raise ValueError(
+                "'foreign' and 'stated' are words for runs that `hpcai500 ingest` takes in, and for no other"
+            )
         if self.launcher in ("local", "horovodrun") and self.nodes > 1:
             raise ValueError(f"launcher {self.launcher} starts ranks on one node alone")
         if self.launcher == "horovodrun" and self.backend != "horovod":
@@ -90,7 +106,7 @@ class RunSpec(Frozen):
                 f"num_ranks ({self.num_ranks}) must be below nodes * procs_per_node "
                 f"({self.nodes * self.procs_per_node}), at least one a node, and 0 where every node is full"
             )
-        if self.settings.batch.global_batch_size % self.world_size:
+        if self.program is None and self.settings.batch.global_batch_size % self.world_size:
             raise ValueError(
                 f"batch.global_batch_size ({self.settings.batch.global_batch_size}) must be a multiple of "
                 f"the number of ranks ({self.world_size})"
@@ -143,6 +159,10 @@ class RunSpec(Frozen):
         }  # fmt: skip
         record = self.model_dump(mode="json", exclude=places)
         del record["workload"]["folder"]
+        if self.program is None:
+            del record["program"]
+        else:
+            del record["program"]["argv"]  # which names the seed
         return record | {"synthetic": self.is_synthetic}
 
     @property

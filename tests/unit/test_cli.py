@@ -25,6 +25,9 @@ SURFACE = {
     "status": SHARED | {"paths", "--watch"},
     "logs": SHARED | {"paths", "--lines"},
     "cancel": SHARED | {"paths"},
+    "ingest": SHARED | {
+        "log", "--workload", "--problem", "--system", "--seed", "--nodes", "--source", "--output", "--run",
+    },
     "site": SHARED | {"action", "site", "--slurm", "--nodes", "--no-job"},
     "rank": SHARED | {"paths", "--by", "--format", "--output", "--exponent"},
     "check": SHARED | {"paths", "--reference"},

@@ -1,0 +1,295 @@
+"""A foreign program's log as a run: any executable that writes the lines of docs/results-format.md can be ranked.
+
+What is read here may come from anyone: sizes, keys and values are held against limits before they are believed.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from hpcai500.errors import InputError, nearest
+from hpcai500.events.reader import Event, find, first
+from hpcai500.events.vocabulary import Key
+from hpcai500.events.writer import TOKEN
+from hpcai500.files import digest_tree, source_files
+from hpcai500.score.collection import printable
+from hpcai500.score.record_rules import AT_LEAST_ONCE, ONCE
+from hpcai500.spec.levels import Level
+from hpcai500.spec.models import Frozen, parse
+from hpcai500.spec.run import SYNTHETIC, RunSpec
+from hpcai500.spec.workload import find_workload, load_rules, problem_settings
+
+MOST_LOG_BYTES = 256 * 2**20
+MOST_LINE_BYTES = 2**20
+MOST_SOURCE_BYTES = 64 * 2**20
+MOST_NAME = 200
+"""Letters of a name that a table shows."""
+
+_OURS = "hpcai500."
+_SEE = "docs/results-format.md lists the lines that a program must write"
+_STATED = range(1, 10)
+_HYPER_PARAMETERS = ("opt_", "lars_", "sgd_", "lamb_", "global_batch_size", "gradient_accumulation_steps")
+_STATUSES = ("success", "aborted")
+
+
+class Structure(Frozen):
+    """The least that `hpcai500.model` says of a foreign program's model."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    num_parameters: Annotated[int, Field(ge=1)]
+    layer_flops: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    """Name of a layer to FLOPs of its forward pass for one sample: what the count a sample is held against."""
+
+
+def read_log(path: Path) -> list[Event]:
+    """All events of a foreign log.
+
+    Raises:
+        InputError: in one line, for what is no whole log of one run by the vocabulary of this version.
+    """
+    events = list(_events(path))
+    _require_keys(path, events)
+    for earlier, later in pairwise(events):
+        if later.time_ms < earlier.time_ms:
+            back = (earlier.time_ms - later.time_ms) / 1_000
+            raise InputError(
+                f"{path}: its clock goes back {back:g} s, from {_short(earlier.key)} to {_short(later.key)}",
+                "take times from one clock, and write lines in their order",
+            )
+    return events
+
+
+def _events(path: Path) -> Iterator[Event]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file", "name the log that the program wrote, or add --run PROGRAM")
+    try:
+        if (size := path.stat().st_size) > MOST_LOG_BYTES:
+            raise InputError(f"{path}: {size:,} bytes, more than {MOST_LOG_BYTES:,}", "log epochs, not steps")
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(MOST_LINE_BYTES + 1):
+                number += 1
+                if len(line) > MOST_LINE_BYTES:
+                    raise InputError(f"{path}:{number}: a line of more than {MOST_LINE_BYTES:,} bytes", _SEE)
+                text = line.decode(errors="replace")
+                position = text.find(TOKEN)
+                if position >= 0:
+                    yield _event(text[position + len(TOKEN) :], f"{path}:{number}")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+
+
+def _event(text: str, where: str) -> Event:
+    try:
+        event = Event.model_validate(json.loads(text, parse_constant=_no_number))
+        # 1e999 is infinite, half a surrogate is no letter: nobody can write them again
+        json.dumps([event.key, event.value, event.metadata], allow_nan=False, ensure_ascii=False).encode()
+        if not math.isfinite(event.time_ms):
+            raise ValueError(event.time_ms)
+    except (ValueError, ValidationError, RecursionError) as error:
+        raise InputError(f"{where}: not a valid event", f"write it as `{TOKEN} {{...}}`; {_SEE}") from error
+    if event.key.startswith(_OURS) and event.key not in set(Key):
+        known = [key for key in Key if key.startswith(_OURS)]
+        raise InputError(
+            f"{where}: key {_short(event.key)} is none that this version knows",
+            f"{nearest(event.key[:MOST_NAME], known)}; or update hpcai500",
+        )
+    return event
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+def _require_keys(path: Path, events: list[Event]) -> None:
+    """Everything without which no figure and no rule is left."""
+    if not events:
+        raise InputError(f"{path}: no line begins with {TOKEN}", _SEE)
+    counts = Counter(event.key for event in events)
+    for key in (*ONCE, *AT_LEAST_ONCE):
+        if key is not Key.RUN and not counts[key]:
+            raise InputError(f"{path}: no {key.value} event", _SEE)
+    for key in (*ONCE, Key.SEED):
+        if counts[key] > 1:
+            raise InputError(
+                f"{path}: {key.value} stands {counts[key]} times", "a log holds one run: give each its own"
+            )
+    for key in (Key.RUN, Key.RESUMED, Key.CONTINUED):
+        if counts[key]:
+            raise InputError(
+                f"{path}: {key.value} is an event of this harness's own runs", "rank its folder as it is"
+            )
+    parse(Structure, _first(events, Key.MODEL).value, f"{path}: {Key.MODEL.value}")
+    status = _first(events, Key.RUN_STOP).metadata.get("status")
+    if status not in _STATUSES:
+        raise InputError(f"{path}: run_stop has the status {_short(status)}", f"write one of {', '.join(_STATUSES)}")
+    if status == "success" and not counts[Key.EPOCH]:
+        raise InputError(f"{path}: no {Key.EPOCH.value} event", _SEE)
+
+
+def _first(events: list[Event], key: Key) -> Event:
+    event = first(events, key)
+    assert event is not None  # as _require_keys has seen
+    return event
+
+
+def _short(value: Any) -> str:
+    return printable(repr(value)[:80])
+
+
+def stated_layers(events: list[Event], log: Path) -> dict[int, dict[str, Any]]:
+    """What the program says of its layers: number to record; hyper-parameters of their official keys among them.
+
+    Raises:
+        InputError: for a statement that is no record, of no layer, or of one that has been stated.
+    """
+    stated: dict[int, dict[str, Any]] = {}
+    for event in find(events, Key.LAYER):
+        number = event.metadata.get("layer")
+        if type(number) is not int or number not in _STATED:
+            raise InputError(f"{log}: {Key.LAYER.value} of layer {_short(number)}", "its metadata names 1 to 9")
+        if number in stated or not isinstance(event.value, dict):
+            fault = "stands twice" if number in stated else "has no record as its value"
+            raise InputError(f"{log}: {Key.LAYER.value} of layer {number} {fault}", _SEE)
+        stated[number] = event.value
+    official = {event.key: event.value for event in events if event.key.startswith(_HYPER_PARAMETERS)}
+    stated[8] = official | stated.get(8, {})
+    return {number: values for number, values in stated.items() if values}
+
+
+def spec_of(
+    events: list[Event],
+    log: Path,
+    *,
+    workload: str,
+    problem: str,
+    output: str,
+    system: str | None = None,
+    seed: int | None = None,
+    nodes: int = 1,
+    source: Path | None = None,
+    argv: tuple[str, ...] = (),
+) -> RunSpec:
+    """The run that `events` tell of; `system` and `seed` are the log's own unless given.
+
+    Raises:
+        InputError: where the log contradicts what is given, or leaves out what a run is named by.
+    """
+    folder = find_workload(workload)
+    rules = load_rules(folder)
+    reference = problem_settings(rules, problem)
+    logged = _logged(events, log)
+    stated = stated_layers(events, log)
+    expected = {
+        Key.SUBMISSION_BENCHMARK: rules.benchmark, Key.SUBMISSION_DIVISION: Level.FREE.division,
+        Key.SUBMISSION_PLATFORM: system, Key.SEED: seed,
+    }  # fmt: skip
+    for key, value in expected.items():
+        if value is not None and logged(key) != value:
+            raise InputError(f"{log}: {key.value} is {_short(logged(key))}, not {value!r}", "one of the two is wrong")
+    execution = stated.get(6, {})
+    world_size = execution.get("world_size")
+    if type(world_size) is not int or not nodes <= world_size <= 2**31:
+        raise InputError(
+            f"{log}: {Key.LAYER.value} of layer 6 has world_size {_short(world_size)}, on {nodes} nodes",
+            "state how many ranks there were, at least one a node",
+        )
+    procs = math.ceil(world_size / nodes)
+    rate = logged(Key.OPT_BASE_LEARNING_RATE)
+    record = {
+        "workload": {
+            "name": folder.name, "folder": str(source) if source else "",
+            "code_digest": source_digest(source) if source else "", "title": rules.title,
+            "benchmark": rules.benchmark, "model": _name(stated.get(7, {}).get("model", "not stated"), log),
+        },
+        "problem": problem, "level": Level.FREE, "backend": "foreign", "launcher": "foreign",
+        "nodes": nodes, "procs_per_node": procs, "num_ranks": 0 if procs * nodes == world_size else world_size,
+        "seed": logged(Key.SEED), "system": logged(Key.SUBMISSION_PLATFORM), "output": output,
+        "data": SYNTHETIC if _synthetic(logged(Key.DATASET)) else "",
+        "settings": {
+            "problem": {**reference.problem.model_dump(mode="json"), **stated.get(9, {})},
+            "model": {}, "data": {},
+            "batch": {"global_batch_size": logged(Key.GLOBAL_BATCH_SIZE), "micro_batch_size": 1},
+            "optimizer": {
+                "name": "stated", "learning_rate": rate, "reference_batch_size": logged(Key.GLOBAL_BATCH_SIZE),
+                "momentum": 0.0, "weight_decay": logged(Key.OPT_WEIGHT_DECAY),
+            },
+            "schedule": {"name": "stated", "warmup_epochs": logged(Key.OPT_LEARNING_RATE_WARMUP_EPOCHS)},
+            "execution": {"precision": execution.get("precision"), "device": execution.get("device", "auto")},
+        },
+        "program": {"argv": argv, "stated": {str(n): stated[n] for n in sorted(stated) if 3 <= n <= 8}},
+    }  # fmt: skip
+    return parse(RunSpec, record, str(log))
+
+
+def _logged(events: list[Event], log: Path) -> Callable[[Key], Any]:
+    def value(key: Key) -> Any:
+        found = first(events, key)
+        if found is None or found.value is None:
+            raise InputError(f"{log}: no {key.value} with a value", _SEE)
+        return found.value
+
+    return value
+
+
+def _name(value: Any, log: Path) -> str:
+    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= MOST_NAME:
+        raise InputError(f"{log}: layer 7 names its model {_short(value)}", "give it a short name")
+    return value
+
+
+def _synthetic(dataset: Any) -> bool:
+    return isinstance(dataset, dict) and bool(dataset.get("synthetic"))
+
+
+def source_digest(source: Path) -> str:
+    """SHA-256, in hex, over all files of a program's source.
+
+    Raises:
+        InputError: if there is none, or more than anyone would read.
+    """
+    files = list(source_files(source)) if source.is_dir() else []
+    size = sum(path.stat().st_size for path in files)
+    if not files or size > MOST_SOURCE_BYTES:
+        raise InputError(
+            f"--source {source}: {len(files)} files, {size:,} bytes",
+            f"name the folder of the program's source alone, at most {MOST_SOURCE_BYTES:,} bytes",
+        )
+    return digest_tree(source)
+
+
+def system_of(
+    spec: RunSpec, events: list[Event], log: Path, captured: Mapping[int, dict[str, Any]], host: str
+) -> dict[str, Any]:
+    """The run's system.json: layers that were captured on `host`, and the others as the program states them."""
+    stated = stated_layers(events, log)
+    dataset, structure = (_first(events, key).value for key in (Key.DATASET, Key.MODEL))
+    measured = {number: captured[number] for number in captured if spec.nodes == 1}
+    execution = spec.settings.execution
+    known = {"backend": spec.backend, "nodes": spec.nodes, "precision": execution.precision}
+    node = {number: stated[number] for number in range(1, 7) if number in stated} | measured
+    node[6] = {**node.get(6, {}), **known}
+    problem = spec.settings.problem.model_dump(mode="json")
+    layers: dict[str, Any] = {
+        "7": {**stated.get(7, {}), "code_digest": spec.workload.code_digest, "structure": structure},
+        "9": {**problem, "data": dataset},
+    }
+    if 8 in stated:
+        layers["8"] = stated[8]
+    return {
+        "schema_version": 1,
+        "nodes": [{
+            "count": spec.nodes,
+            "hosts": [host] if measured else [],
+            "layers": {str(number): node[number] for number in sorted(node)},
+        }],
+        "layers": layers,
+        "stated": sorted(set(stated) - set(measured)),
+    }  # fmt: skip

@@ -1,0 +1,45 @@
+"""The example that imports nothing of ours: really trained, timed, checked and ranked."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "foreign_program"
+
+
+@pytest.mark.slow
+def test_the_example_is_trained_timed_checked_and_ranked(hpcai500_process, tmp_path):
+    data = tmp_path / "digits"
+    problem = ("image_classification", "--problem", "mini")
+    prepared = hpcai500_process("data", "prepare", *problem, "--data", data)
+    assert prepared.returncode == 0, prepared.stderr
+    done = hpcai500_process(
+        "ingest", tmp_path / "train.log", "--workload", *problem, "--source", EXAMPLE,
+        "--output", tmp_path / "results", "--run", sys.executable, EXAMPLE / "train.py", data, "--system", "box", "--seed", "7",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    folder = next((tmp_path / "results" / "box").rglob("run.json")).parent
+    checked = hpcai500_process("check", folder, "--json")
+    (report,) = json.loads(checked.stdout)
+    assert (checked.returncode, report["breaches"]) == (0, []), report
+    ranked = json.loads(hpcai500_process("rank", tmp_path / "results", "--json").stdout)
+    (entry,) = ranked["lists"][0]["entries"]
+    assert (entry["backend"], entry["seeds"]) == ("foreign", [7])
+    assert entry["quality"]["mean"] > 0.85
+
+
+def test_the_example_imports_nothing_of_ours_and_counts_its_flops_as_torch_does():
+    source = (EXAMPLE / "train.py").read_text()
+    assert not any("import" in line and "hpcai500" in line for line in source.splitlines())
+    spec = importlib.util.spec_from_file_location("foreign_train", EXAMPLE / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model, flops = module.build_model()
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(2, 3, 32, 32)).sum().backward()
+    assert counter.get_total_flops() == 2 * (3 * sum(flops.values()) - flops["conv0"])
