@@ -2,13 +2,13 @@
 
 import math
 import time
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 
 from hpcai500.errors import SpecError, nearest
-from hpcai500.micro.sample import Findings, Sample, Skipped, rate, spread
+from hpcai500.micro.sample import Findings, Sample, Skipped, Spread, rate, spread
 
 T = TypeVar("T")
 
@@ -126,30 +126,35 @@ def _measure(ranks: Group, operations: Operations, name: str, size: int, budget_
 
 def _samples(
     name: str, size: int, num_ranks: int, seconds: Sequence[float], wrong: Sequence[int]
-) -> tuple[Sample, Sample]:
+) -> Iterator[Sample]:
     """Time, and bus bandwidth; an operation has ended where its last rank has."""
-    factor = bus_factor(name, num_ranks)
-    time_spread, bandwidth = spread(seconds), rate(size * factor, seconds)
     title = name.replace("_", "-")
     detail = f"{size:,} B, {num_ranks} ranks"
     if wrong:
         detail += f": wrong on rank(s) {', '.join(map(str, wrong))}"
-    shared = {"num_repeats": len(seconds), "detail": detail, "bytes": float(size), "correct": not wrong}
-    return (
-        Sample(
-            name=title, metric=f"{name}_{size}_sec", unit="s", value=time_spread.median, better="lower",
-            lower_quartile=time_spread.lower_quartile, upper_quartile=time_spread.upper_quartile, **shared,
-        ),
-        Sample(
-            name=f"{title} bus", metric=f"{name}_{size}_bus_bytes_per_sec", unit="B/s", value=bandwidth.median,
-            better="higher", lower_quartile=bandwidth.lower_quartile, upper_quartile=bandwidth.upper_quartile,
-            **shared,
-        ),
-    )  # fmt: skip
+
+    def sample(title: str, metric: str, unit: Literal["s", "B/s"], found: Spread) -> Sample:
+        return Sample(
+            name=title,
+            metric=f"{name}_{size}_{metric}",
+            unit=unit,
+            value=found.median,
+            lower_quartile=found.lower_quartile,
+            upper_quartile=found.upper_quartile,
+            num_repeats=len(seconds),
+            better="lower" if unit == "s" else "higher",
+            detail=detail,
+            bytes=float(size),
+            correct=not wrong,
+        )
+
+    yield sample(title, "sec", "s", spread(seconds))
+    bus = rate(size * bus_factor(name, num_ranks), seconds)
+    yield sample(f"{title} bus", "bus_bytes_per_sec", "B/s", bus)
 
 
 def read(ranks: Group, operations: Operations, name: str, num_elements: int, num_calls: int, seed: int) -> Reading:
-    """Time `num_calls` in a row, each on operands of its own, begun by all ranks together; then look at the results."""
+    """Time `num_calls` in a row, each on operands of its own, begun by all ranks together; then check the results."""
     base = random_base(num_elements, num_calls, seed, ranks.device)
     operands = list(operand(name, base, ranks.rank, ranks.size))
     run = getattr(operations, name)

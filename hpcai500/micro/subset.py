@@ -37,7 +37,7 @@ class Subset:
 
 @contextmanager
 def subset(ranks: TorchRanks, members: Sequence[int]) -> Iterator[Subset]:
-    """A group of `members`, in ascending order, for as long as it is needed. Only members enter; others do not wait."""
+    """A group of `members`, in ascending order. Only members enter; the others need not wait."""
     found = Subset(ranks, members)
     try:
         yield found

@@ -1,0 +1,265 @@
+"""Storage as the workloads use it: frames of an HDF5 file, a tree of JPEG files, and the rate of metadata operations.
+
+One process reads; pages are dropped from this node's cache before each pass, and each sample says whether that worked.
+A file server may still answer from its own memory.
+"""
+
+import errno
+import io
+import os
+import random
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+from PIL import Image
+
+from hpcai500.errors import DataError
+from hpcai500.files import storage
+from hpcai500.micro.sample import Findings, Sample, Skipped, rate
+
+FRAME = (16, 768, 1152)
+"""Of ExtremeWeather: float32, 56.6 MB."""
+_NUM_FRAMES = 4
+_NUM_JPEGS = 512
+_JPEG_SIZE = (500, 375)
+_NUM_METADATA_FILES = 1_000
+_FEWEST_PASSES = 3
+_MOST_BYTES = 1 << 30
+"""Of a prepared data set, that one pass reads."""
+
+
+class Part(NamedTuple):
+    """What is read in one piece."""
+
+    path: Path
+    index: int
+    """The frame of an HDF5 file; 0 for a whole file."""
+    num_bytes: int
+    checksum: int | None
+    """CRC-32 of what was written; None for files that are not ours."""
+
+
+def measure_storage(folder: Path, *, budget_sec: float) -> Findings:
+    """Write files into a folder of their own below `folder`, read them, remove them, in about `budget_sec`.
+
+    Raises:
+        HpcAi500Error: if `folder` cannot be written to, or is full.
+    """
+    with storage(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".hpcai500-micro-", dir=folder) as name:
+            own = Path(name)
+            deadline = time.monotonic() + budget_sec
+            frames, images = write_frames(own / "frames.h5"), write_images(own / "images")
+            share = max(0.0, deadline - time.monotonic()) / 5
+            found = measure_reads("storage", frames, images, share)
+            return found + measure_metadata(own / "metadata", share)
+
+
+def measure_prepared(data: Path, *, budget_sec: float) -> Findings:
+    """Read the HDF5 frames and JPEG files that lie below `data` already, a GiB of each at most.
+
+    Raises:
+        DataError: if there are none.
+    """
+    with storage(data):
+        frames, images = list(_first_frames(sorted(data.rglob("*.h5")))), list(_first_files(_jpegs_below(data)))
+        if not frames and not images:
+            raise DataError(f"{data}: holds no .h5 and no .jpg or .JPEG files", "give a prepared data set's folder")
+        return measure_reads("prepared", frames, images, budget_sec / 4)
+
+
+def write_frames(path: Path) -> list[Part]:
+    generator = np.random.default_rng()
+    parts = []
+    with h5py.File(path, "w") as file:
+        images = file.create_dataset("images", (_NUM_FRAMES, *FRAME), np.float32)
+        for index in range(_NUM_FRAMES):
+            frame = generator.random(FRAME, dtype=np.float32)
+            images[index] = frame
+            parts.append(Part(path, index, frame.nbytes, zlib.crc32(frame.data)))
+    return parts
+
+
+def write_images(folder: Path) -> list[Part]:
+    """JPEG files of ImageNet's usual size, in folders of 64."""
+    generator = np.random.default_rng()
+    contents = []
+    for _ in range(8):
+        coarse = generator.integers(256, size=(48, 64, 3), dtype=np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(coarse).resize(_JPEG_SIZE).save(buffer, "JPEG", quality=90)
+        contents.append(buffer.getvalue())
+    parts = []
+    for number in range(_NUM_JPEGS):
+        path = folder / f"{number // 64:02d}" / f"{number:04d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = contents[number % len(contents)]
+        path.write_bytes(content)
+        parts.append(Part(path, 0, len(content), zlib.crc32(content)))
+    return parts
+
+
+def measure_reads(prefix: str, frames: Sequence[Part], images: Sequence[Part], share_sec: float) -> Findings:
+    """Each kind in order and shuffled."""
+    found = Findings()
+    for kind, parts, reader in (("hdf5", frames, read_frames), ("jpeg", images, read_files)):
+        for order in ("sequential", "random"):
+            name = f"{prefix}_{kind}_{order}"
+            if parts:
+                found += Findings(samples=(_measure_passes(name, parts, reader, share_sec),))
+            else:
+                found += Findings(skipped=(Skipped(name=name, reason="no such files"),))
+    return found
+
+
+Reader = Callable[[Sequence[Part]], Iterator[tuple[float, bool]]]
+"""Yields, for each part, the seconds it took, and whether it is what was written."""
+
+
+def _measure_passes(name: str, parts: Sequence[Part], reader: Reader, budget_sec: float) -> Sample:
+    deadline = time.monotonic() + budget_sec
+    seconds: list[float] = []
+    cached: list[bool | None] = []
+    wrong: set[str] = set()
+    while len(seconds) < _FEWEST_PASSES or time.monotonic() < deadline:
+        drop_from_cache({part.path for part in parts})
+        cached.append(is_cached(parts[-1].path))
+        order = random.sample(parts, len(parts)) if name.endswith("random") else parts
+        times, right = zip(*reader(order), strict=True)
+        seconds.append(sum(times))
+        wrong |= {part.path.name for part, is_right in zip(order, right, strict=True) if not is_right}
+    total = sum(part.num_bytes for part in parts)
+    found = rate(total, seconds)
+    detail = f"{len(parts)} x {total / len(parts) / 1e6:.3g} MB, {_cache_state(cached)}"
+    return Sample(
+        name=name.replace("_", " "),
+        metric=f"{name}_bytes_per_sec",
+        unit="B/s",
+        value=found.median,
+        lower_quartile=found.lower_quartile,
+        upper_quartile=found.upper_quartile,
+        num_repeats=len(seconds),
+        better="higher",
+        detail=f"{detail}: wrong bytes in {', '.join(sorted(wrong)[:3])}" if wrong else detail,
+        bytes=float(total),
+        correct=not wrong,
+    )
+
+
+def read_frames(parts: Sequence[Part]) -> Iterator[tuple[float, bool]]:
+    """By h5py, into one reused buffer."""
+    files = {path: h5py.File(path, "r") for path in {part.path for part in parts}}
+    try:
+        shape = files[parts[0].path]["images"].shape[1:]
+        buffer = np.empty(shape, np.float32)
+        for part in parts:
+            started = time.perf_counter()
+            files[part.path]["images"].read_direct(buffer, np.s_[part.index])
+            yield time.perf_counter() - started, part.checksum in (None, zlib.crc32(buffer.data))
+    finally:
+        for file in files.values():
+            file.close()
+
+
+def read_files(parts: Sequence[Part]) -> Iterator[tuple[float, bool]]:
+    """Open, read and close each."""
+    for part in parts:
+        started = time.perf_counter()
+        content = part.path.read_bytes()
+        yield time.perf_counter() - started, part.checksum in (None, zlib.crc32(content))
+
+
+def drop_from_cache(paths: set[Path]) -> None:
+    """Ask the kernel to forget the pages of `paths`; it keeps those that are not on the disk yet, so they go there."""
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+
+
+def is_cached(path: Path) -> bool | None:
+    """Whether the page in the middle of `path` lies in this node's memory; None where the file system does not say."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        middle = os.fstat(fd).st_size // 2
+        return os.preadv(fd, [bytearray(1)], middle, os.RWF_NOWAIT) == 1
+    except OSError as error:
+        return False if error.errno == errno.EAGAIN else None
+    finally:
+        os.close(fd)
+
+
+def _cache_state(cached: Sequence[bool | None]) -> str:
+    if None in cached:
+        return "cold or cached: unknown"
+    return "cached: the file system keeps its pages" if any(cached) else "cold"
+
+
+def measure_metadata(folder: Path, budget_sec: float) -> Findings:
+    """Creating, asking for and removing empty files, one after the other."""
+    folder.mkdir()
+    paths = [folder / f"{number:04d}" for number in range(_NUM_METADATA_FILES)]
+    operations: dict[str, Callable[[Path], object]] = {"create": Path.touch, "stat": Path.stat, "unlink": Path.unlink}
+    seconds: dict[str, list[float]] = {name: [] for name in operations}
+    deadline = time.monotonic() + budget_sec
+    while len(seconds["unlink"]) < _FEWEST_PASSES or time.monotonic() < deadline:
+        for name, operate in operations.items():
+            started = time.perf_counter()
+            for path in paths:
+                operate(path)
+            seconds[name].append(time.perf_counter() - started)
+    return Findings(samples=tuple(_metadata_sample(name, of_name) for name, of_name in seconds.items()))
+
+
+def _metadata_sample(name: str, seconds: Sequence[float]) -> Sample:
+    found = rate(_NUM_METADATA_FILES, seconds)
+    return Sample(
+        name=f"storage {name}",
+        metric=f"storage_metadata_{name}_per_sec",
+        unit="1/s",
+        value=found.median,
+        lower_quartile=found.lower_quartile,
+        upper_quartile=found.upper_quartile,
+        num_repeats=len(seconds),
+        better="higher",
+        detail=f"{_NUM_METADATA_FILES:,} empty files",
+    )
+
+
+def _first_frames(paths: Sequence[Path]) -> Iterator[Part]:
+    total = 0
+    for path in paths:
+        with h5py.File(path, "r") as file:
+            if "images" not in file or file["images"].dtype != np.float32:
+                continue
+            images = file["images"]
+            frame_bytes = images.dtype.itemsize * int(np.prod(images.shape[1:]))
+            for index in range(len(images)):
+                total += frame_bytes
+                if total > _MOST_BYTES:
+                    return
+                yield Part(path, index, frame_bytes, None)
+
+
+def _jpegs_below(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg") and path.is_file())
+
+
+def _first_files(paths: Iterator[Path]) -> Iterator[Part]:
+    total = 0
+    for path in paths:
+        num_bytes = path.stat().st_size
+        total += num_bytes
+        if total > _MOST_BYTES:
+            return
+        yield Part(path, 0, num_bytes, None)
