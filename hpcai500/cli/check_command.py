@@ -1,19 +1,28 @@
 """`hpcai500 check`: one line a breach of the rules, with the rule's number."""
 
 import argparse
+import json
 from pathlib import Path
 
-from hpcai500.cli.output import print_json
+from hpcai500.score.archives import Opened, opened
 from hpcai500.score.compliance import Report, check
 
 
 def main(args: argparse.Namespace) -> int:
-    reports = check([Path(path) for path in args.paths], Path(args.reference) if args.reference else None)
+    reference = Path(args.reference) if args.reference else None
+    with opened(args.paths, unverified=args.unverified, strict=True) as found:
+        reports = [_marked(report, found) for report in check(found.paths, reference)]
     if args.json:
-        print_json([report.model_dump(mode="json") for report in reports])
+        print(found.label(json.dumps([report.model_dump(mode="json") for report in reports], indent=2)))
     else:
-        print("\n\n".join(text(report) for report in reports))
+        print(found.label("\n\n".join(text(report) for report in reports)))
     return 1 if any(report.breaches for report in reports) else 0
+
+
+def _marked(report: Report, found: Opened) -> Report:
+    faults = {fault: None for run in report.runs if (fault := found.fault_of(run))}
+    notes = (f"UNVERIFIED: the archive was altered: {fault}" for fault in faults)
+    return report.model_copy(update={"notes": (*report.notes, *notes)})
 
 
 def text(report: Report) -> str:

@@ -100,6 +100,7 @@ def build_parser() -> Parser:
 
     rank = commands.add_parser("rank", parents=[shared], help="rank results by Valid FLOPS")
     rank.add_argument("paths", nargs="*", default=["results"], metavar="PATH")
+    rank.add_argument("--unverified", action="store_true", help="take altered archives too, and mark them")
     rank.add_argument(
         "--by",
         default="vflops",
@@ -114,6 +115,7 @@ def build_parser() -> Parser:
 
     check = commands.add_parser("check", parents=[shared], help="hold results against the rules of their level")
     check.add_argument("paths", nargs="+", metavar="RESULT", help="a run's folder, or a folder of runs")
+    check.add_argument("--unverified", action="store_true", help="take altered archives too, and mark them")
     check.add_argument("--reference", metavar="RUN", help="the run whose Layer 5 a hardware-level result must have")
 
     compare = commands.add_parser("compare", parents=[shared], help="the nine layers of two runs side by side")
@@ -131,8 +133,27 @@ def build_parser() -> Parser:
     verify = commands.add_parser("verify", parents=[shared], help="name every changed file of an archive")
     verify.add_argument("archive", metavar="FILE")
 
+    predict = commands.add_parser("predict", parents=[shared], help="what a system would do at sizes nobody has run")
+    predict.add_argument("paths", nargs="+", metavar="RESULT", help="a finished run's folder, or a folder of runs")
+    predict.add_argument("--nodes", required=True, metavar="N[,N]", help="e.g. 2,8,64,512,4096")
+    predict.add_argument("--procs-per-node", type=int, metavar="N", help="ranks (default: the result's)")
+    predict.add_argument(
+        "--scaling", default="recipe", choices=("recipe", "weak", "strong"),
+        help="weak: a rank's share stays; strong: the batch; recipe (default): weak up to the largest known batch",
+    )  # fmt: skip
+    predict.add_argument(
+        "--network", metavar="FILE", action="append", default=[],
+        help="`micro --json` of collectives; one within a node and one between nodes may be given",
+    )  # fmt: skip
+    predict.add_argument("--bandwidth-gb-s", metavar="X[..Y]", help="of a node's links, each way, in 1e9 bytes/s")
+    predict.add_argument("--latency-us", metavar="X[..Y]", help="of a message between nodes (default: 5..20)")
+    predict.add_argument("--within-node-gb-s", metavar="X[..Y]", help="between ranks of a node (default: as between)")
+    predict.add_argument("--within-node-latency-us", metavar="X[..Y]", help="of such a message")
+    predict.add_argument("--plot", metavar="FILE", help="write an SVG with the band of uncertainty")
+
     repeatability = commands.add_parser("repeatability", parents=[shared], help="statistics across seeds")
     repeatability.add_argument("paths", nargs="*", default=["results"], metavar="PATH")
+    repeatability.add_argument("--unverified", action="store_true", help="take altered archives too, and mark them")
     repeatability.add_argument(
         "--reference", metavar="PATH", help="runs that this set may not converge faster than (one-sided test)"
     )

@@ -9,6 +9,7 @@ from hpcai500.errors import InputError
 from hpcai500.files import write_atomic
 from hpcai500.report.document import ranking_csv, ranking_document
 from hpcai500.report.tables import ranking_markdown, ranking_text
+from hpcai500.score.archives import Opened, opened
 from hpcai500.score.collection import collect
 from hpcai500.score.published import rank_published
 from hpcai500.score.ranking import rank, with_compliance
@@ -20,7 +21,8 @@ _SUFFIXES = {".html": "html", ".md": "md", ".csv": "csv", ".json": "json"}
 
 def main(args: argparse.Namespace) -> int:
     style = "json" if args.json else _style(args.format, args.output)
-    text = _ranking(args, style)
+    with opened(args.paths, unverified=args.unverified) as found:
+        text = found.label(_ranking(args, style, found))
     if args.output:
         write_atomic(Path(args.output), text + "\n")
         print(f"wrote {args.output}", file=sys.stderr)
@@ -34,16 +36,18 @@ def _style(style: str | None, output: str | None) -> str:
     return style or (_SUFFIXES.get(Path(output).suffix.lower(), "table") if output else "table")
 
 
-def _ranking(args: argparse.Namespace, style: str) -> str:
+def _ranking(args: argparse.Namespace, style: str, found: Opened) -> str:
     exponents, moved = parse_exponents(args.exponent)
     if style == "html":
         moved = moved or EXPONENTS
-    collected = collect([Path(path) for path in args.paths])
-    lists = with_compliance(
+    collected = collect(found.paths)
+    collected.left_out.extend(found.refused)
+    ranking = with_compliance(
         ranked
         for exponent in exponents
         for ranked in rank(collected.runs, exponent, by=args.by, diverged=collected.diverged, exponents=moved)
     )
+    lists = found.mark(ranking)
     published = [
         rank_published(path, exponent, exponents=moved) for path in collected.published for exponent in exponents
     ]

@@ -86,6 +86,8 @@ def interruptions(entry: Entry) -> str:
 
 def compliance(entry: Entry) -> str:
     """Whether the entry keeps the rules of its level; `hpcai500 check` names each breach."""
+    if entry.unverified:
+        return "UNVERIFIED: altered archive"
     if entry.num_breaches is None:
         return "not checked"
     if entry.num_breaches == 0:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from hpcai500 import __version__
-from hpcai500.report.columns import Value
+from hpcai500.report.columns import Value, compliance
 from hpcai500.score.collection import LeftOut
 from hpcai500.score.published import PublishedRankedList
 from hpcai500.score.ranking import Entry, RankedList
@@ -99,7 +99,7 @@ def _entry_row(ranked: RankedList, entry: Entry) -> dict[str, Value]:
         "runs": len(entry.seeds) + entry.num_diverged,
         "runs_reached": entry.epochs_to_quality.num_runs,
         "breaches": entry.num_breaches,
-        "note": entry.not_placed,
+        "note": compliance(entry) if entry.unverified else entry.not_placed,
     }
 
 

@@ -149,7 +149,7 @@ def entry_note(entry: Entry) -> str:
         parts.append(f"{si(entry.vflops_per_watt.mean)} VFLOPS/W")
     if entry.not_placed:
         parts.append(f"no rank: {entry.not_placed}")
-    if entry.num_breaches is not None:
+    if entry.num_breaches is not None or entry.unverified:
         parts.append(compliance(entry))
     if entry.num_diverged:
         parts.append(f"{entry.num_diverged} diverged")
@@ -242,6 +242,7 @@ def _report_text(report: Repeatability) -> str:
     title = (
         f"{report.title}, {report.problem} problem, {report.level} level: {entry.system}, "
         f"{entry.world_size} ranks, {entry.backend}, {entry.precision}; seeds {seeds}"
+        + (f"; {compliance(entry)}" if entry.unverified else "")
     )
     headings = ("figure", "runs", "mean", "median", "std dev", "CV", "by t", "by bootstrap", "±5%")
     table = _table(headings, [_figure_row(figure) for figure in report.figures], is_narrow=False)

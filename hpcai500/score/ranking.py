@@ -3,16 +3,18 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hpcai500.score.collection import Run, run_record
 from hpcai500.score.compliance import breaches_of
 from hpcai500.score.metric import valid_flops
-from hpcai500.score.result import Result
+from hpcai500.score.result import Identity, Result
 from hpcai500.score.scaling import ScalingSeries, Sensitivity, Size, scaling, sensitivity
 from hpcai500.score.statistics import Summary, mlperf_score, summarize, undecided_ranks
 from hpcai500.spec.models import Frozen
+from hpcai500.spec.workload import load_rules, shipped_workloads
 
 By = Literal["vflops", "vflops_per_watt", "time_to_quality", "flops", "quality"]
 _GROWS = ("batch.*", "optimizer.learning_rate", "optimizer.reference_batch_size", "schedule.warmup_epochs")
@@ -64,6 +66,8 @@ class Entry(Frozen):
     """Runs whose loss left the numbers: counted as never having reached the target."""
     num_breaches: int | None = None
     """Of the rules of the entry's level; null where they were not checked."""
+    unverified: bool = False
+    """A run of it comes from an archive that was altered after it was packed."""
     overrides: tuple[str, ...]
     quality: Summary
     flops: Summary
@@ -119,7 +123,9 @@ def rank(
     diverged: Iterable[Run] = (),
     exponents: Sequence[int] = (),
 ) -> list[RankedList]:
-    """One list for each workload, problem, level and target; equal means share a rank.
+    """One list for each benchmark, problem, level and target; equal means share a rank.
+
+    A changed copy of a workload, whatever its folder is called, stands beside the original.
 
     `penalty_exponent` scores every result with another exponent than its own. `diverged` runs count as ones that
     never reached the target, in the entry that they belong to. With `exponents` each list says how its order moves
@@ -130,13 +136,24 @@ def rank(
         identity, score = run.result.identity, run.result.score
         assert score is not None
         lists[
-            identity.workload, identity.title, identity.problem, identity.level.value,
+            *list_name(identity), identity.problem, identity.level.value,
             score.metric, score.target_quality, penalty_exponent or score.penalty_exponent,
         ].append(run)  # fmt: skip
     lost: dict[tuple[str, str, str], int] = defaultdict(int)
     for run in diverged:
         lost[_experiment(run.result)] += 1
     return [_rank_list(key, members, lost, by, exponents) for key, members in sorted(lists.items())]
+
+
+def list_name(identity: Identity) -> tuple[str, str]:
+    """Workload and title of the list that a result stands in: the shipped workload's of the same benchmark."""
+    return _shipped().get(identity.benchmark or "", (identity.workload, identity.title))
+
+
+@cache
+def _shipped() -> dict[str, tuple[str, str]]:
+    rules = {folder.name: load_rules(folder) for folder in shipped_workloads()}
+    return {found.benchmark: (name, found.title) for name, found in rules.items()}
 
 
 def with_compliance(lists: Iterable[RankedList]) -> list[RankedList]:
@@ -236,7 +253,7 @@ def _entry(runs: Sequence[Run], exponent: int, num_diverged: int) -> Entry:
         experiment_digest=identity.experiment_digest,
         seeds=tuple(f.seed for f in figures),
         num_diverged=num_diverged,
-        overrides=tuple(f"{key}={value}" for key, value in result.overrides.items()),
+        overrides=tuple(f"{key}={value}" for key, value in {**_own_workload(identity), **result.overrides}.items()),
         quality=summarize([f.achieved_quality for f in figures]),
         flops=summarize([f.flops for f in figures]),
         vflops=vflops,
@@ -249,6 +266,11 @@ def _entry(runs: Sequence[Run], exponent: int, num_diverged: int) -> Entry:
         mlperf_time_sec=mlperf_score(to_quality),
         runs=tuple(figures),
     )
+
+
+def _own_workload(identity: Identity) -> dict[str, str]:
+    """What tells a changed copy of a workload from the original."""
+    return {} if identity.workload == list_name(identity)[0] else {"workload": identity.workload}
 
 
 def _figures(run: Run, exponent: int) -> RunFigures:

@@ -39,6 +39,8 @@ class Identity(Frozen):
     run_id: str
     workload: str
     title: str
+    benchmark: str | None = None
+    """What the workload is an implementation of: results of one benchmark stand in one list."""
     problem: str
     level: Level
     system: str
@@ -205,6 +207,7 @@ def _identity(spec: RunSpec, events: list[Event], folder: Path) -> Identity:
         run_id=spec.run_id,
         workload=spec.workload.name,
         title=spec.workload.title,
+        benchmark=spec.workload.benchmark,
         problem=spec.problem,
         level=spec.level,
         system=spec.system,

@@ -29,12 +29,12 @@ SURFACE = {
         "log", "--workload", "--problem", "--system", "--seed", "--nodes", "--source", "--output", "--run",
     },
     "site": SHARED | {"action", "site", "--slurm", "--nodes", "--no-job"},
-    "rank": SHARED | {"paths", "--by", "--format", "--output", "--exponent"},
-    "check": SHARED | {"paths", "--reference"},
+    "rank": SHARED | {"--unverified", "paths", "--by", "--format", "--output", "--exponent"},
+    "check": SHARED | {"--unverified", "paths", "--reference"},
     "compare": SHARED | {"left", "right", "--all", "--level"},
     "package": SHARED | {"paths", "--output"},
     "verify": SHARED | {"archive"},
-    "repeatability": SHARED | {"paths", "--reference"},
+    "repeatability": SHARED | {"--unverified", "paths", "--reference"},
     "show": SHARED | {"paths"},
 }  # fmt: skip
 
