@@ -21,14 +21,21 @@ class LayerFlops(NamedTuple):
 
 
 def structure_of(model: nn.Module, layers: Mapping[str, LayerFlops]) -> dict[str, Any]:
-    """The value of `hpcai500.model`: the digest is over what does not depend on the batch."""
+    """The value of `hpcai500.model`: the digest is over what does not depend on the batch.
+
+    `layer_parameters` keeps the order in which the model registers its layers.
+    """
     parameters = [[name, list(parameter.shape)] for name, parameter in model.named_parameters()]
+    layer_parameters: dict[str, int] = defaultdict(int)
+    for name, parameter in model.named_parameters():
+        layer_parameters[name.rpartition(".")[0]] += parameter.numel()
     fixed = {name: layer.mean for name, layer in sorted(layers.items()) if not layer.varies}
     return {
         "digest": digest({"parameters": parameters, "layer_flops": fixed}),
         "parameters_digest": digest(parameters),
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "num_tensors": len(parameters),
+        "layer_parameters": layer_parameters,
         "layer_flops": {name: layer.mean for name, layer in sorted(layers.items())},
         "varying_layers": sorted(name for name, layer in layers.items() if layer.varies),
     }

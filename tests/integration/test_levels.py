@@ -34,6 +34,7 @@ def test_a_real_run_keeps_every_rule_and_an_edit_is_named(tiny_run):
     structure = system["layers"]["7"]["structure"]
     # convolution 3 -> 8, 3x3, 6x6 outputs; linear 288 -> 4
     assert structure["layer_flops"] == {"0": 2 * 27 * 8 * 36, "5": 2 * 288 * 4}
+    assert structure["layer_parameters"] == {"0": 27 * 8 + 8, "1": 8 + 8, "5": 288 * 4 + 4}
     log = folder / "events.log"
     log.write_text(log.read_text().replace('"num_samples": 64', '"num_samples": 63', 1))
     assert {"1.2", "1.4", "3.3"} <= {breach.rule for breach in check_entry([folder], whole_set=False).breaches}

@@ -1,0 +1,134 @@
+"""A prediction as a table and as a plot."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import tabulate
+
+from hpcai500.report.columns import percent, si
+from hpcai500.report.plot import Line, log_log
+from hpcai500.score.communication import Link
+from hpcai500.score.network import NetworkBand
+from hpcai500.score.prediction import Band, Point, Prediction
+
+tabulate.MIN_PADDING = 0  # as in tables.py, for the same reason
+
+_TITLE = "PREDICTION, not a measurement; it never enters a ranking"
+
+
+class _Column(NamedTuple):
+    heading: str
+    text: Callable[[Point], str]
+
+
+def duration(sec: float) -> str:
+    """In the unit that suits."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        if sec >= (2 * length if unit != "s" else 1):
+            return f"{sec / length:.3g}{unit}"
+    return f"{sec * 1e3:.3g}ms"
+
+
+def half_band(band: Band) -> str:
+    """How far the band reaches below and above, in per cent."""
+    return f"{100 * (band.low / band.likely - 1):+.0f}{100 * (band.high / band.likely - 1):+.0f}%"
+
+
+_COLUMNS = (
+    _Column("nodes", lambda p: f"{p.nodes:,}"),
+    _Column("ranks", lambda p: f"{p.num_ranks:,}"),
+    _Column("batch", lambda p: str(p.global_batch_size)),
+    _Column("step", lambda p: duration(p.step_sec.likely)),
+    _Column("compute", lambda p: duration(p.compute_sec)),
+    _Column("exposed", lambda p: duration(p.exposed_sec) if p.exposed_sec else "0"),
+    _Column("samples/s", lambda p: si(p.samples_per_sec.likely)),
+    _Column("eff.", lambda p: percent(p.efficiency.likely, 0)),
+    _Column("total", lambda p: duration(p.total_sec.likely)),
+    _Column("FLOPS", lambda p: si(p.flops.likely)),
+    _Column("VFLOPS", lambda p: ("<" if p.vflops_is_upper_bound else "") + si(p.vflops.likely)),
+    _Column("band", lambda p: half_band(p.flops)),
+)
+
+
+def prediction_text(prediction: Prediction) -> str:
+    """For a terminal, at most 100 columns wide."""
+    rows = [[column.text(point) for column in _COLUMNS] for point in prediction.points]
+    table = tabulate.tabulate(rows, [column.heading for column in _COLUMNS], disable_numparse=True, stralign="right")
+    return "\n".join([_TITLE, _heading(prediction), "", table, "", *_notes(prediction)])
+
+
+def prediction_plot(prediction: Prediction) -> str:
+    """FLOPS and VFLOPS over ranks, with the band of uncertainty, as SVG.
+
+    Raises:
+        ValueError: if there is no size to draw.
+    """
+    points = prediction.points
+    first = points[0]
+    ideal = first.flops.likely / first.efficiency.likely / first.num_ranks
+    lines = [
+        Line("FLOPS, with its band", *_curve(points, lambda point: point.flops)),
+        Line("VFLOPS", [(p.num_ranks, p.vflops.likely) for p in points if not p.vflops_is_upper_bound]),
+        Line(
+            "VFLOPS, upper bound: the batch leaves the known range",
+            [(p.num_ranks, p.vflops.likely) for p in points if p.vflops_is_upper_bound], is_dashed=True,
+        ),
+        Line(
+            "FLOPS without communication", [(p.num_ranks, ideal * p.num_ranks) for p in points],
+            is_dashed=True, has_markers=False,
+        ),
+    ]  # fmt: skip
+    title = f"{prediction.title}, {prediction.problem}: prediction for {prediction.system}"
+    note = f"From {prediction.calibrated_ranks} measured ranks; not a measurement. {prediction.accelerator}"
+    return log_log(title, "ranks", "FLOPS", [line for line in lines if line.points], note=note)
+
+
+def _curve(
+    points: Sequence[Point], of: Callable[[Point], Band]
+) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    bands = [of(point) for point in points]
+    return (
+        [(point.num_ranks, band.likely) for point, band in zip(points, bands, strict=True)],
+        [(band.low, band.high) for band in bands],
+    )
+
+
+def _heading(prediction: Prediction) -> str:
+    return (
+        f"{prediction.title}, {prediction.problem} problem on {prediction.system}: {prediction.backend} "
+        f"{prediction.precision}, {prediction.ranks_per_node} "
+        f"rank{'s' if prediction.ranks_per_node > 1 else ''} a node, {prediction.scaling} scaling"
+    )
+
+
+def _notes(prediction: Prediction) -> list[str]:
+    notes = [
+        "exposed: communication that the backward pass does not hide. band: of FLOPS, at its worst and its best.",
+        "eff.: of one rank's speed without others. <: no more than; the batch leaves the range known to train well.",
+        f"from {duration(prediction.measured_step_sec)} a step measured on {prediction.calibrated_ranks} "
+        f"rank{'s' if prediction.calibrated_ranks > 1 else ''}, spread {percent(prediction.spread, 1)}",
+        *_network_notes(prediction.network),
+    ]
+    for note in dict.fromkeys(point.note for point in prediction.points if point.note):
+        those = ", ".join(f"{point.nodes:,}" for point in prediction.points if point.note == note)
+        notes.append(f"{those} nodes: {note}")
+    notes += [f"impossible: {reason}" for reason in prediction.impossible]
+    notes += [
+        f"check: {check.nodes} nodes, {check.num_ranks} ranks: predicted {duration(check.predicted_sec)}, "
+        f"measured {duration(check.measured_sec)}, error {check.error:+.1%}"
+        for check in prediction.checks
+    ]
+    return notes + list(prediction.assumptions)
+
+
+def _network_notes(network: NetworkBand) -> list[str]:
+    def text(link: Link, slow: Link, fast: Link) -> str:
+        speeds = [number.bytes_per_sec / 1e9 for number in (link, slow, fast)]
+        delays = [number.latency_sec * 1e6 for number in (link, fast, slow)]
+        return "{:.3g} GB/s ({:.3g} to {:.3g}), {:.3g} us ({:.3g} to {:.3g})".format(*speeds, *delays)
+
+    return [
+        f"network: {network.source}",
+        f"  between nodes {text(network.likely.between, network.slow.between, network.fast.between)}",
+        f"  within a node {text(network.likely.within, network.slow.within, network.fast.within)}",
+    ]

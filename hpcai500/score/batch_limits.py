@@ -1,0 +1,87 @@
+"""How large a global batch published work has trained to which quality: a workload's published/batch-limits.csv."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import Field
+
+from hpcai500.errors import InputError
+from hpcai500.spec.models import Frozen, parse
+from hpcai500.spec.workload import shipped_workloads
+
+
+class BatchLimit(Frozen):
+    """What stands in one row."""
+
+    problem: str
+    optimizer: str
+    global_batch_size: int = Field(ge=1)
+    quality: float = Field(gt=0, le=1)
+    source: str
+
+
+class Reach(NamedTuple):
+    """What can be said of the quality at a batch size."""
+
+    quality: float
+    is_known: bool
+    """Within what was measured or published; else `quality` is no more than an upper bound."""
+    note: str
+
+
+def batch_limits(workload: str, problem: str) -> tuple[BatchLimit, ...]:
+    """Those of a shipped workload's problem, by batch size; none where nothing is published.
+
+    Raises:
+        InputError: for a malformed row.
+    """
+    folder = next((folder for folder in shipped_workloads() if folder.name == workload), None)
+    path = folder / "published" / "batch-limits.csv" if folder else None
+    if path is None or not path.exists():
+        return ()
+    limits = [limit for limit in _rows(path) if limit.problem == problem]
+    return tuple(sorted(limits, key=lambda limit: limit.global_batch_size))
+
+
+def _rows(path: Path) -> list[BatchLimit]:
+    rows = []
+    with path.open(encoding="utf-8", newline="") as file:
+        for number, raw in enumerate(csv.DictReader(file), start=2):
+            try:
+                record = {
+                    **raw, "global_batch_size": int(raw["global_batch_size"]), "quality": float(raw["quality"])
+                }  # fmt: skip
+            except (KeyError, TypeError, ValueError) as error:
+                raise InputError(f"{path}:{number}: {error}", "mend the row") from error
+            rows.append(parse(BatchLimit, record, f"{path}:{number}"))
+    return rows
+
+
+def largest_batch(limits: Sequence[BatchLimit], optimizer: str, measured: int) -> int:
+    """The largest global batch whose quality is known for `optimizer`."""
+    return max([measured, *(limit.global_batch_size for limit in limits if limit.optimizer == optimizer)])
+
+
+def reach(
+    batch: int, limits: Sequence[BatchLimit], optimizer: str, *, measured: int, achieved: float, target: float
+) -> Reach:
+    """The quality to expect at `batch`, from `achieved` at `measured` and what others reached with `optimizer`.
+
+    Where the smallest published batch that is large enough reached the target, the measured quality stands; where it
+    fell short, no more than it reached is expected.
+    """
+    if batch <= measured:
+        return Reach(achieved, True, "")
+    for limit in limits:
+        if limit.optimizer == optimizer and batch <= limit.global_batch_size:
+            quality = achieved if limit.quality >= target else min(achieved, limit.quality)
+            note = f"{optimizer} reached {limit.quality:.4g} at {limit.global_batch_size:,}: {limit.source}"
+            return Reach(quality, True, note)
+    others = [limit for limit in limits if batch <= limit.global_batch_size]
+    furthest = largest_batch(limits, optimizer, measured)
+    note = f"beyond {furthest:,}, the largest known for {optimizer}"
+    if others:
+        note += f"; {others[0].optimizer} reached {others[0].quality:.4g} at {others[0].global_batch_size:,}"
+    return Reach(achieved, False, note)

@@ -1,0 +1,129 @@
+"""The network of a prediction: given as ranges, or fitted to measured all-reduces."""
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hpcai500.errors import InputError
+from hpcai500.files import read_json
+from hpcai500.score.communication import Link, Network
+from hpcai500.spec.models import Frozen
+
+UNSURE = 1.25
+"""How far a figure given without a range is taken to lie off, either way."""
+
+_METRIC = re.compile(r"all_reduce_(\d+)_sec")
+
+
+class NetworkBand(Frozen):
+    """The likely network, and the best and the worst that it may be."""
+
+    fast: Network
+    likely: Network
+    slow: Network
+    source: str
+
+
+class LinkBand(NamedTuple):
+    fast: Link
+    likely: Link
+    slow: Link
+
+
+class Range(NamedTuple):
+    low: float
+    likely: float
+    high: float
+
+
+def band(between: LinkBand, within: LinkBand, source: str) -> NetworkBand:
+    fast, likely, slow = (Network(between=b, within=w) for b, w in zip(between, within, strict=True))
+    return NetworkBand(fast=fast, likely=likely, slow=slow, source=source)
+
+
+def link_band(latency_us: Range, bandwidth_gb_s: Range) -> LinkBand:
+    def link(delay: float, speed: float) -> Link:
+        return Link(latency_sec=delay * 1e-6, bytes_per_sec=speed * 1e9)
+
+    return LinkBand(
+        fast=link(latency_us.low, bandwidth_gb_s.high),
+        likely=link(latency_us.likely, bandwidth_gb_s.likely),
+        slow=link(latency_us.high, bandwidth_gb_s.low),
+    )
+
+
+def parse_range(text: str, option: str) -> Range:
+    """`10` is 10 and a quarter either way; `8..12` is from 8 to 12, likely their geometric mean.
+
+    Raises:
+        InputError: unless both are numbers above zero, the lower one first.
+    """
+    try:
+        parts = [float(part) for part in text.split("..")]
+    except ValueError:
+        parts = []
+    if len(parts) == 1:
+        parts = [parts[0] / UNSURE, parts[0] * UNSURE]
+    if len(parts) != 2 or not 0 < parts[0] <= parts[1] < math.inf:
+        raise InputError(
+            f"{option} {text}: no number above zero, and no range of two", "write e.g. 12.5, or 10..12.5"
+        )
+    return Range(parts[0], math.sqrt(parts[0] * parts[1]), parts[1])
+
+
+def fit(points: Sequence[tuple[float, float]], num_ranks: int) -> LinkBand:
+    """Latency and bandwidth at which a ring of `num_ranks` takes what was measured: (bytes, seconds).
+
+    Least squares of the relative errors, neither figure below zero; the band covers the largest error.
+
+    Raises:
+        InputError: for fewer than two sizes.
+    """
+    if len({size for size, _ in points}) < 2:
+        raise InputError(
+            "all-reduces of fewer than two sizes tell neither latency nor bandwidth", "measure more sizes"
+        )
+    sizes, seconds = np.array(points, dtype=float).T
+    terms = np.stack([np.full_like(sizes, 2 * (num_ranks - 1)), 2 * (num_ranks - 1) / num_ranks * sizes], axis=1)
+    weighted = terms / seconds[:, None]
+    (latency, per_byte), *_ = np.linalg.lstsq(weighted, np.ones_like(seconds), rcond=None)
+    if latency < 0:
+        latency, per_byte = 0.0, float(np.median(seconds / terms[:, 1]))
+    if per_byte <= 0:
+        raise InputError("the measured all-reduces do not take longer for more bytes", "measure larger sizes")
+    likely = Link(latency_sec=float(latency), bytes_per_sec=1 / float(per_byte))
+    factor = float(np.exp(np.abs(np.log(terms @ [latency, per_byte] / seconds)).max()))
+    return LinkBand(fast=likely.scaled(factor), likely=likely, slow=likely.scaled(1 / factor))
+
+
+def read_measured(path: Path) -> tuple[LinkBand, int]:
+    """The link that `hpcai500 micro --json` measured, and over how many nodes.
+
+    Raises:
+        InputError: for a file without all-reduces over two ranks or more.
+    """
+    record = read_json(path)
+    hint = "write it with `hpcai500 micro --only collectives --json` on the ranks to predict from"
+    try:
+        nodes, num_ranks = int(record["nodes"]), int(record["num_ranks"])
+        points = [
+            (float(match[1]), float(sample["value"]))
+            for sample in _samples(record)
+            if (match := _METRIC.fullmatch(str(sample.get("metric"))))
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not what `hpcai500 micro --json` writes ({error!r})", hint) from error
+    if num_ranks < 2 or not points:
+        raise InputError(f"{path}: no all-reduce over two ranks or more", hint)
+    return fit(points, num_ranks), nodes
+
+
+def _samples(record: Any) -> list[dict[str, Any]]:
+    found = record["samples"]
+    if not isinstance(found, list):
+        raise TypeError("samples is no list")
+    return found

@@ -1,0 +1,371 @@
+"""Predictions: formulas against hand computation and limits, buckets by hand, and what the command refuses."""
+
+import json
+import math
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+from honest import honest_run
+
+from hpcai500.cli.main import main
+from hpcai500.errors import InputError
+from hpcai500.report.plot import Line, log_log, ticks
+from hpcai500.report.prediction_text import prediction_text
+from hpcai500.score.batch_limits import batch_limits, reach
+from hpcai500.score.calibration import bisect, compute_sec, fit_bandwidth, read_sizes
+from hpcai500.score.communication import (
+    MIB,
+    AllReduce,
+    Gradient,
+    Link,
+    Network,
+    all_reduce,
+    ddp_buckets,
+    gradients,
+    ring_sec,
+    synchronize,
+    tree_sec,
+)
+from hpcai500.score.network import Range, band, fit, link_band, parse_range
+from hpcai500.score.prediction import predict, slowest_of
+from hpcai500.spec.run import resolve
+
+FAST = Link(latency_sec=0.0, bytes_per_sec=1e15)
+
+
+def network(gb_s=10.0, latency_us=5.0, within=None):
+    between = Link(latency_sec=latency_us * 1e-6, bytes_per_sec=gb_s * 1e9)
+    return Network(between=between, within=within or between)
+
+
+def wide(low=8.0, high=12.5, latency=(2.0, 20.0)):
+    link = link_band(
+        Range(latency[0], math.sqrt(math.prod(latency)), latency[1]), Range(low, math.sqrt(low * high), high)
+    )
+    return band(link, link, "by hand")
+
+
+def per_byte(seconds):
+    return lambda num_bytes: AllReduce(num_bytes * seconds, "by hand")
+
+
+def a_run(tmp_path, *, nodes=1, procs=1, batch=256, seed=0, problem="full", structure=None, **overrides):
+    spec = resolve(
+        "image_classification", problem=problem, level="free", seed=seed, launcher="srun" if nodes > 1 else "local",
+        overrides={"batch.global_batch_size": batch, **overrides}, system="box", data=str(tmp_path / "data"),
+        output=str(tmp_path / f"{nodes}x{procs}"), nodes=nodes, procs_per_node=procs,
+    )  # fmt: skip
+    return honest_run(spec, structure=structure)
+
+
+def test_a_ring_costs_what_the_formula_says():
+    # 4 ranks, 102.2 MB, 10 GB/s, 5 us: 2 * 3 * 5e-6 + 2 * 0.75 * 0.01022
+    assert ring_sec(102.2e6, 4, network().between) == pytest.approx(3e-5 + 0.01533)
+
+
+def test_a_ring_of_many_ranks_sends_everything_twice_and_no_more():
+    assert ring_sec(1e9, 10**6, Link(latency_sec=0.0, bytes_per_sec=1e9)) == pytest.approx(2.0, rel=1e-5)
+
+
+def test_a_tree_is_the_best_pipeline_over_all_cuts():
+    link = Link(latency_sec=1e-4, bytes_per_sec=1e9)
+    # h = 10 levels; the continuous optimum lies just below the best whole number of parts
+    cuts = [2 * (10 + k) * (1e-4 + 1e8 / (k * 1e9)) for k in range(1, 2000)]
+    assert tree_sec(1e8, 10 * 1e-4, link) == pytest.approx(min(cuts), rel=1e-4)
+    assert tree_sec(1e8, 10 * 1e-4, link) <= min(cuts)
+
+
+def test_one_rank_pays_nothing():
+    assert all_reduce(1e9, 1, 1, network()) == AllReduce(0.0, "")
+
+
+def test_small_messages_of_many_nodes_take_the_tree_and_large_ones_of_few_the_ring():
+    assert all_reduce(8, 512, 1, network()).algorithm == "tree"
+    assert all_reduce(1e9, 4, 1, network()).algorithm == "ring"
+
+
+def test_a_hierarchy_pays_the_node_and_the_network_once_each():
+    within = Link(latency_sec=1e-6, bytes_per_sec=100e9)
+    found = all_reduce(1e8, 8, 8, network(within=within))
+    inside = 2 * 7 * 1e-6 + 2 * 7 / 8 * 1e8 / 100e9
+    assert found == ("hierarchy", pytest.approx(inside + 2 * 7 * 5e-6 + 2 * 7 / 8 * 1e8 / 10e9))[::-1]
+
+
+def test_cost_rises_with_nodes_and_bytes():
+    by_nodes = [all_reduce(1e8, 2**k, 8, network()).sec for k in range(14)]
+    assert by_nodes == sorted(by_nodes)
+    by_bytes = [all_reduce(10.0**k, 64, 8, network()).sec for k in range(1, 10)]
+    assert by_bytes == sorted(by_bytes)
+
+
+def test_gradients_come_last_layer_first_when_their_share_of_the_backward_pass_is_done():
+    assert gradients([(10, 1.0), (0, 5.0), (20, 2.0)]) == [Gradient(80, 0.25), Gradient(40, 1.0)]
+
+
+def test_a_models_parameters_are_logged_by_layer_in_the_order_of_the_layers():
+    from torch import nn
+
+    from hpcai500.train.structure import structure_of
+
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.BatchNorm1d(3), nn.Linear(3, 2, bias=False))
+    assert list(structure_of(model, {})["layer_parameters"].items()) == [("0", 15), ("2", 6), ("3", 6)]
+
+
+def test_ddp_closes_its_first_bucket_at_1_mib_and_the_others_at_25():
+    grads = [Gradient(MIB, 0.1), Gradient(20 * MIB, 0.2), Gradient(10 * MIB, 0.3), Gradient(3 * MIB, 1.0)]
+    assert ddp_buckets(grads) == [Gradient(MIB, 0.1), Gradient(30 * MIB, 0.3), Gradient(3 * MIB, 1.0)]
+
+
+def test_ddp_buckets_of_resnet_50_are_those_that_torch_makes():
+    torchvision = pytest.importorskip("torchvision")
+    import torch.distributed as dist
+
+    model = torchvision.models.resnet50()
+    sizes = [parameter.numel() for parameter in model.parameters()]
+    ours = [bucket.num_bytes for bucket in ddp_buckets(gradients([(size, 1.0) for size in sizes]))]
+    tensors = list(reversed(list(model.parameters())))
+    made, _ = dist._compute_bucket_assignment_by_size(tensors, [MIB, 25 * MIB])
+    theirs = [sum(4 * tensors[i].numel() for i in bucket) for bucket in made]
+    assert ours == theirs
+    assert sum(ours) == 4 * 25_557_032
+
+
+def test_buckets_wait_for_their_gradients_and_for_each_other():
+    # ready at 2 s and 10 s of 10; the first takes 12 s, so the second starts at 14 s and ends at 18 s
+    grads = [Gradient(12 * MIB, 0.2), Gradient(4 * MIB, 1.0)]
+    sync = synchronize(grads, 10.0, per_byte(1 / MIB), backend="torch")
+    assert sync == (pytest.approx(8.0), pytest.approx(16.0), "by hand")
+    # half as many bytes on the wire: 2 to 8 s, then 10 to 12 s
+    assert synchronize(grads, 10.0, per_byte(1 / MIB), backend="torch", wire_bytes=0.5).exposed_sec == 2.0
+
+
+def test_horovod_fuses_what_became_ready_meanwhile_up_to_128_mib():
+    # 1 s a gradient of 1 MiB at once; then 100 and 100 of which only one fits beside nothing else
+    grads = [Gradient(MIB, 0.1), Gradient(100 * MIB, 0.15), Gradient(100 * MIB, 0.2), Gradient(2 * MIB, 0.2)]
+    calls = []
+
+    def cost(num_bytes):
+        calls.append(num_bytes / MIB)
+        return AllReduce(1.0, "by hand")
+
+    sync = synchronize(grads, 10.0, cost, backend="horovod")
+    assert calls[:3] == [1, 100, 102]
+    assert sync.exposed_sec == 0.0
+    assert sync.busy_sec == 3.0
+
+
+def test_overlap_hides_at_most_everything_and_exposes_at_most_all():
+    grads = gradients([(1e6, 1.0)] * 30)
+    for seconds in (0.0, 1e-12, 1e-9, 1e-6):
+        for backend in ("torch", "horovod"):
+            sync = synchronize(grads, 0.1, per_byte(seconds), backend=backend)
+            assert 0 <= sync.exposed_sec <= sync.busy_sec + 1e-12
+    # the last bucket is complete when the backward pass ends: it can never be hidden
+    assert synchronize(grads, 1e9, per_byte(1e-9), backend="torch").exposed_sec > 0
+
+
+def test_the_slowest_of_many_ranks_lies_where_order_statistics_say():
+    # expected maxima of n standard normals: 0, 0.5642, 1.5388, 2.5076 (Harter 1961)
+    for count, expected in ((1, 0.0), (2, 0.5642), (10, 1.5388), (100, 2.5076)):
+        assert slowest_of(count) == pytest.approx(expected, abs=0.03)
+
+
+def test_a_fit_finds_the_link_that_made_the_measurements():
+    link = Link(latency_sec=30e-6, bytes_per_sec=2e9)
+    found = fit([(size, ring_sec(size, 4, link)) for size in (8, 1024, 1 << 20, 16 << 20)], 4)
+    for each in found:
+        assert each.latency_sec == pytest.approx(30e-6)
+        assert each.bytes_per_sec == pytest.approx(2e9)
+    noisy = fit(
+        [(size, ring_sec(size, 4, link) * factor) for size, factor in ((8, 1.2), (1 << 20, 0.9), (1 << 24, 1))], 4
+    )
+    assert noisy.slow.bytes_per_sec < noisy.likely.bytes_per_sec < noisy.fast.bytes_per_sec
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "5..2", "1..2..3", "nan", "inf", ""])
+def test_a_range_is_one_or_two_numbers_above_zero(text):
+    with pytest.raises(InputError, match="--latency-us"):
+        parse_range(text, "--latency-us")
+    assert parse_range("8..12.5", "--x") == (8, 10, 12.5)
+
+
+def test_limits_of_the_batch_follow_the_optimizer_and_the_literature():
+    limits = batch_limits("image_classification", "full")
+    known = {"measured": 256, "achieved": 0.77, "target": 0.763}
+    assert reach(256, limits, "sgd", **known) == (0.77, True, "")
+    assert reach(8192, limits, "sgd", **known)[:2] == (0.77, True)
+    beyond = reach(16_384, limits, "sgd", **known)
+    assert not beyond.is_known
+    assert "lars reached 0.763 at 32,768" in beyond.note
+    assert reach(32_768, limits, "lars", **known)[:2] == (0.77, True)
+    assert reach(81_920, limits, "lars", **known)[:2] == (0.7508, True)
+    assert not reach(81_921, limits, "lars", **known).is_known
+    assert batch_limits("extreme_weather", "full") == ()
+
+
+def test_what_is_predicted_for_the_measured_size_is_what_was_measured(tmp_path):
+    folder = a_run(tmp_path, procs=4, batch=1024)
+    sizes = read_sizes([folder])
+    point = predict(sizes, [1], wide(100.0, 125.0, (0.1, 0.2))).points[0]
+    # 10 s an epoch over 1,251 steps
+    assert sizes[0].step_sec == pytest.approx(10 / 1251)
+    assert point.step_sec.likely == pytest.approx(sizes[0].step_sec, rel=1e-6)
+    assert point.compute_sec < sizes[0].step_sec
+    result = sizes[0].result
+    assert point.flops.likely == pytest.approx(result.flops.flops, rel=1e-6)
+    assert point.vflops.likely == pytest.approx(result.score.vflops, rel=1e-6)
+    assert point.total_sec.likely == pytest.approx(result.time.total_sec, rel=1e-6)
+
+
+def test_efficiency_falls_with_size_and_bands_hold_what_is_likely(tmp_path):
+    prediction = predict(read_sizes([a_run(tmp_path)]), [1, 2, 8, 64, 512, 4096], wide(), scaling="weak")
+    likely = [point.efficiency.likely for point in prediction.points]
+    assert likely == sorted(likely, reverse=True)
+    assert likely[0] == 1.0
+    for point in prediction.points:
+        assert point.global_batch_size == 256 * point.num_ranks
+        for each in (point.step_sec, point.efficiency, point.flops, point.vflops, point.total_sec):
+            assert each.low <= each.likely <= each.high
+    bounds = [point.vflops_is_upper_bound for point in prediction.points]
+    assert bounds == [False, False, False, True, True, True]  # 16,384 is beyond 8,192
+    assert prediction.points[-1].step_sec.low < prediction.points[-1].step_sec.high
+
+
+def test_without_costs_and_spread_a_system_scales_perfectly(tmp_path):
+    free = band(*[link_band(Range(1e-9, 1e-9, 1e-9), Range(1e9, 1e9, 1e9))] * 2, "free")
+    point = predict(read_sizes([a_run(tmp_path)]), [1, 32], free, scaling="weak").points[1]
+    assert point.samples_per_sec.high == pytest.approx(32 * 256 * 5004 / 10, rel=1e-3)
+
+
+def test_the_recipe_keeps_a_ranks_share_until_the_batch_is_the_largest_known(tmp_path):
+    points = predict(read_sizes([a_run(tmp_path)]), [2, 32, 64, 4096], wide()).points
+    assert [point.global_batch_size for point in points] == [512, 8192, 8192, 8192]
+    assert [point.samples_per_rank for point in points] == [256, 256, 128, 2]
+    # nobody measured so small a share: at worst it takes as long as the measured one
+    assert points[-1].step_sec.high > points[1].compute_sec
+
+
+def test_strong_scaling_keeps_the_batch_and_names_the_sizes_that_cannot_share_it(tmp_path):
+    prediction = predict(read_sizes([a_run(tmp_path)]), [2, 512], wide(), scaling="strong")
+    assert [point.global_batch_size for point in prediction.points] == [256]
+    assert prediction.impossible == ("512 nodes: 512 ranks share a batch of 256",)
+
+
+def test_a_second_size_tells_the_bandwidth(tmp_path):
+    one, four = read_sizes([a_run(tmp_path), a_run(tmp_path, nodes=4, batch=1024)])
+    one, four = one._replace(step_sec=0.5), four._replace(step_sec=0.6)
+    found = fit_bandwidth(one, four, network(latency_us=10))
+    # the exposed 0.1 s again, from the bandwidth that was found
+    assert compute_sec(four, found) == pytest.approx(0.5, rel=1e-4)
+    assert predict([one, four], [4], band(*[[found.between] * 3] * 2, "fit")).checks[0].error == pytest.approx(
+        0, abs=1e-4
+    )
+    with pytest.raises(InputError, match="no bandwidth explains"):
+        fit_bandwidth(one, four._replace(step_sec=0.4), network())
+
+
+def test_a_network_slower_than_the_measured_step_is_refused(tmp_path):
+    with pytest.raises(InputError, match="the network as given would need"):
+        predict(read_sizes([a_run(tmp_path, nodes=4, batch=1024)]), [8], wide(1e-4, 1e-4))
+
+
+def test_bisection_meets_its_target():
+    assert bisect(lambda x: x**3, 8.0, 0.0, 10.0) == pytest.approx(2.0)
+    assert bisect(lambda x: x, 1e-9, 1e-13, 1e-5) == pytest.approx(1e-9)
+
+
+def test_the_table_keeps_to_100_columns(tmp_path):
+    structure = {"digest": "0" * 64, "parameters_digest": "0" * 64, "num_parameters": 25_557_032, "num_tensors": 161,
+                 "layer_parameters": {"a": 25_000_000, "b": 557_032}, "layer_flops": {"a": 8e9, "b": 1e8},
+                 "varying_layers": []}  # fmt: skip
+    sizes = read_sizes([a_run(tmp_path, procs=8, batch=2048, structure=structure)])
+    prediction = predict(sizes, [2, 512, 4096], wide(100.0, 125.0, (0.1, 0.2)), scaling="weak")
+    text = prediction_text(prediction)
+    table = text.split("\n\n")[1]
+    assert max(map(len, table.splitlines())) <= 100
+    assert "PREDICTION, not a measurement" in text
+    assert "spread evenly" not in text
+    assert re.search(r"4,096 +32,768 ", table) is None  # a batch of 8 M exceeds the training set
+    assert "impossible: 4096 nodes" in text
+
+
+COMMAND = ["--bandwidth-gb-s", "10..12.5", "--latency-us", "3..8"]
+
+
+def test_the_command_prints_json_and_draws_a_plot(tmp_path, capsys):
+    folder, plot = a_run(tmp_path), tmp_path / "out.svg"
+    assert main(["predict", str(folder), "--nodes", "64,2,8", *COMMAND, "--json", "--plot", str(plot)]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["kind"] == "prediction, not a measurement"
+    assert [point["nodes"] for point in record["points"]] == [2, 8, 64]
+    root = ET.fromstring(plot.read_text())
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(root.findall(".//{*}polygon")) == 1
+
+
+def test_a_micro_file_gives_the_network(tmp_path, capsys):
+    link = Link(latency_sec=30e-6, bytes_per_sec=2e9)
+    samples = [{"metric": f"all_reduce_{n}_sec", "value": ring_sec(n, 4, link)} for n in (8, 1 << 20, 1 << 24)]
+    file = tmp_path / "micro.json"
+    file.write_text(json.dumps({"nodes": 4, "num_ranks": 4, "samples": samples}))
+    assert main(["predict", str(a_run(tmp_path)), "--nodes", "8", "--network", str(file), "--json"]) == 0
+    between = json.loads(capsys.readouterr().out)["network"]["likely"]["between"]
+    assert between["bytes_per_sec"] == pytest.approx(2e9)
+    assert between["latency_sec"] == pytest.approx(30e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--nodes", "two", *COMMAND], "'two' is no number of nodes"),
+        (["--nodes", "2.5", *COMMAND], "'2.5' is no number of nodes"),
+        (["--nodes", "0", *COMMAND], "'0' is no number of nodes"),
+        (["--nodes", "2,,8", *COMMAND], "'' is no number of nodes"),
+        (["--nodes", "2"], "the network is unknown"),
+        (["--nodes", "2", "--bandwidth-gb-s", "fast"], "--bandwidth-gb-s fast"),
+        (["--nodes", "2", "--procs-per-node", "0", *COMMAND], "--procs-per-node 0"),
+        (["--nodes", "2", "--plot", "out.png", *COMMAND], "plots are SVG"),
+        (["--nodes", "2", "--network", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys, options, said):
+    assert main(["predict", str(a_run(tmp_path)), *options]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_an_unfinished_run_tells_nothing(tmp_path, capsys):
+    folder = a_run(tmp_path)
+    log = folder / "events.log"
+    log.write_text("".join(line for line in log.read_text().splitlines(keepends=True) if "run_stop" not in line))
+    (folder / "result.json").unlink()
+    assert main(["predict", str(folder), "--nodes", "2", *COMMAND]) == 2
+    assert "only a finished run tells" in capsys.readouterr().err
+
+
+def test_runs_of_two_systems_make_no_prediction(tmp_path, capsys):
+    one, other = a_run(tmp_path), a_run(tmp_path, nodes=2, batch=512)
+    for name in ("run.json", "result.json"):
+        path = other / name
+        path.write_text(path.read_text().replace('"system": "box"', '"system": "another"'))
+    assert main(["predict", str(one), str(other), "--nodes", "2", *COMMAND]) == 2
+    assert "system is 'another', elsewhere 'box'" in capsys.readouterr().err
+
+
+def test_a_folder_without_runs_is_refused(tmp_path, capsys):
+    assert main(["predict", str(tmp_path), "--nodes", "2", *COMMAND]) == 2
+    assert "no run.json there" in capsys.readouterr().err
+
+
+def test_a_plot_draws_its_band_and_refuses_what_has_no_logarithm():
+    svg = log_log("a < b", "x", "y", [Line("one", [(1, 10), (100, 1e15)], [(8, 12), (9e14, 2e15)])])
+    root = ET.fromstring(svg)
+    assert root.get("aria-label") == "a < b"
+    # of a decade's 1, 2 and 5
+    assert ticks(1, 20) == [1, 2, 5, 10, 20]
+    assert ticks(0.9, 1e15)[:2] == [1, 1000]
+    for points in ([], [(0, 1)], [(1, math.inf)]):
+        with pytest.raises(ValueError, match="logarithmic"):
+            log_log("", "", "", [Line("one", points)])
