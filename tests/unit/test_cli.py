@@ -29,6 +29,9 @@ SURFACE = {
         "log", "--workload", "--problem", "--system", "--seed", "--nodes", "--source", "--output", "--run",
     },
     "site": SHARED | {"action", "site", "--slurm", "--nodes", "--no-job"},
+    "predict": SHARED
+    | {"paths", "--nodes", "--procs-per-node", "--scaling", "--network", "--bandwidth-gb-s", "--latency-us"}
+    | {"--within-node-gb-s", "--within-node-latency-us", "--plot"},
     "rank": SHARED | {"--unverified", "paths", "--by", "--format", "--output", "--exponent"},
     "check": SHARED | {"--unverified", "paths", "--reference"},
     "compare": SHARED | {"left", "right", "--all", "--level"},
