@@ -27,6 +27,7 @@ def run_text(result: Result) -> str:
     lines += _score_lines(result)
     if result.time:
         lines.append(_time_line(result.time))
+    lines += _wait_lines(result)
     lines += [
         f"  stopped   before epoch {stop.epoch}: {number(stop.down_sec)} s down, {number(stop.lost_sec)} s done again"
         for stop in result.interruptions
@@ -64,6 +65,20 @@ def _time_line(time: Time) -> str:
         f"  time      {number(time.total_sec)} s: training {part(time.train_sec)}, evaluation {part(time.eval_sec)}; "
         f"start-up {number(time.init_sec)} s"
     )
+
+
+def _wait_lines(result: Result) -> list[str]:
+    """How long training waited for data; nothing for a record that does not say."""
+    waits = [epoch.data_wait_sec for epoch in result.epochs]
+    known = [wait for wait in waits if wait is not None]
+    if not known or len(known) < len(waits):
+        return []
+    shares = [wait / (epoch.train_sec or 1.0) for wait, epoch in zip(known, result.epochs, strict=True)]
+    training = sum(epoch.train_sec for epoch in result.epochs) or 1.0
+    return [
+        f"  input     training waited {number(sum(known))} s for data ({percent(sum(known) / training)}; "
+        f"at most {percent(max(shares))} of an epoch)"
+    ]
 
 
 def _curve_lines(result: Result) -> list[str]:

@@ -127,8 +127,15 @@ def _result_follows(evidence: Evidence) -> Iterator[Finding]:
         yield "1.4", "result.json holds no record"
         return
     for key in sorted({*stored, *derived}):
-        if stored.get(key) != derived.get(key):
+        if _without_nulls(stored.get(key)) != _without_nulls(derived.get(key)):
             yield "1.4", f"result.json: {key} is not what the other files give; derive it again, or restore them"
+
+
+def _without_nulls(value: Any) -> Any:
+    """A record without the keys that say nothing, which an older one may lack."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(held) for key, held in value.items() if held is not None}
+    return [_without_nulls(held) for held in value] if isinstance(value, list) else value
 
 
 def _keys(evidence: Evidence) -> Iterator[Finding]:

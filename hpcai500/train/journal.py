@@ -25,6 +25,8 @@ class EpochRow(TypedDict):
     """FLOPs of the epoch, over all ranks."""
     train_sec: float
     eval_sec: float
+    data_wait_sec: float
+    """The part of `train_sec` for which steps waited for their batches, the mean over ranks."""
     learning_rate: float
     """Of the epoch's last step."""
     energy_joules: float | None
@@ -37,8 +39,11 @@ class Journal(Protocol):
     def set_flops_per_sample(self, flops: float) -> None:
         """What a progress bar needs to show FLOPS."""
 
-    def step(self, epoch: int, loss: torch.Tensor) -> None:
-        """One optimiser step is under way; `loss` may still be being computed."""
+    def step(self, epoch: int, loss: torch.Tensor, waited_sec: float) -> None:
+        """One optimiser step is under way; `loss` may still be being computed.
+
+        `waited_sec`: how long the epoch's steps have waited for their batches.
+        """
 
     def epoch(self, row: EpochRow, quality: Quality) -> None:
         """An epoch has been evaluated."""
@@ -56,7 +61,7 @@ class SilentJournal:
     def start(self, key: Key, value: Any = None, **metadata: Any) -> None: ...
     def end(self, key: Key, value: Any = None, **metadata: Any) -> None: ...
     def set_flops_per_sample(self, flops: float) -> None: ...
-    def step(self, epoch: int, loss: torch.Tensor) -> None: ...
+    def step(self, epoch: int, loss: torch.Tensor, waited_sec: float) -> None: ...
     def epoch(self, row: EpochRow, quality: Quality) -> None: ...
     def sync(self) -> int:
         return 0
@@ -78,9 +83,9 @@ class RunJournal:
         if self._bar:
             self._bar.flops_per_sample = flops
 
-    def step(self, epoch: int, loss: torch.Tensor) -> None:
+    def step(self, epoch: int, loss: torch.Tensor, waited_sec: float) -> None:
         if self._bar:
-            self._bar.step(epoch, loss)
+            self._bar.step(epoch, loss, waited_sec)
 
     def epoch(self, row: EpochRow, quality: Quality) -> None:
         self._events.point(Key.EPOCH, dict(row), epoch_num=row["epoch_num"], **quality.details)
@@ -107,7 +112,8 @@ def epoch_line(row: EpochRow, spec: RunSpec) -> str:
         f"{problem.metric} {row['quality']:.4f}{reached}  "
         f"{row['num_samples'] / row['train_sec']:,.0f} samples/s  "
         f"{row['flops'] / row['train_sec'] / 1e12:.4g} TFLOPS  "
-        f"train {row['train_sec']:.1f} s  eval {row['eval_sec']:.1f} s"
+        f"train {row['train_sec']:.1f} s ({row['data_wait_sec'] / row['train_sec']:.1%} waiting for data)  "
+        f"eval {row['eval_sec']:.1f} s"
     )
 
 
@@ -116,7 +122,10 @@ def _print(line: str) -> None:
 
 
 class ProgressBar:
-    """Loss, samples/s, FLOPS and time left. Reads the loss at most twice a second and one reading late."""
+    """Loss, samples/s, FLOPS, waiting for data and time left.
+
+    Reads the loss at most twice a second and one reading late.
+    """
 
     _INTERVAL_SEC = 0.5
 
@@ -133,19 +142,22 @@ class ProgressBar:
         )
         self._last_time = time.perf_counter()
         self._last_step = 0
+        self._last_waited_sec = 0.0
         self._pending: tuple[torch.Tensor, torch.cuda.Event | None] | None = None
 
-    def step(self, epoch: int, loss: torch.Tensor) -> None:
+    def step(self, epoch: int, loss: torch.Tensor, waited_sec: float) -> None:
         self._bar.update()
         now = time.perf_counter()
         if now - self._last_time < self._INTERVAL_SEC:
             return
         steps = self._bar.n - self._last_step
         rate = steps * self._spec.settings.batch.global_batch_size / (now - self._last_time)
+        waited = max(0.0, waited_sec - self._last_waited_sec) / (now - self._last_time)
         shown = self._take_pending()
         self._bar.set_description_str(f"epoch {epoch}/{self._spec.settings.problem.num_epochs}", refresh=False)
-        self._bar.set_postfix_str(f"{shown}{rate:,.0f} samples/s, {rate * self.flops_per_sample / 1e12:.4g} TFLOPS")
-        self._last_time, self._last_step = now, int(self._bar.n)
+        flops = rate * self.flops_per_sample / 1e12
+        self._bar.set_postfix_str(f"{shown}{rate:,.0f} samples/s, {flops:.4g} TFLOPS, {waited:.0%} waiting for data")
+        self._last_time, self._last_step, self._last_waited_sec = now, int(self._bar.n), waited_sec
         self._pending = self._begin_copy(loss)
 
     def print(self, line: str) -> None:

@@ -1,7 +1,8 @@
 """A data loader for map-style samples: processes, pinned memory, and errors that keep their one line."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +41,24 @@ class _Schedule:
         return len(self.batches)
 
 
+class Timed:
+    """Batches, and the seconds for which whoever takes them has waited. Reads the host's clock alone."""
+
+    def __init__(self, batches: Iterable[Any], waited_sec: float = 0.0) -> None:
+        self._batches = iter(batches)
+        self.waited_sec = waited_sec
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        started = time.perf_counter()
+        try:
+            return next(self._batches)
+        finally:
+            self.waited_sec += time.perf_counter() - started
+
+
 class Loader:
     """Reads batches by `read_batch`, in `num_workers` processes that live as long as the loader."""
 
@@ -74,10 +93,17 @@ def _identity(batch: Any) -> Any:
     return batch
 
 
-def choose_num_workers(wanted: int, local_size: int) -> int:
-    """Processes (or threads) that load data: `wanted`, or for -1 the cores that a rank leaves idle, at most 8."""
+def choose_num_workers(wanted: int, device: torch.device, local_size: int) -> int:
+    """Processes (or threads) that load data: `wanted`, or for -1 what suits the device, at most 8.
+
+    Beside a GPU, the cores that a rank leaves idle. A rank that computes on its cores leaves none idle, and a core
+    that decodes feeds more than 32 that train: one loader for so many threads, and none for a rank of one thread.
+    """
     if wanted >= 0:
         return wanted
+    if device.type == "cpu":
+        threads = torch.get_num_threads()
+        return min(8, max(1, threads // 32)) if threads > 1 else 0
     return max(0, min(8, len(os.sched_getaffinity(0)) // local_size - 1))
 
 

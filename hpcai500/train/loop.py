@@ -16,8 +16,10 @@ from hpcai500.events.vocabulary import Key
 from hpcai500.spec.run import RunSpec
 from hpcai500.train.checkpoint import Checkpoints, Record
 from hpcai500.train.clock import Clock
+from hpcai500.train.compilation import CUDA_GRAPHS, begin_pass
 from hpcai500.train.energy import EnergyMeter
 from hpcai500.train.journal import EpochRow, Journal
+from hpcai500.train.loading import Timed
 from hpcai500.train.optim import learning_rate, peak_learning_rate
 from hpcai500.train.preemption import StopRequest
 from hpcai500.train.ranks import Ranks, average_buffers
@@ -49,6 +51,8 @@ class Trainer:
     def __post_init__(self) -> None:
         precision = self.spec.settings.execution.precision
         self.scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=precision == "fp16")
+        self.compile = self.spec.settings.execution.compile
+        self.keeps_gradients = self.compile == CUDA_GRAPHS
         self.checkpoints = Checkpoints(self.spec.folder / "checkpoint")
         self.num_micro_batches = self.spec.samples_per_rank // self.spec.micro_batch_size
         self.peak = peak_learning_rate(self.spec.settings.optimizer, self.spec.settings.batch.global_batch_size)
@@ -82,7 +86,7 @@ class Trainer:
         if before.step == 0:
             self.journal.start(Key.EPOCH_START, epoch_num=epoch)
         started = self.clock.read_sec()
-        loss = self.train_epoch(epoch, started)
+        loss, waited_sec = self.train_epoch(epoch, started)
         trained = self.clock.read_sec()
         self.journal.end(Key.EPOCH_STOP, epoch_num=epoch)
         if not math.isfinite(loss):
@@ -105,26 +109,32 @@ class Trainer:
             flops=num_samples * self.flops_per_sample,
             train_sec=before.train_sec + trained - started,
             eval_sec=evaluated - trained,
+            data_wait_sec=waited_sec,
             learning_rate=self.rate_of_step(epoch * self.spec.steps_per_epoch - 1),
             energy_joules=joules if self.energy_is_complete else None,
         )
         self.journal.epoch(row, quality)
         return quality.value
 
-    def train_epoch(self, epoch: int, started: float) -> float:
-        """What is left of one pass over the shuffled training set; the mean loss over all steps and ranks."""
+    def train_epoch(self, epoch: int, started: float) -> tuple[float, float]:
+        """What is left of one pass over the shuffled training set.
+
+        The mean loss over all steps and ranks, and the seconds that ranks waited for batches, on average.
+        """
         self.wrapped.train()
         done, num_steps = self.progress.step, self.spec.steps_per_epoch
         loss_sum = torch.full((), self.progress.loss_sum, device=self.ranks.device)
         keys = list(islice(micro_batches(self.spec, self.ranks.rank, epoch), done * self.num_micro_batches, None))
-        batches = iter(self.workload.train_batches(keys))
+        batches = Timed(self.workload.train_batches(keys), self.progress.data_wait_sec)
         for step in range(done + 1, num_steps + 1):
             loss = self.train_step(batches, self.rate_of_step((epoch - 1) * num_steps + step - 1))
             loss_sum += loss
-            self.journal.step(epoch, loss)
+            self.journal.step(epoch, loss, batches.waited_sec)
             if self.ranks.vote(self.stop.requested):
-                self.leave(epoch, step, loss_sum, started)
-        return float(self.ranks.sum(loss_sum)) / (num_steps * self.ranks.size)
+                self.leave(epoch, step, loss_sum, started, batches.waited_sec)
+        sums = self.ranks.sum(torch.stack([loss_sum, loss_sum.new_tensor(batches.waited_sec)]))
+        loss, waited_sec = sums.tolist()
+        return loss / (num_steps * self.ranks.size), waited_sec / self.ranks.size
 
     def train_step(self, batches: Iterable[Batch], rate: float) -> torch.Tensor:
         """One optimiser step over this rank's share of a global batch; its mean loss, on the device."""
@@ -133,6 +143,7 @@ class Trainer:
         step_loss = torch.zeros((), device=self.ranks.device)
         for number, batch in zip(range(1, self.num_micro_batches + 1), batches, strict=False):
             batch = self.workload.to_device(batch, self.ranks.device)
+            begin_pass(self.compile)
             with self.ranks.accumulate(self.wrapped, last=number == self.num_micro_batches):
                 with self.autocast():
                     loss = self.workload.loss(self.wrapped, batch) / self.num_micro_batches
@@ -141,7 +152,7 @@ class Trainer:
         with self.ranks.averaged(self.optimizer):
             self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad(set_to_none=not self.keeps_gradients)
         return step_loss
 
     def rate_of_step(self, step: int) -> float:
@@ -167,7 +178,7 @@ class Trainer:
         used = torch.tensor(self.energy.joules_since_last(), device=self.ranks.device, dtype=torch.float64)
         return float(self.ranks.sum(used))
 
-    def leave(self, epoch: int, step: int, loss_sum: torch.Tensor, started: float) -> None:
+    def leave(self, epoch: int, step: int, loss_sum: torch.Tensor, started: float, waited_sec: float) -> None:
         """Store everything after `step` steps of `epoch`, and end as one who was asked to."""
         before = self.progress
         self.progress = Progress(
@@ -175,6 +186,7 @@ class Trainer:
             step=step,
             loss_sum=float(loss_sum),
             train_sec=before.train_sec + self.clock.read_sec() - started,
+            data_wait_sec=waited_sec,
             energy_joules=before.energy_joules + self.energy_joules(),
         )
         self.journal.point(Key.INTERRUPTED, {"epoch": epoch, "step": step}, epoch_num=epoch)

@@ -19,6 +19,8 @@ class Progress:
     loss_sum: float = 0.0
     """Of this rank, over those steps."""
     train_sec: float = 0.0
+    data_wait_sec: float = 0.0
+    """Of this rank, in the epoch."""
     energy_joules: float = 0.0
     """Of all ranks, in the epoch."""
 
@@ -42,6 +44,7 @@ def rank_state(trainer: "Trainer") -> dict[str, Any]:
         "generator": torch.get_rng_state(),
         "device_generator": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "loss_sum": trainer.progress.loss_sum,
+        "data_wait_sec": trainer.progress.data_wait_sec,
         "buffers": {name: buffer.cpu() for name, buffer in trainer.model.named_buffers()} if under_way else {},
     }
 
@@ -62,6 +65,7 @@ def restore(trainer: "Trainer", state: dict[str, Any], epoch: int, step: int) ->
         epoch=epoch,
         step=step,
         loss_sum=own["loss_sum"],
+        data_wait_sec=own.get("data_wait_sec", 0.0),
         train_sec=state["train_sec"],
         energy_joules=state["energy_joules"],
     )

@@ -35,6 +35,7 @@ from hpcai500.system.capture import start_capture, workload_layers
 from hpcai500.system.nodes import group_nodes, warnings, with_earlier
 from hpcai500.train import flops
 from hpcai500.train.clock import Clock
+from hpcai500.train.compilation import begin_pass, compiled
 from hpcai500.train.energy import EnergyMeter
 from hpcai500.train.environment import launched_rank
 from hpcai500.train.joining import join
@@ -48,6 +49,7 @@ from hpcai500.train.journal import (
 )
 from hpcai500.train.loop import Trainer, autocast
 from hpcai500.train.optim import build_optimizer
+from hpcai500.train.placement import take_cores
 from hpcai500.train.ranks import Ranks, first_line, read_once
 from hpcai500.train.resumption import Resumption, find_resumption
 from hpcai500.train.sampling import micro_batches
@@ -102,9 +104,10 @@ def run(spec: RunSpec, stop: StopRequest) -> None:
 def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resumption: Resumption) -> Trainer:
     """All that stands before the clock: capture, data, model, FLOP count, warm-up; and what a checkpoint holds."""
     execution = spec.settings.execution
-    captured = start_capture(spec) if ranks.local_rank == 0 else None
+    placement = take_cores(ranks, os.environ)
+    captured = start_capture(spec, placement._asdict()) if ranks.local_rank == 0 else None
     workload = load_workload(Path(spec.workload.folder))(spec)
-    open_data(workload, spec, ranks, journal)
+    open_data(workload, spec, ranks, journal, resumption.dataset_digest)
     torch.manual_seed(spec.seed)
     model = workload.build_model()
     if execution.channels_last:
@@ -119,9 +122,10 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
     write_system(spec, ranks, captured, resumes=resumption.resumes)
     torch.manual_seed((spec.seed + 1) * 1_000_003 + ranks.rank)  # dropout differs between ranks
     wrapped, optimizer = ranks.wrap(
-        torch.compile(model) if execution.compile else model,  # type: ignore[arg-type]
-        build_optimizer(model, spec.settings.optimizer, fused=execution.fused_optimizer),
+        model, build_optimizer(model, spec.settings.optimizer, fused=execution.fused_optimizer)
     )
+    if execution.compile:
+        wrapped = compiled(wrapped, execution.compile)
     energy = EnergyMeter(ranks.device, node_leader=ranks.local_rank == 0)
     energy_is_complete = log_energy(energy, ranks, journal)
     trainer = Trainer(
@@ -148,8 +152,8 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
     return trainer
 
 
-def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal) -> None:
-    """Find the data set and hold it against the problem's own counts."""
+def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal, earlier: str | None) -> None:
+    """Find the data set, and hold it against the problem's counts and the digest of an `earlier` start's."""
     if spec.is_synthetic:
         use_synthetic_batches(workload, spec, ranks)
         journal.point(Key.DATASET, {"synthetic": True})
@@ -165,7 +169,14 @@ def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal)
             f"samples; problem {spec.problem!r} is defined on {expected[0]:,} and {expected[1]:,}",
             f"complete the data set, or see `hpcai500 data verify {spec.workload.name}`",
         )
-    journal.point(Key.DATASET, {"synthetic": False, **DatasetInfo._asdict(info)})
+    record = DatasetInfo._asdict(info)
+    journal.point(Key.INPUT, record.pop("reading") or {})
+    if earlier and info.digest != earlier:
+        raise DataError(
+            f"{spec.data}: the data set's digest is {info.digest:.40}, and was {earlier:.40} when the run began",
+            "bring the data set back as it was, or train anew with another --output",
+        )
+    journal.point(Key.DATASET, {"synthetic": False, **record})
 
 
 def stage_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal) -> None:
@@ -218,12 +229,13 @@ def warm_up(trainer: Trainer) -> float:
         batch = trainer.workload.synthetic_batch(spec.micro_batch_size, device, spec.seed)
         trainer.wrapped.train()
         for _ in range(3):
+            begin_pass(spec.settings.execution.compile)
             with trainer.ranks.accumulate(trainer.wrapped, last=True):
                 with trainer.autocast():
                     loss = trainer.workload.loss(trainer.wrapped, trainer.workload.to_device(batch, device))
                 loss.backward()
             with trainer.ranks.averaged(trainer.optimizer):
-                trainer.optimizer.zero_grad()
+                trainer.optimizer.zero_grad(set_to_none=not trainer.keeps_gradients)
     for buffer, before in zip(trainer.model.buffers(), buffers, strict=True):
         buffer.copy_(before)
     return trainer.clock.read_sec() - started

@@ -34,6 +34,8 @@ class DatasetInfo(NamedTuple):
     """SHA-256 over what identifies the data: Layer 9's identity."""
     num_train_samples: int
     num_eval_samples: int
+    reading: dict[str, Any] | None = None
+    """How samples are read, for the log: decoder, layout on disk, processes."""
 
 
 class Quality(NamedTuple):

@@ -21,17 +21,22 @@ sys.path.insert(0, str(data_dir("workloads")))
 from image_classification.data import (
     INDEX_CACHE,
     DataSettings,
-    ImageReader,
-    decode,
-    digits_to_jpeg,
-    random_crop,
+    ImageIndex,
     read_index,
-    verify,
 )
+from image_classification.dataset import open_dataset, prepare, verify
+from image_classification.decoding import choose_decoder, decode
+from image_classification.digits import digits_to_jpeg
+from image_classification.views import ImageReader, random_crop
 
 RULES = load_rules(data_dir("workloads") / "image_classification")
 SETTINGS = DataSettings(
-    image_size=16, crop_area=(0.1, 1.0), crop_aspect=(0.75, 1.33), flip_probability=0.5, eval_resize=20
+    image_size=16,
+    crop_area=(0.1, 1.0),
+    crop_aspect=(0.75, 1.33),
+    flip_probability=0.5,
+    eval_resize=20,
+    decoder="auto",
 )
 
 
@@ -73,7 +78,7 @@ def flatten_val(folder, *, meta=True):
 def test_every_colour_mode_of_jpeg_decodes_to_what_pillow_shows(tmp_path, mode):
     path = tmp_path / "image.JPEG"
     smooth_image().convert(mode).save(path, quality=95)
-    ours = decode(path)
+    ours = decode(np.fromfile(path, np.uint8))
     assert ours.dtype == torch.uint8
     pillow = np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1).astype(int)
     assert np.abs(ours.numpy().astype(int) - pillow).max() <= 3
@@ -82,19 +87,20 @@ def test_every_colour_mode_of_jpeg_decodes_to_what_pillow_shows(tmp_path, mode):
 def test_a_png_named_jpeg_decodes(tmp_path):
     path = tmp_path / "n02105855_2933.JPEG"
     smooth_image().save(path, format="PNG")
-    assert np.array_equal(decode(path).numpy().transpose(1, 2, 0), np.asarray(smooth_image()))
+    assert np.array_equal(decode(np.fromfile(path, np.uint8)).numpy().transpose(1, 2, 0), np.asarray(smooth_image()))
 
 
 def test_a_corrupt_or_missing_file_is_named(tmp_path):
     stream = io.BytesIO()
     smooth_image().save(stream, format="JPEG")
+    index = ImageIndex.build(tmp_path, [("bad.JPEG", 0), ("absent.JPEG", 0)])
     for content in (b"", b"no image at all", stream.getvalue()[:300]):
         path = tmp_path / "bad.JPEG"
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"bad\.JPEG: cannot be decoded"):
-            decode(path)
+            index.check(0)
     with pytest.raises(DataError, match=r"absent\.JPEG"):
-        decode(tmp_path / "absent.JPEG")
+        index.check(1)
 
 
 def test_the_index_labels_sorted_classes_and_the_flat_val_agrees(imagenet):

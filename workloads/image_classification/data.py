@@ -1,39 +1,26 @@
-"""ImageNet-2012 as it lies on disk: the index of its files, decoding, crops, and the mini data set."""
+"""ImageNet-2012 as folders of files, and the index of a data set, however it lies on disk."""
 
 import hashlib
-import math
 import os
-import random
-import shutil
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import Field
-from torchvision.io import ImageReadMode, decode_image
-from torchvision.transforms.v2 import functional as transforms
-from tqdm import tqdm
 
-from hpcai500.errors import DataError, OccupiedError
-from hpcai500.files import storage
+from hpcai500.errors import DataError
 from hpcai500.spec.models import Frozen
-from hpcai500.spec.workload import ProblemDomain, Settings
-from hpcai500.train.workload import SampleKey
 
-# torchvision keeps its decoders for now, and says at each call that TorchCodec will take their place.
-warnings.filterwarnings("ignore", "The image decoding and encoding capabilities of TorchVision", DeprecationWarning)
+from .decoding import Bytes, Wanted, decode
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 META = "meta.mat"
 INDEX_CACHE = ".hpcai500-index.npz"
 _INDEX_FORMAT = "1"
-_BLOCK = 4_096
 
 
 class DataSettings(Frozen):
@@ -45,17 +32,14 @@ class DataSettings(Frozen):
     flip_probability: Annotated[float, Field(ge=0, le=1)]
     eval_resize: Annotated[int, Field(ge=1)]
     """Shorter side before the centre crop of an evaluation image."""
-
-
-class ImageBatch(NamedTuple):
-    images: torch.Tensor
-    """uint8 (N, 3, H, W) from the loader; normalised float32 on the device."""
-    labels: torch.Tensor
-    """int64 (N,)."""
+    decoder: Wanted
+    """Of JPEG files; `auto` takes the fastest that is installed of those whose pixels are the same."""
 
 
 class ImageIndex:
-    """Paths and labels of one split, in two arrays that forked processes share without copying."""
+    """Paths and labels of one split, in arrays that forked processes share without copying."""
+
+    layout = "files"
 
     def __init__(
         self,
@@ -86,6 +70,41 @@ class ImageIndex:
 
     def path(self, index: int) -> Path:
         return self.root / self.name(index)
+
+    def place(self, index: int) -> str:
+        """Where a person finds the image."""
+        return str(self.path(index))
+
+    def size(self, index: int) -> int:
+        """Bytes of the image's file."""
+        try:
+            return self.path(index).stat().st_size
+        except OSError as error:
+            raise DataError(f"{self.path(index)}: cannot be read ({error.strerror})", "replace the file") from error
+
+    def read(self, index: int) -> Bytes:
+        """The image's file.
+
+        Raises:
+            DataError: naming it, if it cannot be read.
+        """
+        try:
+            return np.fromfile(self.path(index), np.uint8)
+        except OSError as error:
+            raise DataError(f"{self.path(index)}: cannot be read ({error.strerror})", "replace the file") from error
+
+    def check(self, index: int) -> Bytes:
+        """The image's file, which can be decoded.
+
+        Raises:
+            DataError: naming it, if it cannot be.
+        """
+        data = self.read(index)
+        try:
+            decode(data)
+        except (RuntimeError, ValueError) as error:
+            raise undecodable(self.place(index), error) from error
+        return data
 
     @property
     def digest(self) -> str:
@@ -164,20 +183,24 @@ def _index_tree(root: Path, labels: dict[str, int]) -> ImageIndex:
 
 
 def _index_flat(folder: Path, val: Path, labels: dict[str, int]) -> ImageIndex:
-    """A flat `val/`, labelled by the ILSVRC development kit: line n of the ground truth is image n's id."""
-    truth_file, meta_file = _development_kit(folder)
     names = _images(val)
+    return ImageIndex.build(val, list(zip(names, flat_labels(folder, names, labels), strict=True)))
+
+
+def flat_labels(folder: Path, names: Sequence[str], labels: dict[str, int]) -> list[int]:
+    """Of the sorted names of a flat `val/`, by the development kit: line n of the ground truth is image n's id."""
+    truth_file, meta_file = _development_kit(folder)
     try:
         truth = [int(line) for line in truth_file.read_text().split()]
     except ValueError as error:
         raise DataError(f"{truth_file}: {error}", "take it from the ILSVRC 2012 development kit") from error
     if len(truth) != len(names):
         raise DataError(
-            f"{truth_file}: {len(truth):,} lines for {len(names):,} images in {val}", "complete the data set"
+            f"{truth_file}: {len(truth):,} lines for {len(names):,} validation images", "complete the data set"
         )
     wnids = _wnid_of_id(meta_file)
     try:
-        return ImageIndex.build(val, [(n, labels[wnids[i]]) for n, i in zip(names, truth, strict=True)])
+        return [labels[wnids[i]] for i in truth]
     except KeyError as error:
         raise DataError(
             f"{truth_file}: id or class {error} has no folder in train/", "complete the data set"
@@ -245,136 +268,6 @@ def _save_cache(cache: Path, stamp: str, indices: Indices) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def decode(path: Path) -> torch.Tensor:
-    """A file as uint8 (3, H, W) RGB, whatever it really is: grey, CMYK, or a PNG named .JPEG.
-
-    Raises:
-        DataError: naming the file, if it cannot be read or decoded.
-    """
-    try:
-        data = np.fromfile(path, dtype=np.uint8)
-        return decode_image(torch.from_numpy(data), mode=ImageReadMode.RGB)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: cannot be decoded ({reason})", "replace the file") from error
-
-
-class Crop(NamedTuple):
-    top: int
-    left: int
-    height: int
-    width: int
-    flipped: bool
-
-
-def random_crop(rng: random.Random, height: int, width: int, settings: DataSettings) -> Crop:
-    """The crop of Inception training (Szegedy et al. 2015): area and aspect drawn, the aspect log-uniformly.
-
-    Ten draws are tried; then the largest centred crop within the aspect range is taken.
-    """
-    low, high = (math.log(aspect) for aspect in settings.crop_aspect)
-    flipped = rng.random() < settings.flip_probability
-    for _ in range(10):
-        area = height * width * rng.uniform(*settings.crop_area)
-        aspect = math.exp(rng.uniform(low, high))
-        crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < crop_width <= width and 0 < crop_height <= height:
-            top, left = rng.randint(0, height - crop_height), rng.randint(0, width - crop_width)
-            return Crop(top, left, crop_height, crop_width, flipped)
-    aspect = min(max(width / height, settings.crop_aspect[0]), settings.crop_aspect[1])
-    crop_width, crop_height = min(width, round(height * aspect)), min(height, round(width / aspect))
-    return Crop((height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width, flipped)
-
-
-class ImageReader:
-    """Keys to a batch. With a seed it reads training samples (`SampleKey`), without one it evaluates (indices)."""
-
-    def __init__(self, index: ImageIndex, settings: DataSettings, seed: int | None = None) -> None:
-        self._index, self._settings, self._seed = index, settings, seed
-
-    def __call__(self, keys: Sequence[SampleKey] | Sequence[int]) -> ImageBatch:
-        indices = [key.sample if isinstance(key, SampleKey) else key for key in keys]
-        images = torch.stack([self._image(key) for key in keys])
-        return ImageBatch(images, torch.from_numpy(self._index.labels[indices].astype(np.int64)))
-
-    def _image(self, key: SampleKey | int) -> torch.Tensor:
-        if isinstance(key, SampleKey):
-            image = decode(self._index.path(key.sample))
-            rng = random.Random(f"{self._seed}/{key.epoch}/{key.sample}")
-            return self.train_view(image, rng)
-        return self.eval_view(decode(self._index.path(key)))
-
-    def train_view(self, image: torch.Tensor, rng: random.Random) -> torch.Tensor:
-        size = [self._settings.image_size] * 2
-        crop = random_crop(rng, image.shape[1], image.shape[2], self._settings)
-        view = transforms.resized_crop(image, crop.top, crop.left, crop.height, crop.width, size)
-        return transforms.horizontal_flip(view) if crop.flipped else view
-
-    def eval_view(self, image: torch.Tensor) -> torch.Tensor:
-        resized = transforms.resize(image, [self._settings.eval_resize])
-        return transforms.center_crop(resized, [self._settings.image_size] * 2)
-
-
-def verify(folder: Path, num_classes: int, problem: ProblemDomain) -> Iterator[str]:
-    """Count and decode every file; yields one line a finding.
-
-    Raises:
-        DataError: naming the first file that cannot be decoded, or the count that is wrong.
-    """
-    indices = read_index(folder, num_classes)
-    wanted = (problem.num_train_samples, problem.num_eval_samples)
-    for split, index, expected in zip(Indices._fields, indices, wanted, strict=True):
-        if len(index) != expected:
-            raise DataError(
-                f"{folder / split}: {len(index):,} images, the problem has {expected:,}",
-                "complete the data set",
-            )
-        _decode_all(index, split)
-        yield f"{folder / split}: {len(index):,} images in {num_classes} classes decode; digest {index.digest}"
-
-
-def _decode_all(index: ImageIndex, split: str) -> None:
-    with ThreadPoolExecutor() as pool, tqdm(total=len(index), desc=split, unit="image", disable=None) as bar:
-        for start in range(0, len(index), _BLOCK):  # a bounded number of tasks at a time
-            block = range(start, min(start + _BLOCK, len(index)))
-            for _ in pool.map(lambda i: decode(index.path(i)).shape, block):
-                bar.update()
-
-
-def digits_to_jpeg(folder: Path, settings: Settings) -> str:
-    """Write scikit-learn's handwritten digits as JPEG files in ImageNet's layout; atomic, deterministic.
-
-    1,797 images of 8 x 8 with 17 grey levels, each enlarged to the problem's size; a stratified fifth is `val`.
-    """
-    from PIL import Image
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
-    from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
-
-    if (folder / "train").is_dir():
-        return f"{folder}: prepared already"
-    if folder.exists() and any(folder.iterdir()):
-        raise OccupiedError(f"{folder} holds something else", "give another --data")
-    digits = load_digits()
-    splits = train_test_split(
-        range(len(digits.target)),
-        test_size=settings.problem.num_eval_samples,
-        stratify=digits.target,
-        random_state=0,
-    )
-    size = int(settings.data["image_size"])  # type: ignore[arg-type]
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        with storage(folder):
-            for split, members in zip(("train", "val"), splits, strict=True):
-                for member in members:
-                    place = temporary / split / f"digit_{digits.target[member]}"
-                    place.mkdir(parents=True, exist_ok=True)
-                    grey = (digits.images[member] * (255 / 16)).astype(np.uint8)
-                    image = Image.fromarray(grey).resize((size, size), Image.Resampling.BICUBIC)
-                    image.save(place / f"{member:04d}.JPEG", quality=95)
-            if folder.exists():
-                folder.rmdir()  # empty, as seen above
-            temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return f"{folder}: wrote {len(splits[0]):,} training and {len(splits[1]):,} validation images"
+def undecodable(place: str, error: Exception) -> DataError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return DataError(f"{place}: cannot be decoded ({reason})", "replace the file")

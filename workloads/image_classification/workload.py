@@ -17,7 +17,11 @@ from hpcai500.train.loading import Loader, choose_num_workers, pins_memory
 from hpcai500.train.ranks import Ranks, read_once
 from hpcai500.train.workload import DatasetInfo, Quality, SampleKey, Workload
 
-from .data import DataSettings, ImageBatch, ImageReader, digits_to_jpeg, read_index, verify
+from .data import DataSettings
+from .dataset import open_dataset, prepare, verify
+from .decoding import choose_decoder
+from .digits import digits_to_jpeg
+from .views import EncodedBatch, ImageBatch, ImageReader
 
 CHANNEL_MEAN = (0.485, 0.456, 0.406)
 CHANNEL_STANDARD_DEVIATION = (0.229, 0.224, 0.225)
@@ -38,15 +42,20 @@ class ImageClassification(Workload):
         self.data_settings = parse(DataSettings, self.settings.data, "data")
         self._loss = nn.CrossEntropyLoss(label_smoothing=self.model_settings.label_smoothing)
         self._counts: torch.Tensor | None = None
+        self._mean = torch.tensor(CHANNEL_MEAN).view(3, 1, 1) * 255
+        self._deviation = torch.tensor(CHANNEL_STANDARD_DEVIATION).view(3, 1, 1) * 255
 
     def open_data(self, folder: Path, ranks: Ranks) -> DatasetInfo:
-        train, val = read_once(ranks, lambda: read_index(folder, self.model_settings.num_classes))
-        workers = choose_num_workers(self.settings.execution.num_loader_workers, ranks.local_size)
+        train, val = read_once(ranks, lambda: open_dataset(folder, self.model_settings.num_classes))
+        decoder = choose_decoder(self.data_settings.decoder, ranks.device)
+        workers = choose_num_workers(self.settings.execution.num_loader_workers, ranks.device, ranks.local_size)
         pin = pins_memory(ranks.device)
-        seed = self.spec.seed
-        self._train = Loader(ImageReader(train, self.data_settings, seed), num_workers=workers, pin_memory=pin)
-        self._eval = Loader(ImageReader(val, self.data_settings), num_workers=workers, pin_memory=pin)
-        return DatasetInfo(f"{train.digest}-{val.digest}", len(train), len(val))
+        self._train_reader = ImageReader(train, self.data_settings, self.spec.seed, decoder)
+        self._eval_reader = ImageReader(val, self.data_settings, None, decoder)
+        self._train = Loader(self._train_reader, num_workers=workers, pin_memory=pin)
+        self._eval = Loader(self._eval_reader, num_workers=workers, pin_memory=pin)
+        reading = {"decoder": decoder, "layout": train.layout, "loader_processes": workers}
+        return DatasetInfo(f"{train.digest}-{val.digest}", len(train), len(val), reading)
 
     def build_model(self) -> nn.Module:
         return resnet50(
@@ -54,10 +63,10 @@ class ImageClassification(Workload):
             zero_init_residual=self.model_settings.zero_init_residual,
         )
 
-    def train_batches(self, batches: Sequence[Sequence[SampleKey]]) -> Iterator[ImageBatch]:
+    def train_batches(self, batches: Sequence[Sequence[SampleKey]]) -> Iterator[ImageBatch | EncodedBatch]:
         return self._train.read(batches)
 
-    def eval_batches(self, indices: Sequence[int]) -> Iterable[ImageBatch]:
+    def eval_batches(self, indices: Sequence[int]) -> Iterable[ImageBatch | EncodedBatch]:
         size = self.spec.micro_batch_size
         return self._eval.read([indices[start : start + size] for start in range(0, len(indices), size)])
 
@@ -69,12 +78,15 @@ class ImageClassification(Workload):
             torch.randint(self.model_settings.num_classes, (num_samples,), device=device, generator=generator),
         )
 
-    def to_device(self, batch: ImageBatch, device: torch.device) -> ImageBatch:
+    def to_device(self, batch: ImageBatch | EncodedBatch, device: torch.device) -> ImageBatch:
+        if isinstance(batch, EncodedBatch):
+            trains = isinstance(batch.keys[0], SampleKey)
+            batch = (self._train_reader if trains else self._eval_reader).decode_on(device, batch)
         layout = torch.channels_last if self.settings.execution.channels_last else torch.contiguous_format
         images = batch.images.to(device, non_blocking=True)
-        mean = torch.tensor(CHANNEL_MEAN, device=device).view(3, 1, 1) * 255
-        deviation = torch.tensor(CHANNEL_STANDARD_DEVIATION, device=device).view(3, 1, 1) * 255
-        normalised = ((images - mean) / deviation).contiguous(memory_format=layout)
+        # They stay on the device: a copy from pageable memory would wait for it at each step.
+        self._mean, self._deviation = self._mean.to(device), self._deviation.to(device)
+        normalised = (images - self._mean).div_(self._deviation).contiguous(memory_format=layout)
         return ImageBatch(normalised, batch.labels.to(device, non_blocking=True))
 
     def loss(self, model: nn.Module, batch: ImageBatch) -> torch.Tensor:
@@ -104,8 +116,7 @@ class ImageClassification(Workload):
         if problem == "mini":
             yield digits_to_jpeg(folder, settings)
             return
-        train, val = read_index(source or folder, parse(ModelSettings, settings.model, "model").num_classes)
-        yield f"{source or folder}: indexed {len(train):,} training and {len(val):,} validation images"
+        yield from prepare(source, folder, parse(ModelSettings, settings.model, "model").num_classes)
 
     @classmethod
     def verify_data(cls, problem: str, settings: Settings, folder: Path) -> Iterator[str]:

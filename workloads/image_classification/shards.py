@@ -1,0 +1,285 @@
+"""ImageNet in a few large HDF5 files: the bytes of the original files, and an index that is mapped into memory."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from hpcai500.errors import DataError, OccupiedError
+from hpcai500.files import storage
+
+from .data import ImageIndex, Indices
+from .decoding import Bytes
+from .spans import SpanIndex, read_at
+
+INDEX = "index.h5"
+IMAGES_PER_SHARD = 32_768
+"""About 4 GB of ImageNet."""
+
+_FORMAT = 1
+_BLOCK = 256
+_NUM_READERS = 16
+"""Threads that read small files: a parallel file system takes a millisecond for each."""
+
+
+class PackedIndex(SpanIndex):
+    """One split of a folder that `pack` wrote; its arrays are pages of the index file, shared by all processes."""
+
+    layout = "shards"
+
+    def __init__(self, folder: Path, split: str) -> None:
+        path = folder / INDEX
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                group = file[split]
+                arrays = {name: _mapped(path, group[name]) for name in group}
+                files = [folder / name for name in group.attrs["shards"]]
+        except (OSError, KeyError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read ({error})", "prepare the data set again") from error
+        super().__init__(folder, files=files, **arrays)
+        self._split = split
+        self._digests: dict[int, npt.NDArray[np.uint8]] = {}
+
+    def check(self, index: int) -> Bytes:
+        data = super().check(index)
+        number = self.file_of(index)
+        if number not in self._digests:
+            with h5py.File(self.files[number], "r", locking=False) as file:
+                self._digests[number] = _mapped(self.files[number], file["sha256"])
+        if _sha256(data) != self._digests[number][index - int(self.firsts[number])].tobytes():
+            raise DataError(f"{self.place(index)}: is not what was packed", "remove the shard and prepare again")
+        return data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PackedIndex, (self.root, self._split)
+
+
+def is_packed(folder: Path) -> bool:
+    return (folder / INDEX).is_file()
+
+
+def open_packed(folder: Path, num_classes: int) -> Indices:
+    """The splits of a folder that `pack` wrote.
+
+    Raises:
+        DataError: if it holds another number of classes, or a file is missing or broken.
+    """
+    path = folder / INDEX
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            found = int(file.attrs["num_classes"])
+    except (OSError, KeyError) as error:
+        raise DataError(f"{path}: cannot be read ({error})", "prepare the data set again") from error
+    if found != num_classes:
+        raise DataError(f"{folder}: {found} classes, the model has {num_classes}", "check --problem")
+    return Indices(PackedIndex(folder, "train"), PackedIndex(folder, "val"))
+
+
+def pack(source: Indices, folder: Path) -> Iterator[str]:
+    """Write the files of `source` into `folder`, in its order; yields a line for each shard.
+
+    Every image is decoded once, and what was written is read back and compared. A shard that is finished stays, so
+    that a second call goes on where a first one was ended.
+
+    Raises:
+        DataError: naming a file that cannot be read or decoded, or a shard that reads back differently.
+        OccupiedError: if the folder holds class folders.
+    """
+    if (folder / "train").is_dir():
+        raise OccupiedError(f"{folder} holds folders of files", "give another --data")
+    with storage(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    shards: dict[str, list[Path]] = {}
+    for split, index in zip(Indices._fields, source, strict=True):
+        shards[split] = []
+        for number, first in enumerate(range(0, len(index), IMAGES_PER_SHARD)):
+            target = folder / f"{split}-{number:04d}.h5"
+            part = _Part(index, range(first, min(first + IMAGES_PER_SHARD, len(index))))
+            yield _pack_shard(part, target)
+            shards[split].append(target)
+    _write_index(folder, source, shards)
+    digest = "-".join(index.digest for index in open_packed(folder, _num_classes(source)))
+    yield f"{folder / INDEX}: {len(source.train):,} training and {len(source.val):,} validation images, {digest}"
+
+
+def _num_classes(source: Indices) -> int:
+    return int(source.train.labels.max()) + 1
+
+
+class _Part(NamedTuple):
+    index: ImageIndex
+    members: range
+
+    def identity(self, lengths: npt.NDArray[np.int64]) -> str:
+        total = hashlib.sha256(f"{_FORMAT}".encode())
+        for member in self.members:
+            total.update(f"{self.index.name(member)} {self.index.labels[member]}\n".encode())
+        total.update(lengths.astype("<i8").tobytes())
+        return total.hexdigest()
+
+
+def _pack_shard(part: _Part, target: Path) -> str:
+    with ThreadPoolExecutor(_NUM_READERS) as pool:
+        lengths = np.fromiter(pool.map(part.index.size, part.members), np.int64, len(part.members))
+        identity = part.identity(lengths)
+        if _is_written(target, identity):
+            return f"{target}: prepared already"
+        temporary = target.with_name(f".{target.name}.partial")
+        try:
+            with storage(target):
+                offset = _create(temporary, lengths)
+                digests = _copy(part, lengths, temporary, offset, pool)
+                _compare(digests, lengths, temporary, offset, pool)
+                with h5py.File(temporary, "r+") as file:
+                    file.attrs["identity"] = identity
+                    file["sha256"][:] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+                _sync(temporary)
+                temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return f"{target}: {len(lengths):,} images, {int(lengths.sum()):,} bytes, byte for byte the source's files"
+
+
+def _is_written(target: Path, identity: str) -> bool:
+    try:
+        with h5py.File(target, "r", locking=False) as file:
+            return bool(file.attrs.get("identity") == identity)
+    except OSError:
+        return False
+
+
+def _create(path: Path, lengths: npt.NDArray[np.int64]) -> int:
+    """An empty shard of full size; where its first file goes. A disk that is too small says so now."""
+    total = int(lengths.sum())
+    with h5py.File(path, "w") as file:
+        _contiguous(file, "lengths", lengths)
+        _contiguous(file, "sha256", np.zeros((len(lengths), 32), np.uint8))
+        offset = _contiguous(file, "files", np.empty(0, np.uint8), num_bytes=total)
+    with path.open("r+b") as raw:
+        os.posix_fallocate(raw.fileno(), 0, offset + total)
+    return offset
+
+
+def _contiguous(parent: h5py.Group, name: str, values: npt.NDArray[Any], num_bytes: int | None = None) -> int:
+    """A data set in one piece, of `values` or of so many bytes that are not written yet; its place in the file."""
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_layout(h5py.h5d.CONTIGUOUS)
+    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    plist.set_obj_track_times(False)  # the same bytes at any time
+    shape = values.shape if num_bytes is None else (num_bytes,)
+    space = h5py.h5s.create_simple(shape)
+    data = h5py.Dataset(h5py.h5d.create(parent.id, name.encode(), h5py.h5t.py_create(values.dtype), space, plist))
+    if num_bytes is None:
+        data[...] = values
+    return int(data.id.get_offset())
+
+
+def _copy(
+    part: _Part, lengths: npt.NDArray[np.int64], path: Path, offset: int, pool: ThreadPoolExecutor
+) -> list[bytes]:
+    """The digests of the files that were written."""
+    digests: list[bytes] = []
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        with tqdm(total=len(lengths), unit="image", desc=path.name, disable=None) as bar:
+            for start in range(0, len(lengths), _BLOCK):
+                block = part.members[start : start + _BLOCK]
+                files = list(pool.map(part.index.check, block))
+                for member, data, length in zip(block, files, lengths[start:], strict=False):
+                    if len(data) != length:
+                        raise DataError(f"{part.index.place(member)}: changed while it was read", "prepare again")
+                digests += pool.map(_sha256, files)
+                offset = _write_at(descriptor, np.concatenate(files), offset)
+                bar.update(len(files))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return digests
+
+
+def _compare(
+    digests: Sequence[bytes], lengths: npt.NDArray[np.int64], path: Path, offset: int, pool: ThreadPoolExecutor
+) -> None:
+    offsets = _offsets(lengths, offset)
+    descriptor = os.open(path, os.O_RDONLY)
+
+    def is_equal(number: int) -> bool:
+        data = np.empty(int(lengths[number]), np.uint8)
+        read_at([path], [descriptor], 0, int(offsets[number]), data)
+        return _sha256(data) == digests[number]
+
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # from the disk, not from memory
+        if not all(pool.map(is_equal, range(len(digests)))):
+            raise DataError(f"{path}: what was written reads back differently", "check the disk, and prepare again")
+    finally:
+        os.close(descriptor)
+
+
+def _offsets(lengths: npt.NDArray[np.int64], offset: int) -> npt.NDArray[np.int64]:
+    return offset + np.cumsum(lengths) - lengths
+
+
+def _write_index(folder: Path, source: Indices, shards: Mapping[str, Sequence[Path]]) -> None:
+    """The index of all shards, from their own tables: whole or not at all."""
+    temporary = folder / f".{INDEX}.partial"
+    try:
+        with storage(folder / INDEX):
+            with h5py.File(temporary, "w") as file:
+                file.attrs["format"], file.attrs["num_classes"] = _FORMAT, _num_classes(source)
+                for split, index in zip(Indices._fields, source, strict=True):
+                    group = file.create_group(split)
+                    group.attrs["shards"] = [path.name for path in shards[split]]
+                    for name, values in _tables(index, shards[split]).items():
+                        _contiguous(group, name, values)
+            _sync(temporary)
+            temporary.replace(folder / INDEX)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _tables(index: ImageIndex, paths: Sequence[Path]) -> dict[str, npt.NDArray[Any]]:
+    lengths, offsets = [], []
+    for path in paths:
+        with h5py.File(path, "r", locking=False) as file:
+            lengths.append(file["lengths"][:])
+            offsets.append(_offsets(lengths[-1], file["files"].id.get_offset()))
+    counts = np.array([0, *map(len, lengths)], np.int64)
+    return {
+        "names": index.names,
+        "ends": index.ends,
+        "labels": index.labels,
+        "firsts": np.cumsum(counts)[:-1],
+        "offsets": np.concatenate(offsets),
+        "lengths": np.concatenate(lengths),
+    }
+
+
+def _mapped(path: Path, data: h5py.Dataset) -> npt.NDArray[Any]:
+    return np.memmap(path, data.dtype, "r", data.id.get_offset(), data.shape)
+
+
+def _sha256(data: Bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def _write_at(descriptor: int, data: Bytes, offset: int) -> int:
+    """Write all of `data`; where the next goes."""
+    rest = data.data
+    while rest:
+        count = os.pwrite(descriptor, rest, offset)
+        offset, rest = offset + count, rest[count:]
+    return offset
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,130 @@
+"""What training and evaluation see of an image, and batches of it."""
+
+import math
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+from torch.utils.data import default_collate
+from torchvision.transforms.v2 import functional as transforms
+
+from hpcai500.train.workload import SampleKey
+
+from .data import DataSettings, ImageIndex, undecodable
+from .decoding import Decoder, decode, decode_on_gpu
+
+
+class ImageBatch(NamedTuple):
+    images: torch.Tensor
+    """uint8 (N, 3, H, W) in channels-last strides from the loader; normalised float32 on the device."""
+    labels: torch.Tensor
+    """int64 (N,)."""
+
+
+class EncodedBatch(NamedTuple):
+    """Files as they are stored, for a GPU to decode."""
+
+    data: torch.Tensor
+    """uint8: the files one after the other."""
+    lengths: tuple[int, ...]
+    keys: tuple[SampleKey | int, ...]
+    labels: torch.Tensor
+
+
+class Crop(NamedTuple):
+    top: int
+    left: int
+    height: int
+    width: int
+    flipped: bool
+
+
+def random_crop(rng: random.Random, height: int, width: int, settings: DataSettings) -> Crop:
+    """The crop of Inception training (Szegedy et al. 2015): area and aspect drawn, the aspect log-uniformly.
+
+    Ten draws are tried; then the largest centred crop within the aspect range is taken.
+    """
+    low, high = (math.log(aspect) for aspect in settings.crop_aspect)
+    flipped = rng.random() < settings.flip_probability
+    for _ in range(10):
+        area = height * width * rng.uniform(*settings.crop_area)
+        aspect = math.exp(rng.uniform(low, high))
+        crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            top, left = rng.randint(0, height - crop_height), rng.randint(0, width - crop_width)
+            return Crop(top, left, crop_height, crop_width, flipped)
+    aspect = min(max(width / height, settings.crop_aspect[0]), settings.crop_aspect[1])
+    crop_width, crop_height = min(width, round(height * aspect)), min(height, round(width / aspect))
+    return Crop((height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width, flipped)
+
+
+class ImageReader:
+    """Keys to a batch. With a seed it reads training samples (`SampleKey`), without one it evaluates (indices)."""
+
+    def __init__(
+        self,
+        index: ImageIndex,
+        settings: DataSettings,
+        seed: int | None = None,
+        decoder: Decoder = "torchvision",
+    ) -> None:
+        self._index, self._settings, self._seed, self._decoder = index, settings, seed, decoder
+
+    def __call__(self, keys: Sequence[SampleKey] | Sequence[int]) -> ImageBatch | EncodedBatch:
+        indices = [_sample(key) for key in keys]
+        labels = torch.from_numpy(self._index.labels[indices].astype(np.int64))
+        if self._decoder == "nvjpeg":
+            files = [torch.from_numpy(self._index.read(index)) for index in indices]
+            return EncodedBatch(torch.cat(files), tuple(map(len, files)), tuple(keys), labels)
+        # Rows of pixels, as they lie in memory; a loader's process stacks them in memory that its parent shares.
+        views = [self.view(self._decoded(key), key).permute(1, 2, 0) for key in keys]
+        return ImageBatch(default_collate(views).permute(0, 3, 1, 2), labels)
+
+    def _decoded(self, key: SampleKey | int) -> torch.Tensor:
+        index = _sample(key)
+        try:
+            return decode(self._index.read(index), self._decoder)
+        except (RuntimeError, ValueError) as error:
+            raise undecodable(self._index.place(index), error) from error
+
+    def decode_on(self, device: torch.device, batch: EncodedBatch) -> ImageBatch:
+        """The batch decoded and cropped on a GPU.
+
+        Raises:
+            DataError: naming the first file of the batch that cannot be decoded.
+        """
+        files = batch.data.split(batch.lengths)
+        try:
+            images = decode_on_gpu(files, device)
+        except RuntimeError:
+            images = [self._decoded(key) for key in batch.keys]  # names the file
+        views = [self.view(image, key) for image, key in zip(images, batch.keys, strict=True)]
+        return ImageBatch(torch.stack(views), batch.labels)
+
+    def view(self, image: torch.Tensor, key: SampleKey | int) -> torch.Tensor:
+        """What training or evaluation sees of uint8 (3, H, W): the same of the same key, whoever decoded it."""
+        if isinstance(key, SampleKey):
+            return self.train_view(image, random.Random(f"{self._seed}/{key.epoch}/{key.sample}"))
+        return self.eval_view(image)
+
+    def train_view(self, image: torch.Tensor, rng: random.Random) -> torch.Tensor:
+        size = [self._settings.image_size] * 2
+        crop = random_crop(rng, image.shape[1], image.shape[2], self._settings)
+        part = image[:, crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+        if part.is_cuda:
+            view = transforms.resize_image(part, size)
+        else:  # the same kernel, which is a fifth faster on pixels that lie together
+            packed = part[None].contiguous(memory_format=torch.channels_last)
+            view = interpolate(packed, size, mode="bilinear", antialias=True)[0]
+        return transforms.horizontal_flip_image(view) if crop.flipped else view
+
+    def eval_view(self, image: torch.Tensor) -> torch.Tensor:
+        resized = transforms.resize(image, [self._settings.eval_resize])
+        return transforms.center_crop(resized, [self._settings.image_size] * 2)
+
+
+def _sample(key: SampleKey | int) -> int:
+    return key.sample if isinstance(key, SampleKey) else key
