@@ -74,7 +74,7 @@ def prediction_plot(prediction: Prediction) -> str:
             [(p.num_ranks, p.vflops.likely) for p in points if p.vflops_is_upper_bound], is_dashed=True,
         ),
         Line(
-            "FLOPS without communication", [(p.num_ranks, ideal * p.num_ranks) for p in points],
+            "perfect scaling of FLOPS", [(p.num_ranks, ideal * p.num_ranks) for p in points],
             is_dashed=True, has_markers=False,
         ),
     ]  # fmt: skip
@@ -110,8 +110,8 @@ def _notes(prediction: Prediction) -> list[str]:
         *_network_notes(prediction.network),
     ]
     for note in dict.fromkeys(point.note for point in prediction.points if point.note):
-        those = ", ".join(f"{point.nodes:,}" for point in prediction.points if point.note == note)
-        notes.append(f"{those} nodes: {note}")
+        those = [f"{point.nodes:,}" for point in prediction.points if point.note == note]
+        notes.append(f"{those[0]}{f' to {those[-1]}' if len(those) > 1 else ''} nodes: {note}")
     notes += [f"impossible: {reason}" for reason in prediction.impossible]
     notes += [
         f"check: {check.nodes} nodes, {check.num_ranks} ranks: predicted {duration(check.predicted_sec)}, "

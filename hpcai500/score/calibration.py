@@ -119,7 +119,7 @@ def _sized(members: Sequence[tuple[RunSpec, Result, Path]]) -> Sized:
     for _, each, _ in members:
         for epoch in each.epochs[1:] or each.epochs:
             times.append(epoch.train_sec / spec.steps_per_epoch)
-            waits.append(epoch.model_dump().get("wait_sec"))
+            waits.append(epoch.data_wait_sec)
     known = [wait for wait in waits if wait is not None]
     total = sum(times) * spec.steps_per_epoch
     grads, knows_layers = _gradients(folder)

@@ -369,3 +369,14 @@ def test_a_plot_draws_its_band_and_refuses_what_has_no_logarithm():
     for points in ([], [(0, 1)], [(1, math.inf)]):
         with pytest.raises(ValueError, match="logarithmic"):
             log_log("", "", "", [Line("one", points)])
+
+
+def test_a_run_that_waited_for_data_stays_bound_by_its_input(tmp_path):
+    sized = read_sizes([a_run(tmp_path)])[0]._replace(step_sec=0.4, wait_share=0.25)
+    point = predict([sized], [1, 8], wide(), scaling="weak").points[1]
+    # 0.3 s of computation, but a rank's input gives no share in less than 0.4 s
+    assert point.input_sec == 0.4
+    assert point.compute_sec == pytest.approx(0.3, rel=0.1)
+    assert point.step_sec.likely == pytest.approx(0.4, rel=0.01)
+    fed = predict([sized._replace(wait_share=0.0)], [8], wide(), scaling="weak").points[0]
+    assert fed.input_sec is None
