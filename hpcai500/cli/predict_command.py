@@ -79,17 +79,9 @@ def _fitted(sizes: list[Sized], latency: Range, within: LinkBand | None) -> Netw
             "the network is unknown",
             "give --bandwidth-gb-s, or --network FILE, or runs of two sizes that it follows from",
         )
-    guess = link_band(latency, Range(1, 1, 1))
+    links = within or (None, None, None)
     networks = [
-        fit_bandwidth(sizes[0], sizes[-1], network)
-        for network in (getattr(band(guess, within or guess, ""), which) for which in ("fast", "likely", "slow"))
+        fit_bandwidth(sizes[0], sizes[-1], delay * 1e-6, link) for delay, link in zip(latency, links, strict=True)
     ]
-    if within is None:  # one measured link stands for both
-        networks = [
-            network.model_copy(update={"within": network.between, "between": network.between})
-            if sizes[-1].spec.nodes > 1
-            else network.model_copy(update={"between": network.within})
-            for network in networks
-        ]
     source = f"bandwidth fitted to the step on {sizes[-1].spec.world_size} ranks"
     return NetworkBand(fast=networks[0], likely=networks[1], slow=networks[2], source=source)

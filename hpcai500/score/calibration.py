@@ -184,10 +184,10 @@ def compute_sec(sized: Sized, network: Network) -> float:
     return bisect(predicted, measured, 0.0, measured)
 
 
-def fit_bandwidth(base: Sized, larger: Sized, network: Network) -> Network:
-    """`network` with the bandwidth at which `larger`'s step comes out as measured, from `base`'s single rank.
+def fit_bandwidth(base: Sized, larger: Sized, latency_sec: float, within: Link | None) -> Network:
+    """The network whose bandwidth makes `larger`'s step come out as measured, from `base`'s single rank.
 
-    It is that between nodes, or within one where `larger` ran on a single node.
+    Without `within`, links within a node are those between nodes.
 
     Raises:
         InputError: if no bandwidth does: the larger run lost nothing, or more than latency and bandwidth explain.
@@ -196,12 +196,8 @@ def fit_bandwidth(base: Sized, larger: Sized, network: Network) -> Network:
     compute = base.step_sec * spec.samples_per_rank / base.spec.samples_per_rank
 
     def with_bandwidth(seconds_per_byte: float) -> Network:
-        if spec.nodes == 1:
-            return network.model_copy(
-                update={"within": Link(latency_sec=network.within.latency_sec, bytes_per_sec=1 / seconds_per_byte)}
-            )
-        link = Link(latency_sec=network.between.latency_sec, bytes_per_sec=1 / seconds_per_byte)
-        return network.model_copy(update={"between": link})
+        link = Link(latency_sec=latency_sec, bytes_per_sec=1 / seconds_per_byte)
+        return Network(between=link, within=within or link)
 
     def predicted(seconds_per_byte: float) -> float:
         sync = as_step(larger, compute).sync(spec.nodes, spec.procs_per_node, with_bandwidth(seconds_per_byte))

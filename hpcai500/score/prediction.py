@@ -317,7 +317,7 @@ def _assumptions(base: Sized, limits: Sequence[BatchLimit]) -> list[str]:
     """What the prediction takes for granted, beyond what docs/prediction.md says of every one."""
     said = []
     if base.spread is None:
-        said.append(f"a single epoch tells of no spread: step times are taken to vary by {USUAL_SPREAD:.0%}")
+        said.append(f"a single epoch tells of no spread: step times are taken to vary by {USUAL_SPREAD:.1%}")
     if base.wait_share is None:
         said.append("the run does not say how long it waited for data: input is taken never to limit")
     elif base.wait_share <= _WAITS:

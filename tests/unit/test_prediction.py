@@ -255,14 +255,14 @@ def test_strong_scaling_keeps_the_batch_and_names_the_sizes_that_cannot_share_it
 def test_a_second_size_tells_the_bandwidth(tmp_path):
     one, four = read_sizes([a_run(tmp_path), a_run(tmp_path, nodes=4, batch=1024)])
     one, four = one._replace(step_sec=0.5), four._replace(step_sec=0.6)
-    found = fit_bandwidth(one, four, network(latency_us=10))
+    found = fit_bandwidth(one, four, 10e-6, None)
     # the exposed 0.1 s again, from the bandwidth that was found
     assert compute_sec(four, found) == pytest.approx(0.5, rel=1e-4)
     assert predict([one, four], [4], band(*[[found.between] * 3] * 2, "fit")).checks[0].error == pytest.approx(
         0, abs=1e-4
     )
     with pytest.raises(InputError, match="no bandwidth explains"):
-        fit_bandwidth(one, four._replace(step_sec=0.4), network())
+        fit_bandwidth(one, four._replace(step_sec=0.4), 10e-6, None)
 
 
 def test_a_network_slower_than_the_measured_step_is_refused(tmp_path):
@@ -380,3 +380,18 @@ def test_a_run_that_waited_for_data_stays_bound_by_its_input(tmp_path):
     assert point.step_sec.likely == pytest.approx(0.4, rel=0.01)
     fed = predict([sized._replace(wait_share=0.0)], [8], wide(), scaling="weak").points[0]
     assert fed.input_sec is None
+
+
+def test_the_command_fits_the_bandwidth_to_runs_of_two_sizes(tmp_path, capsys):
+    one = a_run(tmp_path, batch=256)
+    two = a_run(tmp_path, nodes=2, batch=512)
+    # 10 s over 5,004 steps, and 8 s over 2,502: 2 ms and 3.2 ms a step
+    for file in ("events.log", "result.json"):
+        path = two / file
+        path.write_text(re.sub(r'"train_sec": 10\.0\b', '"train_sec": 8.0', path.read_text()))
+    assert main(["predict", str(one), str(two), "--nodes", "64", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["network"]["source"] == "bandwidth fitted to the step on 2 ranks"
+    (check,) = record["checks"]
+    assert check["predicted_sec"] == pytest.approx(check["measured_sec"], rel=1e-3)
+    assert check["measured_sec"] == pytest.approx(8 / 2502)
