@@ -9,8 +9,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 # The stamp changes with what is to be installed, so that nothing is installed twice.
 STAMP = $(VENV)/.installed-$(shell sha256sum pyproject.toml | cut -c1-16)
-# bf16 where this processor has it, which is faster; fp32 elsewhere.
-PRECISION ?= $(shell grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null && echo bf16 || echo fp32)
+PRECISION ?= auto
 RESULTS ?= results
 PUBLISHED = $(wildcard workloads/*/published/*.csv)
 

@@ -172,7 +172,11 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", dest="seeds", metavar="N", default="0", help="one run (default: 0)")
     seeds.add_argument("--seeds", metavar="LIST", help="one run a seed, e.g. 0-4,7")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"))
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "fp16", "auto"),
+        help="default: the problem's own; auto: of `run` on this machine alone, what its GPU or processor has",
+    )
     parser.add_argument("--deterministic", action="store_true", help="bit-identical for one seed and size")
     parser.add_argument("--stop-at-target", action="store_true", help="end at the first quality reached")
     parser.add_argument("--unranked", action="store_true", help="a trial: any key may be set; never ranked")

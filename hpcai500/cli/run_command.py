@@ -20,7 +20,7 @@ from hpcai500.spec.levels import Level
 from hpcai500.spec.run import SYNTHETIC, RunSpec, parse_overrides, parse_seeds, read_run, resolve
 from hpcai500.spec.site import Site, load_site, with_site_overrides
 from hpcai500.spec.workload import find_workload
-from hpcai500.system.devices import num_gpus
+from hpcai500.system.devices import native_precision, num_gpus
 
 
 class Layout(NamedTuple):
@@ -38,6 +38,8 @@ class Layout(NamedTuple):
 def main(args: argparse.Namespace) -> int:
     site = load_site(args.site) if args.site else Site()
     layout = layout_here(args, site, os.environ)
+    if args.precision == "auto" and not layout.in_allocation:
+        args.precision = native_precision(on_gpus=wants_gpus(args) and num_gpus() > 0)
     specs = [resolve_seed(args, seed, layout, site) for seed in parse_seeds(args.seeds)]
     require_data(specs[0])
     if not site.software.python and site.container.engine == "none":
@@ -77,8 +79,8 @@ def layout_here(args: argparse.Namespace, site: Site, env: Mapping[str, str]) ->
                 "use `hpcai500 submit`, or salloc or sbatch first",
             )
         launcher = args.launcher or ("horovodrun" if args.backend == "horovod" else "local")
-        on_gpus = parse_overrides(args.assignments).get("execution.device", "auto") != "cpu"
-        procs = args.procs_per_node if args.procs_per_node is not None else max(1, num_gpus() if on_gpus else 1)
+        default = max(1, num_gpus() if wants_gpus(args) else 1)
+        procs = args.procs_per_node if args.procs_per_node is not None else default
         return Layout(launcher, args.nodes or 1, procs, 0, site.system or host_name())
     procs, num_ranks = ranks_of(allocation, args.procs_per_node)
     nodes = args.nodes if args.nodes is not None else allocation.num_nodes
@@ -137,9 +139,19 @@ def require_continues(spec: RunSpec) -> None:
         )
 
 
+def wants_gpus(args: argparse.Namespace) -> bool:
+    return bool(parse_overrides(args.assignments).get("execution.device", "auto") != "cpu")
+
+
 def flag_overrides(args: argparse.Namespace) -> dict[str, Any]:
-    """The short forms of `--set execution.…`."""
+    """The short forms of `--set execution.…`.
+
+    Raises:
+        SpecError: if the precision is still to be found out: what this machine has says nothing of a cluster's nodes.
+    """
     overrides: dict[str, Any] = {}
+    if args.precision == "auto":
+        raise SpecError("--precision auto asks this machine, and the run is for others", "name a precision")
     if args.precision:
         overrides["execution.precision"] = args.precision
     if args.deterministic:

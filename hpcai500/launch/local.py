@@ -18,6 +18,7 @@ from hpcai500.errors import Failure, HpcAi500Error, PreemptedError, RankError, p
 from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.events.writer import EventWriter
+from hpcai500.launch.cores import physical_cores
 from hpcai500.launch.diagnosis import START_MARK, explain
 from hpcai500.launch.plan import Plan, plan_horovodrun, plan_local, plan_mpirun
 from hpcai500.launch.script import WORKER
@@ -41,7 +42,7 @@ def run_local(spec: RunSpec, *, quiet: bool = False) -> None:
 
 def plan_here(spec: RunSpec) -> Plan:
     """How this machine starts all ranks of `spec`."""
-    python, num_cores, env = sys.executable, len(os.sched_getaffinity(0)), dict(os.environ)
+    python, num_cores, env = sys.executable, len(physical_cores(os.sched_getaffinity(0))), dict(os.environ)
     if spec.launcher == "mpirun":
         return plan_mpirun(spec, python=python, num_cores=num_cores, env=env, as_root=os.geteuid() == 0)
     plan = plan_horovodrun if spec.launcher == "horovodrun" else plan_local

@@ -73,7 +73,8 @@ class Execution(Frozen):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = False
-    compile: bool = False
+    compile: bool | Literal["reduce-overhead"] = False
+    """torch.compile around the training pass; `reduce-overhead`: with CUDA graphs on a GPU."""
     fused_optimizer: bool = True
     deterministic: bool = False
     gradient_compression: Literal["none", "fp16"] = "none"

@@ -1,6 +1,7 @@
 """What a node is: Layers 1 to 6, read on the node itself, beside whatever else a rank does at its start."""
 
 import platform
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -9,16 +10,16 @@ from hpcai500.system.hardware import hardware
 from hpcai500.system.software import acceleration_libraries, communication_libraries, framework, operating_system
 
 
-def start_capture(spec: RunSpec) -> "Future[dict[str, Any]]":
+def start_capture(spec: RunSpec, placement: Mapping[str, Any]) -> "Future[dict[str, Any]]":
     """`capture_node` in a thread: most of it waits for files and programs."""
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="capture")
-    captured = worker.submit(capture_node, spec)
+    captured = worker.submit(capture_node, spec, placement)
     worker.shutdown(wait=False)
     return captured
 
 
-def capture_node(spec: RunSpec) -> dict[str, Any]:
-    """Host name and layers of this node; keys are the layers' numbers."""
+def capture_node(spec: RunSpec, placement: Mapping[str, Any]) -> dict[str, Any]:
+    """Host name and layers of this node; keys are the layers' numbers. `placement` is what a rank got of it."""
     return {
         "host": platform.node(),
         "layers": {
@@ -27,7 +28,7 @@ def capture_node(spec: RunSpec) -> dict[str, Any]:
             "3": communication_libraries(),
             "4": acceleration_libraries(),
             "5": framework(),
-            "6": programming_model(spec),
+            "6": programming_model(spec) | dict(placement),
         },
     }
 

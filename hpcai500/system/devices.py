@@ -1,6 +1,10 @@
 """What can be known of a machine's accelerators without importing torch."""
 
 import os
+from pathlib import Path
+
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Of x86's and of Arm's /proc/cpuinfo: convolutions and matrix products in bf16."""
 
 
 def num_gpus() -> int:
@@ -15,3 +19,28 @@ def num_gpus() -> int:
         return int(pynvml.nvmlDeviceGetCount())
     except Exception:  # no driver, no library: no GPU
         return 0
+
+
+def native_precision(*, on_gpus: bool, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The precision that this machine's first GPU, or else its processor, computes fastest in."""
+    if on_gpus:
+        return gpu_precision(compute_capability())
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return "fp32"
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return "bf16" if _BF16_FLAGS & set(flags) else "fp32"
+
+
+def gpu_precision(capability: tuple[int, int]) -> str:
+    """bf16 since Ampere, fp16 on Volta and Turing, whose tensor cores know no other."""
+    return "bf16" if capability >= (8, 0) else "fp16" if capability >= (7, 0) else "fp32"
+
+
+def compute_capability() -> tuple[int, int]:
+    import pynvml
+
+    pynvml.nvmlInit()
+    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(pynvml.nvmlDeviceGetHandleByIndex(0))
+    return int(major), int(minor)

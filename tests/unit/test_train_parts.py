@@ -89,10 +89,16 @@ def test_a_loader_raises_the_error_that_its_reader_raised():
         list(loader.read([[3]]))
 
 
-def test_loader_processes_use_the_cores_that_ranks_leave_idle(monkeypatch):
+def test_loader_processes_use_the_cores_that_ranks_with_gpus_leave_idle(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)))
-    assert [choose_num_workers(-1, size) for size in (1, 2, 4, 12)] == [8, 5, 2, 0]
-    assert choose_num_workers(3, 12) == 3
+    assert [choose_num_workers(-1, torch.device("cuda"), size) for size in (1, 2, 4, 12)] == [8, 5, 2, 0]
+    assert choose_num_workers(3, CPU, 12) == 3
+
+
+def test_beside_threads_that_train_stands_one_loader_and_beside_one_thread_none(monkeypatch):
+    for threads, loaders in ((1, 0), (2, 1), (48, 1), (96, 3), (512, 8)):
+        monkeypatch.setattr("torch.get_num_threads", lambda threads=threads: threads)
+        assert choose_num_workers(-1, CPU, 1) == loaders
 
 
 def test_a_folder_without_a_workload_class_is_refused(tmp_path):
@@ -106,7 +112,7 @@ def test_a_folder_without_a_workload_class_is_refused(tmp_path):
 def test_system_capture_is_json_and_holds_no_variable_but_the_allowed(make_spec, monkeypatch):
     monkeypatch.setenv("MY_SECRET_TOKEN", "hunter2")
     monkeypatch.setenv("NCCL_DEBUG", "WARN")
-    node = capture_node(make_spec())
+    node = capture_node(make_spec(), {"num_threads": 2})
     text = json.dumps(node)
     assert "hunter2" not in text
     assert node["layers"]["3"]["environment"]["NCCL_DEBUG"] == "WARN"

@@ -63,7 +63,8 @@ class ExtremeWeather(Workload):
         place = staged_folder(manifest, Path(self.spec.staging)) if self.spec.staging else folder
         self._train_frames = Frames(place, manifest, self.data_settings.train_years)
         self._eval_frames = Frames(place, manifest, self.data_settings.eval_years)
-        threads = max(1, choose_num_workers(self.settings.execution.num_loader_workers, ranks.local_size))
+        wanted = self.settings.execution.num_loader_workers
+        threads = max(1, choose_num_workers(wanted, ranks.device, ranks.local_size))
         self._train = ReadAhead(self._read_train, num_threads=threads)
         self._eval = ReadAhead(self._read_eval, num_threads=threads)
         return DatasetInfo(manifest.digest, len(self._train_frames), len(self._eval_frames))

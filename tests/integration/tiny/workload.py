@@ -1,5 +1,6 @@
 """A workload that trains in a blink, and fails where it is told to."""
 
+import json
 import os
 import signal
 import time
@@ -46,6 +47,10 @@ class Tiny(Workload):
         folder = Path(self.spec.data)
         if (folder / "slow").exists():
             time.sleep(0.1)
+        if (folder / "cores").exists():
+            (folder / "cores" / str(self.rank)).write_text(
+                json.dumps([torch.get_num_threads(), sorted(os.sched_getaffinity(0))])
+            )
         if self.rank == 1 and (folder / "hog").exists():
             self.hog = bytearray(6_000_000_000)
         order = folder / f"kill-rank-{self.rank}-epoch-{epoch}"

@@ -1,0 +1,56 @@
+"""Ranks as each launcher starts them: the threads they compute with, and the cores they may use while they train."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from hpcai500.launch.cores import physical_cores
+from hpcai500.launch.software import missing
+
+TINY = Path(__file__).parent / "tiny"
+CORES = physical_cores(os.sched_getaffinity(0))
+
+
+@pytest.fixture
+def placed(hpcai500_process, tmp_path, monkeypatch):
+    """For each rank of a run its number of threads and its cores; and Layer 6 of the node."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+    def call(num_ranks, *arguments):
+        (tmp_path / "cores").mkdir()
+        process = hpcai500_process(
+            "run", TINY, "--problem", "mini", "--data", tmp_path, "--output", tmp_path / "results", "--system", "box",
+            "--procs-per-node", num_ranks, "--unranked", "--set", "problem.num_epochs=2", *arguments,
+        )  # fmt: skip
+        assert process.returncode == 0, process.stderr
+        found = [json.loads((tmp_path / "cores" / str(rank)).read_text()) for rank in range(num_ranks)]
+        (path,) = (tmp_path / "results").rglob("system.json")
+        return found, json.loads(path.read_text())["nodes"][0]["layers"]["6"]
+
+    return call
+
+
+@pytest.mark.skipif(len(CORES) < 2, reason="one core cannot be shared out")
+@pytest.mark.parametrize(
+    ("backend", "launcher"), [("torch", "local"), ("torch", "mpirun"), ("horovod", "horovodrun")]
+)
+def test_two_ranks_have_half_the_cores_each_and_a_thread_on_each_core(placed, backend, launcher):
+    lacks = dict(missing(backend, launcher))
+    if lacks:
+        pytest.skip(f"not installed: {', '.join(lacks)}")
+    ranks, layer = placed(2, "--backend", backend, "--launcher", launcher)
+    half = len(CORES) // 2
+    assert [threads for threads, _ in ranks] == [half, half]
+    own = [set(cpus) for _, cpus in ranks]
+    assert own[0].isdisjoint(own[1])
+    assert all(len(physical_cores(cpus)) == half for cpus in own)
+    assert (layer["device"], layer["num_threads"], layer["num_cores"], layer["is_bound"]) == ("cpu", half, half, True)
+
+
+def test_ranks_that_outnumber_the_cores_compute_with_one_thread_each(placed):
+    num_ranks = 2 * len(CORES)
+    ranks, layer = placed(num_ranks, "--set", f"batch.global_batch_size={num_ranks}")
+    assert [threads for threads, _ in ranks] == [1] * num_ranks
+    assert not layer["is_bound"]
