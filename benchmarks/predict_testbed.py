@@ -7,6 +7,7 @@ before when it ends, however it ends.
 """
 
 import json
+import shutil
 import signal
 import statistics
 import subprocess
@@ -118,10 +119,12 @@ def measure(env: dict[str, str], folder: Path, nodes: int) -> dict[str, object]:
                 (folder / f"go-{nodes}-{rate}").touch()
             time.sleep(0.05)
     finally:
+        shape(nodes, None)
         if job.poll() is None:
             job.terminate()
         job.wait(timeout=30)
-        shape(nodes, None)
+    if job.returncode:
+        sys.exit(f"the job on {nodes} nodes failed ({job.returncode})")
     return json.loads((folder / f"result-{nodes}.json").read_text())
 
 
@@ -147,21 +150,24 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print("| nodes | link | computation | measured step | from the link's rate | error | from all-reduces | error |")
     print("|---:|---:|---:|---:|---:|---:|---:|---:|")
-    for nodes in SIZES:
-        record = measure(env, folder, nodes)
-        compute = record["compute_sec"]
-        for rate in RATES_MBIT:
-            measured, probed = (record["steps"][str(rate)][key] for key in ("step_sec", "all_reduce"))
-            latency = probed[0][1] / (2 * (nodes - 1))
-            links = (
-                Link(latency_sec=latency, bytes_per_sec=rate * 1e6 / 8),
-                fit([(num_bytes, sec) for num_bytes, sec in probed], nodes).likely,
-            )
-            cells = [f"{nodes}", f"{rate:,} Mbit/s", f"{compute:.3f} s", f"{measured:.3f} s"]
-            for link in links:
-                found = predicted_sec(compute, nodes, link)
-                cells += [f"{found:.3f} s", f"{found / measured - 1:+.1%}"]
-            print(f"| {' | '.join(cells)} |", flush=True)
+    try:
+        for nodes in SIZES:
+            record = measure(env, folder, nodes)
+            compute = record["compute_sec"]
+            for rate in RATES_MBIT:
+                measured, probed = (record["steps"][str(rate)][key] for key in ("step_sec", "all_reduce"))
+                latency = probed[0][1] / (2 * (nodes - 1))
+                links = (
+                    Link(latency_sec=latency, bytes_per_sec=rate * 1e6 / 8),
+                    fit([(num_bytes, sec) for num_bytes, sec in probed], nodes).likely,
+                )
+                cells = [f"{nodes}", f"{rate:,} Mbit/s", f"{compute:.3f} s", f"{measured:.3f} s"]
+                for link in links:
+                    predicted = predicted_sec(compute, nodes, link)
+                    cells += [f"{predicted:.3f} s", f"{predicted / measured - 1:+.1%}"]
+                print(f"| {' | '.join(cells)} |", flush=True)
+    finally:
+        shutil.rmtree(folder)
     return 0
 
 
