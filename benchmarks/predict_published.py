@@ -54,11 +54,11 @@ ROWS = (
     Row("Goyal ResNet-50", "resnet50", 224, 32 / 0.18, 32, 32, 8, 50, "torch", 1, 0.90, True, 8,
         "arXiv:1706.02677: backward pass of 32 images 120 ms on a P100; 90 % from 8 to 256 GPUs"),
     Row("Akiba ResNet-50", "resnet50", 224, 195, 32, 128, 8, 2 * 56, "horovod", 0.5, 0.80, False, 1,
-        "arXiv:1711.04325: 128 nodes of 8 P100, FDR, fp16 gradients, no overlap; P100 at batch 32: TensorFlow"),
+        "arXiv:1711.04325: 128 nodes of 8 P100, 2 FDR, fp16, no overlap, from memory; P100 at 32 images: TensorFlow"),
     Row("Sony ResNet-50", "resnet50", 224, 1200, 32, 272, 4, 2 * 100, "horovod", 0.5, 0.916, True, 4,
-        "arXiv:1811.05233: ABCI, 4 V100 and 2 EDR a node, fp16; V100: lower end of 1,200 to 1,490"),
+        "arXiv:1811.05233: ABCI, 4 V100 and 2 EDR a node, fp16, from memory; V100: 1,200 of 1,200 to 1,490"),
     Row("Kurth DeepLabv3+", "", 0, 2.67, 2, 4560, 6, 2 * 100, "horovod", 0.5, 0.907, True, 6,
-        "arXiv:1810.01993: Summit, 6 V100 and 2 EDR a node, fp16; 2.67 samples/s and 44 M parameters from memory"),
+        "arXiv:1810.01993: Summit, 6 V100 and 2 EDR a node, fp16, 2.67 samples/s, 44 M parameters, from memory"),
 )  # fmt: skip
 CALIBRATING_RATE, CALIBRATING_SPREAD = ROWS[0], ROWS[2]
 
