@@ -79,6 +79,14 @@ def counts(report: Report) -> dict[Severity, int]:
     return {severity: sum(finding.severity == severity for finding in report.findings) for severity in SEVERITIES}
 
 
+def counted(report: Report) -> str:
+    """`1 failure, 2 warnings, 0 notes`."""
+    words = {"fail": "failure", "warn": "warning", "note": "note"}
+    return ", ".join(
+        f"{number} {words[severity]}{'' if number == 1 else 's'}" for severity, number in counts(report).items()
+    )
+
+
 def stages(report: Report) -> tuple[StageOutcome, ...]:
     must = set(needed(report.plan))
     return tuple(

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from tabulate import tabulate
 
-from hpcai500.validate.document import MetricSummary, counts, stages, summary
+from hpcai500.validate.document import MetricSummary, counted, stages, summary
 from hpcai500.validate.figures import figure, node_list
 from hpcai500.validate.findings import Finding
 from hpcai500.validate.measurement import Stage
@@ -29,11 +29,10 @@ def plain(text: str) -> str:
 def report_text(report: Report, width: int = 100) -> str:
     """Verdict, findings with their remedies, stages and metrics, at most `width` columns wide."""
     plan = report.plan
-    number = counts(report)
     where = f"{plan.system}, partition {plan.partition}" if plan.partition else plan.system
     head = [
         f"{report.verdict.upper()}: {where}, {len(plan.nodes)} nodes, level {plan.level}, {plan.started}",
-        f"{number['fail']} failures, {number['warn']} warnings, {number['note']} notes",
+        counted(report),
     ]
     blocks = ["\n".join(_wrap(line, width, "", "") for line in head)]
     blocks += [_finding(finding, width) for finding in report.findings[:_MOST_FINDINGS]]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from hpcai500.validate.baseline import compare_baseline, read_baseline
-from hpcai500.validate.bounds import FEWEST, relative_bound
+from hpcai500.validate.bounds import FEWEST, PeerRule, relative_bound
 from hpcai500.validate.deviations import Deviation
 from hpcai500.validate.expectations import SiteValues, compare_expected, read_site_values
 from hpcai500.validate.figures import natural
@@ -28,6 +28,8 @@ class Report:
     """Worst first."""
     series: dict[Key, Series]
     answered: dict[Stage, set[str]]
+    rules: tuple[PeerRule, ...]
+    """Of the site's file: how far healthy nodes may differ."""
     remarks: tuple[str, ...]
     """What was compared with what, and what could not be."""
 
@@ -76,6 +78,7 @@ def judge(
         findings=tuple(sorted(findings, key=_order)),
         series=reading.series,
         answered=reading.answered,
+        rules=site.peers,
         remarks=tuple(remarks),
     )
 
