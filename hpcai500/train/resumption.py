@@ -30,6 +30,8 @@ class Resumption(NamedTuple):
     """The checkpoint is another run's."""
     graceful: bool = False
     flops_per_sample: float | None = None
+    dataset_digest: str | None = None
+    """Of the data that the earlier start trained on."""
     last_sign_ms: float = 0.0
     """Time of the last event before the interruption."""
     kept_ms: float = 0.0
@@ -122,6 +124,7 @@ def _borrowed(spec: RunSpec) -> dict[str, Any]:
 
 def _resumption(events: list[Event], start: Event, found: Found) -> Resumption:
     counted = first(events, Key.FLOPS_PER_SAMPLE)
+    dataset = first(events, Key.DATASET)
     record = found.record
     earlier = [event.time_ms for event in find(events, Key.RESUMED)]  # what was lost before is counted there
     return Resumption(
@@ -131,6 +134,7 @@ def _resumption(events: list[Event], start: Event, found: Found) -> Resumption:
         step=record.step if record else 0,
         graceful=record.graceful if record else False,
         flops_per_sample=counted.value["mean"] if counted else None,
+        dataset_digest=dataset.value.get("digest") if dataset else None,
         last_sign_ms=_last_sign(events).time_ms,
         kept_ms=max([record.time_ms if record else start.time_ms, *earlier]),
         passed_over=found.passed_over,

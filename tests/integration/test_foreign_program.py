@@ -20,7 +20,8 @@ def test_the_example_is_trained_timed_checked_and_ranked(hpcai500_process, tmp_p
     assert prepared.returncode == 0, prepared.stderr
     done = hpcai500_process(
         "ingest", tmp_path / "train.log", "--workload", *problem, "--source", EXAMPLE,
-        "--output", tmp_path / "results", "--run", sys.executable, EXAMPLE / "train.py", data, "--system", "box", "--seed", "7",
+        "--output", tmp_path / "results",
+        "--run", sys.executable, EXAMPLE / "train.py", data, "--system", "box", "--seed", "7",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     folder = next((tmp_path / "results" / "box").rglob("run.json")).parent

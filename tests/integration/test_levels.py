@@ -1,12 +1,14 @@
 """Real runs held against the rules: as they ended, resumed, and altered afterwards."""
 
 import json
+import shutil
 
 import pytest
 
 from hpcai500.events.reader import find, read_events
 from hpcai500.events.vocabulary import Key
 from hpcai500.score.compliance import check_entry
+from hpcai500.spec.workload import shipped_workloads
 
 
 @pytest.fixture
@@ -49,6 +51,61 @@ def test_a_run_that_was_killed_and_resumed_keeps_every_rule(tiny_run, tmp_path):
     assert process.returncode == 0, process.stderr
     assert find(read_events(folder / "events.log"), Key.RESUMED)
     assert check_entry([folder], whole_set=False).breaches == ()
+
+
+def test_a_data_set_that_changed_since_the_run_began_ends_its_resumption(tiny_run, tmp_path):
+    (tmp_path / "kill-rank-1-epoch-2").touch()
+    assert tiny_run()[0].returncode != 0
+    (tmp_path / "digest").write_text("1" * 16)
+    process, folder = tiny_run("--resume")
+    assert process.returncode == 2
+    (line,) = process.stderr.splitlines()
+    assert f"the data set's digest is {'1' * 16}, and was {'0' * 16} when the run began" in line
+    (tmp_path / "digest").unlink()
+    process, folder = tiny_run("--resume")
+    assert process.returncode == 0, process.stderr
+    assert check_entry([folder], whole_set=False).breaches == ()
+
+
+OWN_MODEL = """
+
+class Small(ImageClassification):
+    def build_model(self):
+        return nn.Sequential(nn.Conv2d(3, 16, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 15 * 15, 10))
+
+WORKLOAD = Small
+"""
+
+
+@pytest.mark.slow
+def test_a_copied_and_changed_workload_runs_at_free_level_alone_and_discloses_what_it_changed(
+    hpcai500_process, tmp_path
+):
+    source = next(folder for folder in shipped_workloads() if folder.name == "image_classification")
+    mine = tmp_path / "my_digits"
+    shutil.copytree(source, mine, ignore=shutil.ignore_patterns("__pycache__"))
+    with (mine / "workload.py").open("a") as file:
+        file.write(OWN_MODEL)
+    toml = (mine / "workload.toml").read_text()
+    assert toml.count("warmup_epochs = 0.5") == 1
+    (mine / "workload.toml").write_text(toml.replace("warmup_epochs = 0.5", "warmup_epochs = 1.0"))
+    data = tmp_path / "digits"
+    assert hpcai500_process("data", "prepare", mine, "--problem", "mini", "--data", data).returncode == 0
+    words = ("run", mine, "--problem", "mini", "--data", data, "--output", tmp_path / "results", "--system", "box")
+    refused = hpcai500_process(*words, "--level", "hardware")
+    assert (refused.returncode, "Layer 7 is fixed at hardware level" in refused.stderr) == (2, True)
+    done = hpcai500_process(*words, "--level", "free")
+    assert done.returncode == 0, done.stderr
+    folder = next((tmp_path / "results").rglob("run.json")).parent
+    checked = hpcai500_process("check", folder, "--json")
+    (report,) = json.loads(checked.stdout)
+    assert (checked.returncode, report["breaches"]) == (0, [])
+    changes = "\n".join(report["changes"])
+    assert "schedule.warmup_epochs: 0.5 -> 1.0" in changes
+    assert "the code of the workload (my_digits, " in changes
+    assert "the model: names and shapes of the model's 36,458 parameters differ" in changes
+    (ranked,) = json.loads(hpcai500_process("rank", tmp_path / "results", "--json").stdout)["lists"]
+    assert (ranked["workload"], ranked["entries"][0]["overrides"]) == ("image_classification", ["workload=my_digits"])
 
 
 def test_what_hardware_level_fixes_does_not_start(hpcai500, tmp_path, monkeypatch):

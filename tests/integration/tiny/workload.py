@@ -17,7 +17,9 @@ class Tiny(Workload):
     def open_data(self, folder, ranks):
         self.rank = ranks.rank
         problem = self.settings.problem
-        return DatasetInfo("0" * 16, problem.num_train_samples, problem.num_eval_samples)
+        file = folder / "digest"
+        digest = file.read_text() if file.exists() else "0" * 16
+        return DatasetInfo(digest, problem.num_train_samples, problem.num_eval_samples)
 
     def build_model(self):
         return nn.Sequential(
