@@ -160,7 +160,35 @@ def build_parser() -> Parser:
 
     show = commands.add_parser("show", parents=[shared], help="one run as text, with its curves")
     show.add_argument("paths", nargs="+", metavar="RUN", help="a run's folder, or its result.json")
+    validate = commands.add_parser(
+        "validate", parents=[shared], help="is every node of a partition as fast and as healthy as it should be?"
+    )
+    _add_validation(validate)
     return parser
+
+
+def _add_validation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--site", help="a profile's name, or a path to your own .toml (default: this machine alone)")
+    parser.add_argument("--partition", default="", help="of the site's cluster (default: the profile's)")
+    parser.add_argument("--nodes", metavar="N|LIST|all", help="how many, or which as Slurm writes them (default: all)")
+    parser.add_argument(
+        "--level", type=int, default=1, choices=(1, 2, 3), help="1: a minute; 2: ten minutes; 3: with training"
+    )
+    parser.add_argument("--stages", default="", metavar="LIST", help="e.g. inventory,health (default: the level's)")
+    parser.add_argument("--per-node", action="store_true", help="one job on each idle node, for a busy partition")
+    parser.add_argument("--output", default="validation", metavar="DIR", help="default: validation")
+    parser.add_argument("--baseline", metavar="FILE", help="an earlier run's figures, to hold this one against")
+    parser.add_argument("--any-baseline", action="store_true", help="even one of another system or partition")
+    parser.add_argument("--save-baseline", metavar="FILE", help="keep this run's figures as a baseline")
+    parser.add_argument("--expected", metavar="FILE", help="the site's expected values, as TOML")
+    parser.add_argument("--format", choices=("text", "json", "junit", "html"), help="of the report (default: text)")
+    parser.add_argument("--report", metavar="FOLDER", help="judge an earlier validation's folder again; runs nothing")
+    parser.add_argument("--timeout-sec", type=float, metavar="SEC", help="of the whole command, the queue included")
+    parser.add_argument(
+        "--step-timeout-sec", type=float, default=120.0, metavar="SEC",
+        help="after which the others go on without a node that hangs (default: 120)",
+    )  # fmt: skip
+    _add_slurm(parser)
 
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
