@@ -170,7 +170,7 @@ def build_parser() -> Parser:
 def _add_validation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--site", help="a profile's name, or a path to your own .toml (default: this machine alone)")
     parser.add_argument("--partition", default="", help="of the site's cluster (default: the profile's)")
-    parser.add_argument("--nodes", metavar="N|LIST|all", help="how many, or which as Slurm writes them (default: all)")
+    parser.add_argument("--nodes", metavar="N|LIST|all", help="how many, or which, as Slurm has it (default: all)")
     parser.add_argument(
         "--level", type=int, default=1, choices=(1, 2, 3), help="1: a minute; 2: ten minutes; 3: with training"
     )

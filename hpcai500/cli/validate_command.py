@@ -35,7 +35,7 @@ from hpcai500.validate.launching import (
 )
 from hpcai500.validate.measurement import Plan, Stage, append
 from hpcai500.validate.place import Order
-from hpcai500.validate.render import format_of, render
+from hpcai500.validate.render import render
 from hpcai500.validate.verdict import judge
 from hpcai500.validate.watch import settle, watch
 
@@ -55,15 +55,10 @@ class Target(NamedTuple):
 
 def main(args: argparse.Namespace) -> int:
     folder = Path(args.report) if args.report else validated(args, stages_of(args))
-    report = judge(folder, baseline=_path(args.baseline), expected=_path(args.expected))
-    style = args.format or (
-        "json" if args.json else format_of(Path(args.report_file)) if args.report_file else "text"
+    report = judge(
+        folder, baseline=_path(args.baseline), expected=_path(args.expected), any_baseline=args.any_baseline
     )
-    text = render(report, style)
-    if args.report_file:
-        write_atomic(Path(args.report_file), text + "\n")
-    else:
-        print(text)
+    print(render(report, args.format or ("json" if args.json else "text")))
     if not args.report:
         for name in ("json", "html"):
             write_atomic(folder / f"report.{name}", render(report, name) + "\n")
