@@ -198,6 +198,37 @@ def test_another_framework_than_the_references_breaks_hardware_level(honest_set,
     assert rules_of(folders, framework=read_system(other / "system.json")) == ["4.6"]
 
 
+def test_check_holds_layer_5_against_the_run_that_reference_names(honest_set, make_spec, hpcai500):
+    folders = honest_set()
+    same = honest_run(make_spec(level=Level.HARDWARE, system="b"), torch="2.15.0+cpu")
+    other = honest_run(make_spec(level=Level.HARDWARE, system="c"), torch="2.13.0")
+    code, out, _ = hpcai500("check", *folders, "--reference", same)
+    assert (code, "no breach" in out, "rule 4.6" in out) == (0, True, False)
+    code, out, _ = hpcai500("check", *folders, "--reference", other)
+    lines = [line for line in out.splitlines() if line.startswith("4.6  ")]
+    assert (code, len(lines)) == (1, 5)
+    assert "torch is 2.15.0, in the reference 2.13.0" in lines[0]
+    assert hpcai500("check", *folders, "--reference", "/absent")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({}, None),
+        ({"unranked": True}, "a trial (--unranked)"),
+        ({"data": "synthetic"}, "synthetic data"),
+        ({"resume_from": "/another/run"}, "starts from another run's checkpoint"),
+    ],
+)
+def test_a_trial_synthetic_data_and_a_borrowed_checkpoint_are_never_ranked(make_spec, hpcai500, fields, reason):
+    folder = honest_run(make_spec(level=Level.HARDWARE, **fields))
+    code, out, _ = hpcai500("check", folder)
+    assert code == (1 if reason else 0)
+    found = [line for line in out.splitlines() if line.startswith("1.7  ")]
+    assert len(found) == (1 if reason else 0)
+    assert not reason or f"never ranked: {reason}" in found[0]
+
+
 def test_layers_that_were_not_captured_are_named(honest_set):
     folders = honest_set(Level.FREE)
     edit_json(folders[0] / "system.json", lambda system: system.pop("layers"))
