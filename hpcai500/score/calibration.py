@@ -72,7 +72,11 @@ def read_sizes(paths: Iterable[Path]) -> list[Sized]:
     """
     runs: dict[int, list[tuple[RunSpec, Result, Path]]] = {}
     for folder in _folders(paths):
-        spec, result = read_run(folder / "run.json"), newest_result(folder / "result.json")
+        spec = read_run(folder / "run.json")
+        try:
+            result = newest_result(folder / "result.json")
+        except InputError as error:
+            raise InputError(f"{folder}: {error.message}", error.hint) from error
         if result.status != "success":
             raise InputError(
                 f"{folder}: status {result.status}: only a finished run tells of a step's time",
