@@ -92,11 +92,16 @@ def plan_step(spec: RunSpec, site: Site, *, python: str, env: Mapping[str, str],
 
 
 def worker_environment(spec: RunSpec, num_cores: int, env: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a run's ranks."""
+    return rank_environment(spec.procs_per_node, num_cores, env) | run_environment(spec)
+
+
+def rank_environment(procs_per_node: int, num_cores: int, env: Mapping[str, str]) -> dict[str, str]:
     """`env` without another job's ranks, with the threads of a node's cores shared among its ranks."""
     inherited = {
         name: value
         for name, value in env.items()
         if name not in _INHERITED_RANK_VARIABLES and not name.startswith(_OF_OTHER_RANKS)
     }
-    threads = str(max(1, num_cores // spec.procs_per_node))
-    return inherited | {"OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", threads)} | run_environment(spec)
+    threads = str(max(1, num_cores // procs_per_node))
+    return inherited | {"OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", threads)}

@@ -8,14 +8,12 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 import torch
 
 from hpcai500.errors import SpecError, nearest
+from hpcai500.micro.launching import SIZES
 from hpcai500.micro.sample import Findings, Sample, Skipped, Spread, rate, spread
 
 T = TypeVar("T")
 
 NAMES = ("all_reduce", "all_gather", "broadcast", "all_to_all")
-SIZES = (8, 1 << 10, 1 << 20, 16 << 20)
-"""Bytes, by nccl-tests' meaning: of the whole array, of which a rank sends or receives a part where it is parted."""
-
 _SHORTEST_SEC = 2e-3
 _MOST_CALLS = 200
 _MOST_BYTES = 64 << 20

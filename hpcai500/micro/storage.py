@@ -1,7 +1,7 @@
 """Storage as the workloads use it: frames of an HDF5 file, a tree of JPEG files, and the rate of metadata operations.
 
-One process reads; pages are dropped from this node's cache before each pass, and each sample says whether that worked.
-A file server may still answer from its own memory.
+One process reads; pages are dropped from this node's cache before each pass, and each sample says whether that
+worked. A file server may still answer from its own memory.
 """
 
 import errno
@@ -12,6 +12,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ class Part(NamedTuple):
     """What is read in one piece."""
 
     path: Path
-    index: int
+    frame: int
     """The frame of an HDF5 file; 0 for a whole file."""
     num_bytes: int
     checksum: int | None
@@ -161,7 +162,7 @@ def read_frames(parts: Sequence[Part]) -> Iterator[tuple[float, bool]]:
         buffer = np.empty(shape, np.float32)
         for part in parts:
             started = time.perf_counter()
-            files[part.path]["images"].read_direct(buffer, np.s_[part.index])
+            files[part.path]["images"].read_direct(buffer, np.s_[part.frame])
             yield time.perf_counter() - started, part.checksum in (None, zlib.crc32(buffer.data))
     finally:
         for file in files.values():
@@ -177,18 +178,19 @@ def read_files(parts: Sequence[Part]) -> Iterator[tuple[float, bool]]:
 
 
 def drop_from_cache(paths: set[Path]) -> None:
-    """Ask the kernel to forget the pages of `paths`; it keeps those that are not on the disk yet, so they go there."""
+    """Have the kernel forget the pages of `paths`; those that are not on the disk yet are written there first."""
     for path in paths:
         fd = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(fd)
+            with suppress(OSError):  # of a file system that is mounted to be read alone
+                os.fsync(fd)
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(fd)
 
 
 def is_cached(path: Path) -> bool | None:
-    """Whether the page in the middle of `path` lies in this node's memory; None where the file system does not say."""
+    """Whether the middle of `path` lies in this node's memory; None where the file system does not say."""
     fd = os.open(path, os.O_RDONLY)
     try:
         middle = os.fstat(fd).st_size // 2

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from hpcai500.spec.run import RunSpec
 from hpcai500.train.environment import launched_size, read_environment
@@ -10,24 +11,42 @@ from hpcai500.train.rendezvous import meet
 
 
 def join(spec: RunSpec, env: Mapping[str, str]) -> Ranks:
-    """The ranks of this start of `spec`.
+    """The ranks of this start of `spec`; raises as `join_ranks` does."""
+    execution = spec.settings.execution
+    layout = Layout(spec.backend, spec.launcher, spec.world_size, execution.device, execution.gradient_compression)
+    return join_ranks(layout, spec.folder, env)
+
+
+class Layout(NamedTuple):
+    """How ranks were started, and how they communicate."""
+
+    backend: str
+    launcher: str
+    world_size: int
+    device: str
+    """`auto`, `cpu` or `cuda`."""
+    compression: str = "none"
+
+
+def join_ranks(layout: Layout, folder: Path, env: Mapping[str, str]) -> Ranks:
+    """The ranks that were started as `layout` says, who may meet through files in `folder`.
 
     Raises:
-        RankError: if they are not as many as the run asks for.
+        RankError: if they are not as many as it asks for.
         MachineError: if the backend is not installed, or rank 0 cannot be reached.
     """
-    execution = spec.settings.execution
-    require_launched(spec.world_size, launched_size(spec.launcher, env), spec.launcher)
-    if spec.backend == "horovod":
+    backend, launcher, world_size, device, compression = layout
+    require_launched(world_size, launched_size(launcher, env), launcher)
+    if backend == "horovod":
         from hpcai500.train.horovod_ranks import HorovodRanks
 
-        return HorovodRanks(execution.device, spec.launcher, spec.world_size, execution.gradient_compression)
-    if spec.launcher == "mpirun":
+        return HorovodRanks(device, launcher, world_size, compression)
+    if launcher == "mpirun":
         from hpcai500.train.mpi import meet_by_mpi
 
-        place, store = meet_by_mpi(spec.world_size, env)
-        return TorchRanks(place, execution.device, lambda: store, execution.gradient_compression)
-    place = read_environment(spec.launcher, env)
-    require_size(spec.world_size, place.size, spec.launcher, "torch.distributed")
-    meeting = (lambda: meet(place, Path(spec.folder), env)) if place.start else None
-    return TorchRanks(place, execution.device, meeting, execution.gradient_compression)
+        place, store = meet_by_mpi(world_size, env)
+        return TorchRanks(place, device, lambda: store, compression)
+    place = read_environment(launcher, env)
+    require_size(world_size, place.size, launcher, "torch.distributed")
+    meeting = (lambda: meet(place, folder, env)) if place.start else None
+    return TorchRanks(place, device, meeting, compression)

@@ -1,0 +1,123 @@
+"""A workload's training pass outside of a run: traced without computing it where that can be, and timed."""
+
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode, UnsupportedOperatorException
+
+from hpcai500.micro.sample import Spread, rate
+from hpcai500.micro.tracing import Trace, trace
+from hpcai500.spec.levels import Level
+from hpcai500.spec.run import SYNTHETIC, RunSpec, resolve
+from hpcai500.train.loop import autocast
+from hpcai500.train.optim import build_optimizer
+from hpcai500.train.workload import Batch, Workload, load_workload
+
+_LARGEST_ON_PROCESSORS = 8
+"""Samples of a batch: the shapes of a GPU's would take a processor minutes."""
+_WARM_UP_STEPS = 2
+_FEWEST_STEPS = 5
+_MOST_STEPS = 100
+
+
+def spec_of(name: str, problem: str, device: torch.device, precision: str = "") -> RunSpec:
+    """A run of `name` on one rank, on synthetic data: of one micro-batch, at most 8 samples on a processor."""
+    spec = resolve(
+        name, problem=problem, level=Level.FREE, seed=0, overrides={}, system="micro", data=SYNTHETIC, output="."
+    )
+    execution = spec.settings.execution
+    num_samples = spec.micro_batch_size
+    if device.type == "cpu":
+        num_samples = min(num_samples, max(_LARGEST_ON_PROCESSORS, num_samples if problem == "mini" else 0))
+    overrides = {
+        "batch.global_batch_size": num_samples,
+        "batch.micro_batch_size": num_samples,
+        "execution.precision": precision or execution.precision,
+    }
+    return resolve(
+        name, problem=problem, level=Level.FREE, seed=0, overrides=overrides, unranked=True, system="micro",
+        data=SYNTHETIC, output=".",
+    )  # fmt: skip
+
+
+def trace_workload(spec: RunSpec, device: torch.device) -> Trace:
+    """One forward and backward pass, with fake tensors; on `device` where shapes depend on what is computed."""
+    torch.manual_seed(spec.seed)
+    workload = load_workload(Path(spec.workload.folder))(spec)
+    model = _model(workload, device)
+    try:
+        faked = copy.deepcopy(model)
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:  # a workload's own constants
+            fake_parameters(faked, mode)
+            return trace(_forward(workload, faked, _batch(workload, device), device))
+    except (DynamicOutputShapeException, UnsupportedOperatorException, NotImplementedError):
+        workload = load_workload(Path(spec.workload.folder))(spec)  # what a workload keeps may be fake by now
+        return trace(_forward(workload, model, _batch(workload, device), device))
+
+
+def time_steps(spec: RunSpec, device: torch.device, budget_sec: float) -> Spread:
+    """Samples a second of real training steps, forward, backward and optimiser, on one synthetic batch."""
+    workload = load_workload(Path(spec.workload.folder))(spec)
+    torch.manual_seed(spec.seed)
+    model, raw = _model(workload, device), workload.synthetic_batch(spec.micro_batch_size, device, spec.seed)
+    optimizer = build_optimizer(model, spec.settings.optimizer, fused=spec.settings.execution.fused_optimizer)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0  # speed alone: the loss need not stay finite
+
+    def step() -> None:
+        with autocast(spec, device):
+            loss = workload.loss(model, workload.to_device(raw, device))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    for _ in range(_WARM_UP_STEPS):
+        step()
+    deadline, seconds = time.monotonic() + budget_sec, list[float]()
+    while len(seconds) < _FEWEST_STEPS or (time.monotonic() < deadline and len(seconds) < _MOST_STEPS):
+        _synchronize(device)
+        started = time.perf_counter()
+        step()
+        _synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return rate(spec.micro_batch_size, seconds)
+
+
+def fake_parameters(model: nn.Module, mode: FakeTensorMode) -> None:
+    """Put a fake in place of each parameter and buffer of `model`."""
+    for module in model.modules():
+        held: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for tensors in held:
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    tensors[name] = mode.from_tensor(tensor)
+
+
+def _forward(workload: Workload, model: nn.Module, batch: Batch, device: torch.device) -> Callable[[], torch.Tensor]:
+    def forward() -> torch.Tensor:
+        with autocast(workload.spec, device):
+            return workload.loss(model, batch)
+
+    return forward
+
+
+def _model(workload: Workload, device: torch.device) -> nn.Module:
+    model = workload.build_model()
+    if workload.settings.execution.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    return model.to(device).train()
+
+
+def _batch(workload: Workload, device: torch.device) -> Batch:
+    batch = workload.synthetic_batch(workload.spec.micro_batch_size, device, workload.spec.seed)
+    return workload.to_device(batch, device)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

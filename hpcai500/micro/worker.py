@@ -1,0 +1,56 @@
+"""One rank that measures collectives: `python -m hpcai500.micro.worker request.json`, started by a launcher."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcai500.errors import HpcAi500Error, format_failure
+from hpcai500.files import write_atomic
+from hpcai500.micro.collectives import measure_collectives
+from hpcai500.micro.launching import FINDINGS, Request, read_request
+from hpcai500.train.environment import launched_rank
+from hpcai500.train.joining import Layout, join_ranks
+from hpcai500.train.ranks import Ranks, first_line
+
+if TYPE_CHECKING:
+    from hpcai500.micro.mpi_ranks import MpiRanks
+
+
+def join(request: Request, folder: Path) -> "Ranks | MpiRanks":
+    if request.backend == "mpi":
+        from hpcai500.micro.mpi_ranks import MpiRanks
+
+        return MpiRanks(request.world_size, request.launcher)
+    layout = Layout(request.backend, request.launcher, request.world_size, request.device)
+    return join_ranks(layout, folder, dict(os.environ))
+
+
+def run(request: Request, folder: Path) -> None:
+    ranks = join(request, folder)
+    found = measure_collectives(ranks, sizes=request.sizes, budget_sec=request.budget_sec)
+    if ranks.rank == 0:
+        write_atomic(folder / FINDINGS, found.model_dump_json() + "\n")
+    ranks.barrier()
+    ranks.close()
+
+
+def main() -> int:
+    path = Path(sys.argv[1])
+    request = read_request(path)
+    try:
+        run(request, path.parent)
+        return 0
+    except Exception as error:
+        traceback.print_exc()
+        failure = error
+        if not isinstance(failure, HpcAi500Error):
+            failure = HpcAi500Error(f"{type(error).__name__}: {first_line(error)}")
+        sys.stderr.flush()
+        os.write(2, f"{format_failure(failure, launched_rank(request.launcher, os.environ))}\n".encode())
+        os._exit(failure.exit_code)  # other ranks may sit in a collective that will never end
+
+
+if __name__ == "__main__":
+    sys.exit(main())

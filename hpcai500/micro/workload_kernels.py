@@ -1,0 +1,132 @@
+"""The products and convolutions that a workload's training really executes, each as a kernel."""
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from hpcai500.micro.compute import measure_kernels, unsupported
+from hpcai500.micro.kernels import DTYPES, Kernel, normal
+from hpcai500.micro.passes import spec_of, trace_workload
+from hpcai500.micro.sample import Findings, Sample, Skipped
+from hpcai500.micro.tracing import Counted, Operation, TensorSpec, Trace, by_flops, with_tensors
+
+SHARE = 0.8
+"""Of the pass's FLOPs that the chosen operations make up, if so many do."""
+MOST = 8
+_TITLES = {"convolution": "conv", "convolution_backward": "conv backward", "mm": "product", "addmm": "product"}
+
+
+def measure_workload(name: str, problem: str, device: torch.device, *, precision: str, budget_sec: float) -> Findings:
+    """The operations of one workload that need most FLOPs, and their speed together.
+
+    Raises:
+        SpecError: for an unknown workload or problem.
+    """
+    started = time.monotonic()
+    refused = {each.name.split()[-1]: each.reason for each in unsupported(device, (precision,))}
+    if precision in refused:
+        return Findings(skipped=(Skipped(name=f"{name} {problem} {precision}", reason=refused[precision]),))
+    spec = spec_of(name, problem, device, "fp32")
+    found = trace_workload(spec, device)
+    chosen = list(choose(found))
+    kernels = [kernel_of(operation, counted, precision) for operation, counted in chosen]
+    share_of = [counted.count * counted.flops / found.flops for _, counted in chosen]
+    measured = measure_kernels(kernels, device, budget_sec - (time.monotonic() - started))
+    by_metric = {sample.metric: sample for sample in measured.samples}
+    prefix = f"{spec.workload.name.lower()}_{problem}"
+    samples, seconds, flops = [], [0.0, 0.0, 0.0], 0
+    for kernel, (_, counted), share in zip(kernels, chosen, share_of, strict=True):
+        if kernel.metric not in by_metric:
+            continue
+        sample = by_metric[kernel.metric]
+        detail = f"{sample.detail}; {counted.count} a pass, {share:.1%} of its FLOPs"
+        samples.append(sample.model_copy(update={"metric": f"{prefix}.{sample.metric}", "detail": detail}))
+        flops += counted.count * counted.flops
+        values = (sample.value, sample.lower_quartile, sample.upper_quartile)
+        seconds = [
+            total + counted.count * counted.flops / value for total, value in zip(seconds, values, strict=True)
+        ]
+    if samples:
+        samples.append(_together(prefix, precision, flops, found, seconds, samples, spec.micro_batch_size))
+    return Findings(samples=tuple(samples), skipped=measured.skipped)
+
+
+def choose(found: Trace) -> Iterator[tuple[Operation, Counted]]:
+    """Those with most of the FLOPs, until they make up `SHARE` of them or are `MOST`."""
+    covered = 0
+    for number, (operation, counted) in enumerate(by_flops(found)):
+        if number == MOST or covered >= SHARE * found.flops:
+            return
+        covered += counted.count * counted.flops
+        yield operation, counted
+
+
+def _together(
+    prefix: str,
+    precision: str,
+    flops: int,
+    found: Trace,
+    seconds: list[float],
+    samples: list[Sample],
+    num_samples: int,
+) -> Sample:
+    """FLOPs of all chosen operations over their time, each as often as a pass executes it."""
+    covered = flops / found.flops
+    return Sample(
+        name=f"{prefix} shapes",
+        metric=f"{prefix}_shapes_{precision}_flops",
+        unit="FLOPS",
+        value=flops / seconds[0],
+        lower_quartile=flops / seconds[1],
+        upper_quartile=flops / seconds[2],
+        num_repeats=min(sample.num_repeats for sample in samples),
+        better="higher",
+        detail=f"{len(samples)} shapes, {covered:.0%} of a pass's FLOPs, {num_samples} samples a batch",
+        precision=precision,
+        flops=float(flops),
+        correct=all(sample.correct for sample in samples),
+    )
+
+
+def kernel_of(operation: Operation, counted: Counted, precision: str) -> Kernel:
+    """`operation` on fresh random operands of its shapes and layouts, in `precision`."""
+    dtype = DTYPES[precision]
+    operands = operation.operands
+
+    def make(generator: torch.Generator) -> list[Any]:
+        def draw(spec: TensorSpec) -> torch.Tensor:
+            return normal(generator, spec.shape, dtype, last=spec.is_channels_last)
+
+        return with_tensors(operation.arguments, draw)
+
+    def check(_: list[Any], output: Any) -> bool:
+        """No more than that every value is finite and some are not zero; GEMM and convolution check theirs."""
+        results = [each for each in tree_leaves(output) if isinstance(each, torch.Tensor)]
+        return all(bool(torch.isfinite(each).all()) and bool(each.any()) for each in results)
+
+    sizes = [math.prod(spec.shape) * spec.dtype.itemsize for spec in operands]
+    return Kernel(
+        name=shape_name(operation),
+        title=_TITLES.get(operation.name, operation.name),
+        shape=", ".join("x".join(map(str, spec.shape)) for spec in operands[-2:]),
+        precision=precision,
+        measures="flops",
+        flops=counted.flops,
+        bytes=counted.bytes * dtype.itemsize // 4 if sizes else 0,  # traced in fp32
+        make=make,
+        run=lambda inputs: operation.function(*inputs),
+        check=check,
+    )
+
+
+def shape_name(operation: Operation) -> str:
+    """`convolution.8x64x56x56.64x64x3x3.s1`, as part of a metric's name."""
+    shapes = ["x".join(map(str, spec.shape)) for spec in operation.operands[:3] if len(spec.shape) > 1]
+    lists = [value for value in operation.arguments if isinstance(value, tuple) and not isinstance(value, TensorSpec)]
+    at = 1 if operation.name == "convolution_backward" else 0  # before the stride stand the bias's sizes
+    strides = [f"s{lists[at][0]}"] if operation.name.startswith("convolution") and len(lists) > at else []
+    return ".".join([operation.name.strip("_"), *shapes, *strides])[:80]
