@@ -1,33 +1,26 @@
-"""`make bench`: this project's own speed, as ratios of pairs measured in one run.
-
-Each pair takes turns, block by block, so that a machine that slows down slows both; the ratio is the median over
-the blocks' ratios, given with its quartiles.
-"""
+"""`make bench`: this project's own speed, as ratios of pairs measured in one run (`pairs`)."""
 
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import cpuinfo
 import horovod_over_ddp
-import numpy as np
+import input_speed
 import slurm_start
 import tabulate
 import torch
+from pairs import Row, paired
 from torch import nn
 from torchvision.models import resnet50
 
 from hpcai500.events.writer import EventWriter
 from hpcai500.spec.levels import Level
-from hpcai500.spec.models import parse
 from hpcai500.spec.run import RunSpec, resolve
-from hpcai500.spec.workload import find_workload, load_rules
 from hpcai500.train.clock import Clock
 from hpcai500.train.energy import EnergyMeter
 from hpcai500.train.environment import RankEnvironment
@@ -39,34 +32,8 @@ from hpcai500.train.ranks import TorchRanks
 from hpcai500.train.worker import count_flops, use_synthetic_batches
 from hpcai500.train.workload import load_workload
 
-NUM_BLOCKS = 9
 STEPS_PER_BLOCK = 6
 MINI_SAMPLES = 1_437
-
-
-class Row(NamedTuple):
-    what: str
-    ours: str
-    alternative: str
-    ratio: str
-    goal: str
-
-
-def paired(ours: Callable[[], None], other: Callable[[], None]) -> tuple[float, float, str]:
-    """Median seconds of each, and the ratio with its quartiles, over blocks that take turns."""
-    times: list[tuple[float, float]] = []
-    for block in range(NUM_BLOCKS + 1):
-        order = (ours, other) if block % 2 else (other, ours)
-        taken = {}
-        for function in order:
-            start = time.perf_counter()
-            function()
-            taken[function] = time.perf_counter() - start
-        times.append((taken[ours], taken[other]))
-    times = times[1:]  # the first block warms up
-    low, middle, high = statistics.quantiles([a / b for a, b in times], n=4)
-    first, second = (statistics.median(column) for column in zip(*times, strict=True))
-    return first, second, f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
 def mini_spec(output: str) -> RunSpec:
@@ -176,43 +143,6 @@ def counting_and_logging(spec: RunSpec, ranks: TorchRanks) -> Row:
     )
 
 
-NUM_FRAMES = 4
-
-
-def frames_over_raw_read() -> list[Row]:
-    """Reading frames of 768 x 1152 against reading the same bytes of the same file, both from warm pages."""
-    load_workload(find_workload("extreme_weather"))  # puts the folder of workloads on the path
-    from extreme_weather.frames import Frames
-    from extreme_weather.layout import DataSettings, read_manifest
-    from extreme_weather.prepare import prepare
-    from extreme_weather.synthesize import synthesize
-
-    full = load_rules(find_workload("extreme_weather")).problems["full"]
-    settings = parse(DataSettings, {**full.data, "test_years": []}, "data")
-    with tempfile.TemporaryDirectory() as name:
-        published, prepared = Path(name) / "published", Path(name) / "prepared"
-        list(synthesize(settings, published, num_samples=NUM_FRAMES, seed=0))
-        list(prepare(settings, published, prepared))
-        buffer = np.empty((16, 768, 1152), np.float32)
-
-        def read(folder: Path) -> Callable[[], None]:
-            frames = Frames(folder, read_manifest(folder), settings.train_years)
-            return lambda: [frames.read_into(index, buffer) for index in range(NUM_FRAMES)] and None
-
-        def raw() -> None:
-            with (prepared / "climo_1980.h5").open("rb", buffering=0) as file:
-                for _ in range(NUM_FRAMES):
-                    file.readinto(buffer)
-
-        rows = []
-        for layout, folder in (("prepared", prepared), ("published (gzip)", published)):
-            first, second, ratio = paired(raw, read(folder))
-            rates = [f"{NUM_FRAMES * buffer.nbytes / taken / 1e9:.2f} GB/s" for taken in (second, first)]
-            goal = ">= 0.8" if layout == "prepared" else ""
-            rows.append(Row(f"frames, {layout}: our reader / raw sequential read", *rates, ratio, goal))
-    return rows
-
-
 def open_null():
     return Path("/dev/null").open("w")
 
@@ -230,7 +160,7 @@ def main() -> None:
         spec = mini_spec(output)
         ranks = TorchRanks(RankEnvironment(0, 1, 0, 1), "cpu")
         rows = [help_time(), step_over_bare_loop(spec, ranks), counting_and_logging(spec, ranks)]
-        rows += frames_over_raw_read()
+        rows += input_speed.rows()
         ranks.close()
     rows += [Row(*row) for row in (*horovod_over_ddp.rows(), *slurm_start.rows())]
     cpu = cpuinfo.get_cpu_info().get("brand_raw", platform.processor())

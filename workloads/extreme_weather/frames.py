@@ -60,6 +60,11 @@ class Frames:
         entry = self._entries[0]
         return 16, entry.frame_height, entry.frame_width
 
+    @property
+    def layout(self) -> str:
+        """How the files hold the frames, as far as the manifest tells."""
+        return ", ".join(sorted({entry.storage for entry in self._entries}))
+
     def read(self, index: int) -> Sample:
         """A frame in memory of its own. In a loop `read_into` is several times as fast: fresh pages are slow."""
         image = np.empty(self.shape, np.float32)

@@ -1,12 +1,41 @@
 """Batches read ahead by threads: HDF5 and the copies beneath it leave the interpreter, so no process is needed."""
 
-from collections import deque
+import weakref
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+import torch
+
 Key = TypeVar("Key")
 Batch = TypeVar("Batch")
+
+
+class Buffers:
+    """Memory of batches, handed out again once no tensor holds it: to touch fresh pages costs more than to read.
+
+    Page-locked memory, from which a GPU fetches, is kept by torch in the same way, until its copies are done.
+    """
+
+    def __init__(self, *, pin: bool) -> None:
+        self._pin = pin
+        self._free: defaultdict[tuple[int, ...], list[npt.NDArray[np.float32]]] = defaultdict(list)
+
+    def take(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """A float32 tensor of `shape`, of undefined values."""
+        if self._pin:
+            return torch.empty(shape, pin_memory=True)
+        free = self._free[shape]
+        try:
+            memory = free.pop()
+        except IndexError:
+            memory = np.empty(shape, np.float32)
+        view = memory[...]  # the tensor and its own views hold this object, and nobody else does
+        weakref.finalize(view, free.append, memory).atexit = False
+        return torch.from_numpy(view)
 
 
 class ReadAhead(Generic[Key, Batch]):

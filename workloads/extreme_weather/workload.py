@@ -20,7 +20,7 @@ from hpcai500.train.workload import DatasetInfo, Quality, SampleKey, Workload
 from .evaluation import FrameResult, average_precisions, merge
 from .frames import Frames
 from .layout import CLASS_NAMES, DataSettings, Manifest, read_manifest, verify
-from .loading import ReadAhead
+from .loading import Buffers, ReadAhead
 from .model import NUM_CHANNELS, NUM_CLASSES, Detector, ModelSettings
 from .picture import draw_frame
 from .prepare import prepare
@@ -59,7 +59,7 @@ class ExtremeWeather(Workload):
         require_statistics_of(self.data_settings.train_years, manifest, folder)
         self._mean = torch.tensor(manifest.channel_mean).view(-1, 1, 1)
         self._deviation = torch.tensor(manifest.channel_standard_deviation).view(-1, 1, 1)
-        self._pin = pins_memory(ranks.device)
+        self._buffers = Buffers(pin=pins_memory(ranks.device))
         place = staged_folder(manifest, Path(self.spec.staging)) if self.spec.staging else folder
         self._train_frames = Frames(place, manifest, self.data_settings.train_years)
         self._eval_frames = Frames(place, manifest, self.data_settings.eval_years)
@@ -67,14 +67,15 @@ class ExtremeWeather(Workload):
         threads = max(1, choose_num_workers(wanted, ranks.device, ranks.local_size))
         self._train = ReadAhead(self._read_train, num_threads=threads)
         self._eval = ReadAhead(self._read_eval, num_threads=threads)
-        return DatasetInfo(manifest.digest, len(self._train_frames), len(self._eval_frames))
+        reading = {"layout": self._train_frames.layout, "loader_threads": threads}
+        return DatasetInfo(manifest.digest, len(self._train_frames), len(self._eval_frames), reading)
 
     def _read_train(self, keys: Sequence[SampleKey]) -> FrameBatch:
         seeds = tuple(frame_seed(self.spec.seed, key) for key in keys)
-        return read_batch(self._train_frames, [key.sample for key in keys], pin=self._pin)._replace(seeds=seeds)
+        return read_batch(self._train_frames, [key.sample for key in keys], self._buffers)._replace(seeds=seeds)
 
     def _read_eval(self, indices: Sequence[int]) -> FrameBatch:
-        return read_batch(self._eval_frames, indices, pin=self._pin)
+        return read_batch(self._eval_frames, indices, self._buffers)
 
     def build_model(self) -> nn.Module:
         return Detector(self.model_settings)
@@ -190,12 +191,9 @@ def _joined(years: Sequence[int]) -> str:
     return ", ".join(map(str, years))
 
 
-def read_batch(frames: Frames, indices: Sequence[int], *, pin: bool) -> FrameBatch:
-    """The frames of `indices` in one piece of memory.
-
-    Where a GPU fetches it, it is page-locked, and torch hands the same pages out again once they are fetched.
-    """
-    images = torch.empty((len(indices), *frames.shape), pin_memory=pin)
+def read_batch(frames: Frames, indices: Sequence[int], buffers: Buffers) -> FrameBatch:
+    """The frames of `indices` in one piece of memory, which is used again once the batch is let go."""
+    images = buffers.take((len(indices), *frames.shape))
     truths = [frames.read_into(index, image.numpy()) for index, image in zip(indices, images, strict=True)]
     return FrameBatch(
         images,

@@ -1,0 +1,33 @@
+"""Pairs that take turns, block by block, so that a machine that slows down slows both."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+NUM_BLOCKS = 9
+
+
+class Row(NamedTuple):
+    what: str
+    ours: str
+    alternative: str
+    ratio: str
+    goal: str
+
+
+def paired(ours: Callable[[], None], other: Callable[[], None]) -> tuple[float, float, str]:
+    """Median seconds of each, and the ratio with its quartiles, over blocks that take turns."""
+    times: list[tuple[float, float]] = []
+    for block in range(NUM_BLOCKS + 1):
+        order = (ours, other) if block % 2 else (other, ours)
+        taken = {}
+        for function in order:
+            start = time.perf_counter()
+            function()
+            taken[function] = time.perf_counter() - start
+        times.append((taken[ours], taken[other]))
+    times = times[1:]  # the first block warms up
+    low, middle, high = statistics.quantiles([a / b for a, b in times], n=4)
+    first, second = (statistics.median(column) for column in zip(*times, strict=True))
+    return first, second, f"{middle:.3f} ({low:.3f} to {high:.3f})"
