@@ -16,7 +16,7 @@ from hpcai500.events.vocabulary import Key
 from hpcai500.spec.run import RunSpec
 from hpcai500.train.checkpoint import Checkpoints, Record
 from hpcai500.train.clock import Clock
-from hpcai500.train.compilation import CUDA_GRAPHS, begin_pass
+from hpcai500.train.compilation import begin_pass, clear_gradients
 from hpcai500.train.energy import EnergyMeter
 from hpcai500.train.journal import EpochRow, Journal
 from hpcai500.train.loading import Timed
@@ -52,7 +52,6 @@ class Trainer:
         precision = self.spec.settings.execution.precision
         self.scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=precision == "fp16")
         self.compile = self.spec.settings.execution.compile
-        self.keeps_gradients = self.compile == CUDA_GRAPHS
         self.checkpoints = Checkpoints(self.spec.folder / "checkpoint")
         self.num_micro_batches = self.spec.samples_per_rank // self.spec.micro_batch_size
         self.peak = peak_learning_rate(self.spec.settings.optimizer, self.spec.settings.batch.global_batch_size)
@@ -152,7 +151,7 @@ class Trainer:
         with self.ranks.averaged(self.optimizer):
             self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=not self.keeps_gradients)
+        clear_gradients(self.optimizer, self.compile)
         return step_loss
 
     def rate_of_step(self, step: int) -> float:

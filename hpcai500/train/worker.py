@@ -35,7 +35,7 @@ from hpcai500.system.capture import start_capture, workload_layers
 from hpcai500.system.nodes import group_nodes, warnings, with_earlier
 from hpcai500.train import flops
 from hpcai500.train.clock import Clock
-from hpcai500.train.compilation import begin_pass, compiled
+from hpcai500.train.compilation import begin_pass, clear_gradients, compiled
 from hpcai500.train.energy import EnergyMeter
 from hpcai500.train.environment import launched_rank
 from hpcai500.train.joining import join
@@ -229,13 +229,13 @@ def warm_up(trainer: Trainer) -> float:
         batch = trainer.workload.synthetic_batch(spec.micro_batch_size, device, spec.seed)
         trainer.wrapped.train()
         for _ in range(3):
-            begin_pass(spec.settings.execution.compile)
+            begin_pass(trainer.compile)
             with trainer.ranks.accumulate(trainer.wrapped, last=True):
                 with trainer.autocast():
                     loss = trainer.workload.loss(trainer.wrapped, trainer.workload.to_device(batch, device))
                 loss.backward()
             with trainer.ranks.averaged(trainer.optimizer):
-                trainer.optimizer.zero_grad(set_to_none=not trainer.keeps_gradients)
+                clear_gradients(trainer.optimizer, trainer.compile)
     for buffer, before in zip(trainer.model.buffers(), buffers, strict=True):
         buffer.copy_(before)
     return trainer.clock.read_sec() - started
