@@ -59,7 +59,9 @@ def hpcai500_process():
 def write_run():
     """Write a run's files by hand: qualities and seconds as given, one epoch a second of training."""
 
-    def write(spec: RunSpec, qualities, *, total_sec=10.0, flops_per_sample=1e9, stop="success", energy=None) -> Path:
+    def write(
+        spec: RunSpec, qualities, *, total_sec=10.0, flops_per_sample=1e9, stop="success", energy=None, waits=None
+    ) -> Path:
         spec.write()
         num_samples = spec.steps_per_epoch * spec.settings.batch.global_batch_size
         lines = []
@@ -86,6 +88,8 @@ def write_run():
                 "flops": num_samples * flops_per_sample, "train_sec": step * 0.75, "eval_sec": step * 0.25,
                 "learning_rate": 0.1, "energy_joules": energy,
             }  # fmt: skip
+            if waits:
+                row["data_wait_sec"] = waits[epoch - 1]
             add(epoch * step, Type.POINT, Key.EPOCH, row, epoch_num=epoch)
         if stop:
             add(total_sec, Type.END, Key.RUN_STOP, status=stop)

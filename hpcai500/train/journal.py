@@ -152,7 +152,8 @@ class ProgressBar:
             return
         steps = self._bar.n - self._last_step
         rate = steps * self._spec.settings.batch.global_batch_size / (now - self._last_time)
-        waited = max(0.0, waited_sec - self._last_waited_sec) / (now - self._last_time)
+        earlier = self._last_waited_sec if waited_sec >= self._last_waited_sec else 0.0  # of the epoch before
+        waited = (waited_sec - earlier) / (now - self._last_time)
         shown = self._take_pending()
         self._bar.set_description_str(f"epoch {epoch}/{self._spec.settings.problem.num_epochs}", refresh=False)
         flops = rate * self.flops_per_sample / 1e12

@@ -67,6 +67,7 @@ def test_a_run_logs_the_official_keys_scores_and_is_kept_when_asked_for_again(tr
     assert result.flops.per_sample == 2 * (2 * 27 * 8 * 36) + 3 * (2 * 288 * 4)
     assert result.flops.total == 3 * 64 * result.flops.per_sample
     assert result.score.metric == "accuracy"
+    assert all(0 < epoch.data_wait_sec < epoch.train_sec for epoch in result.epochs)
     assert result.peak_host_bytes > 50_000_000
     system = json.loads((folder / "system.json").read_text())
     assert system["nodes"][0]["layers"]["6"]["world_size"] == 2

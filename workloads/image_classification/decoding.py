@@ -3,6 +3,7 @@
 import importlib.util
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Literal
 
 import numpy as np
@@ -35,6 +36,11 @@ def choose_decoder(wanted: Wanted, device: torch.device) -> Decoder:
     if wanted == "nvjpeg" and device.type != "cuda":
         raise MachineError("data.decoder=nvjpeg decodes on a GPU alone", "use data.decoder=auto")
     return wanted
+
+
+def named(decoder: Decoder) -> str:
+    """A decoder and the release of the package that brings it."""
+    return f"{decoder} {version('simplejpeg' if decoder == 'simplejpeg' else 'torchvision')}"
 
 
 def decode(data: Bytes, decoder: Decoder = "torchvision") -> torch.Tensor:

@@ -19,7 +19,7 @@ from hpcai500.train.workload import DatasetInfo, Quality, SampleKey, Workload
 
 from .data import DataSettings
 from .dataset import open_dataset, prepare, verify
-from .decoding import choose_decoder
+from .decoding import choose_decoder, named
 from .digits import digits_to_jpeg
 from .views import EncodedBatch, ImageBatch, ImageReader
 
@@ -54,7 +54,7 @@ class ImageClassification(Workload):
         self._eval_reader = ImageReader(val, self.data_settings, None, decoder)
         self._train = Loader(self._train_reader, num_workers=workers, pin_memory=pin)
         self._eval = Loader(self._eval_reader, num_workers=workers, pin_memory=pin)
-        reading = {"decoder": decoder, "layout": train.layout, "loader_processes": workers}
+        reading = {"decoder": named(decoder), "layout": train.layout, "loader_processes": workers}
         return DatasetInfo(f"{train.digest}-{val.digest}", len(train), len(val), reading)
 
     def build_model(self) -> nn.Module:
