@@ -1,4 +1,4 @@
-"""How large a global batch published work has trained to which quality: a workload's published/batch-limits.csv."""
+"""How large a global batch published work has trained to which quality: a workload's batch-limits.csv."""
 
 import csv
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def batch_limits(workload: str, problem: str) -> tuple[BatchLimit, ...]:
         InputError: for a malformed row.
     """
     folder = next((folder for folder in shipped_workloads() if folder.name == workload), None)
-    path = folder / "published" / "batch-limits.csv" if folder else None
+    path = folder / "batch-limits.csv" if folder else None
     if path is None or not path.exists():
         return ()
     limits = [limit for limit in _rows(path) if limit.problem == problem]
