@@ -11,7 +11,10 @@ from pathlib import Path
 import cpuinfo
 import horovod_over_ddp
 import input_speed
+import overlap
+import scaling
 import slurm_start
+import step_speed
 import tabulate
 import torch
 from pairs import Row, paired
@@ -160,9 +163,10 @@ def main() -> None:
         spec = mini_spec(output)
         ranks = TorchRanks(RankEnvironment(0, 1, 0, 1), "cpu")
         rows = [help_time(), step_over_bare_loop(spec, ranks), counting_and_logging(spec, ranks)]
-        rows += input_speed.rows()
+        rows += [*input_speed.rows(), *step_speed.rows(ranks)]
         ranks.close()
-    rows += [Row(*row) for row in (*horovod_over_ddp.rows(), *slurm_start.rows())]
+    others = (*horovod_over_ddp.rows(), *scaling.rows(), overlap.row(), *slurm_start.rows())
+    rows += [Row(*row) for row in others]
     cpu = cpuinfo.get_cpu_info().get("brand_raw", platform.processor())
     print(
         f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}\n"

@@ -1,0 +1,140 @@
+"""How much of the time that ranks communicate lies inside their backward passes, from torch's own trace of a step.
+
+`python benchmarks/overlap.py` starts two ranks; gradients go through DDP and Gloo.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+NUM_RANKS, BATCH, STEPS = 2, 24, 5
+WIDTH = 72
+
+Span = tuple[float, float]
+"""From and to, in microseconds."""
+
+
+class Step(NamedTuple):
+    """What one rank's trace says of one step."""
+
+    whole: Span
+    backward: Span
+    reductions: list[Span]
+    """All-reduces, each from its start to its end on Gloo's own threads."""
+
+    @property
+    def communication(self) -> float:
+        return sum(end - start for start, end in merged(self.reductions))
+
+    @property
+    def hidden(self) -> float:
+        """The part of `communication` that lies inside the backward pass."""
+        first, last = self.backward
+        return sum(max(0.0, min(end, last) - max(start, first)) for start, end in merged(self.reductions))
+
+
+def merged(spans: Sequence[Span]) -> list[Span]:
+    """Their union, as spans that do not touch."""
+    found: list[Span] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], end)
+        else:
+            found.append((start, end))
+    return found
+
+
+def read_steps(trace: Path) -> list[Step]:
+    """The steps of a Chrome trace that torch.profiler wrote."""
+    events = [event for event in json.loads(trace.read_text())["traceEvents"] if event.get("ph") == "X"]
+
+    def spans(name: str) -> list[Span]:
+        return [(e["ts"], e["ts"] + e["dur"]) for e in events if e["name"].startswith(name)]
+
+    def within(all_spans: list[Span], whole: Span) -> list[Span]:
+        return [span for span in all_spans if whole[0] <= span[0] < whole[1]]
+
+    nodes, reductions = spans("autograd::engine::evaluate_function"), spans("gloo:all_reduce")
+    steps = []
+    for whole in sorted(spans("one step")):
+        backward = within(nodes, whole)
+        extent = min(start for start, _ in backward), max(end for _, end in backward)
+        steps.append(Step(whole, extent, [span for span in within(reductions, whole) if span[1] > extent[0]]))
+    return steps
+
+
+def timeline(step: Step) -> str:
+    """The step from left to right: where the backward pass and the all-reduces are."""
+    first, last = step.whole
+
+    def lane(name: str, spans: Sequence[Span], mark: str) -> str:
+        cells = [" "] * WIDTH
+        for start, end in spans:
+            low, high = ((WIDTH * (moment - first) / (last - first)) for moment in (start, end))
+            for cell in range(int(low), min(WIDTH, max(int(low) + 1, round(high)))):
+                cells[cell] = mark
+        return f"{name:>10} |{''.join(cells)}|"
+
+    between = (first, step.backward[0]), step.backward, (step.backward[1], last)
+    lanes = [
+        lane(name, [span], mark)
+        for name, span, mark in zip(("forward", "backward", "optimiser"), between, ">#o", strict=True)
+    ]
+    return "\n".join([*lanes, lane("all-reduce", merged(step.reductions), "=")])
+
+
+def trace_rank(folder: Path) -> None:
+    """What each rank does: the trainer of a run, and a trace of some of its steps."""
+    import torch
+    from trainers import spec_of, train_steps, trainer_of
+
+    from hpcai500.train.environment import read_environment
+    from hpcai500.train.ranks import TorchRanks
+
+    ranks = TorchRanks(read_environment("local", os.environ), "cpu")
+    sizes = {"batch.global_batch_size": NUM_RANKS * BATCH, "batch.micro_batch_size": BATCH}
+    overrides = {**sizes, "execution.compile": os.environ.get("COMPILE") == "1"}
+    trainer = trainer_of(spec_of("image_classification", "mini", str(folder), overrides, ranks=NUM_RANKS), ranks)
+    train_steps(trainer, 3)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        for _ in range(STEPS):
+            with torch.profiler.record_function("one step"):
+                train_steps(trainer, 1)
+    profiler.export_chrome_trace(str(folder / f"rank{ranks.rank}.json"))
+    ranks.close()
+
+
+def measure(*, compiled: bool = False) -> list[Step]:
+    """The steps of rank 0."""
+    with tempfile.TemporaryDirectory() as folder:
+        launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={NUM_RANKS}")
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "COMPILE": str(int(compiled))}
+        done = subprocess.run(
+            [sys.executable, *launcher, __file__, folder], env=env, capture_output=True, text=True, timeout=500
+        )
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        return read_steps(Path(folder) / "rank0.json")
+
+
+def row() -> tuple[str, str, str, str, str]:
+    """Of bench.py's table."""
+    steps = measure()
+    print(f"a step of rank 0 of {NUM_RANKS}, ResNet-50 at 32 x 32, batch {BATCH} a rank, DDP through Gloo:")
+    print(timeline(sorted(steps, key=lambda step: step.whole[1] - step.whole[0])[len(steps) // 2]))
+    hidden, whole = sum(step.hidden for step in steps), sum(step.communication for step in steps)
+    what = f"communication inside the backward pass / all communication, {NUM_RANKS} ranks, torch"
+    times = [f"{taken / len(steps) / 1_000:.0f} ms a step" for taken in (hidden, whole)]
+    return what, *times, f"{hidden / whole:.2f}", ""
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and Path(sys.argv[1]).is_dir():
+        trace_rank(Path(sys.argv[1]))
+    else:
+        print(*row(), sep=" | ")

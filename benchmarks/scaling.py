@@ -1,0 +1,70 @@
+"""Training on 1, 2 and 4 ranks of this machine, under torch and Horovod: whole runs that take turns."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tabulate import tabulate
+
+from hpcai500.launch.cores import physical_cores
+from hpcai500.launch.software import missing
+from hpcai500.score.result import read_result
+
+NUM_ROUNDS = 3
+STEPS = 8
+BATCH = 24
+"""A rank: the work of each stays the same."""
+LAUNCHERS = {"torch": "local", "horovod": "horovodrun"}
+SIZES = (1, 2, 4)
+
+
+def rows() -> list[tuple[str, str, str, str, str]]:
+    """Rows of bench.py's table: samples/s of so many ranks, beside one rank's on as many cores."""
+    num_cores = len(physical_cores(os.sched_getaffinity(0)))
+    found = []
+    for (backend, size), rate, one in measured():
+        cores = min(size, num_cores)
+        what = f"training, {size} ranks of one thread on {cores} cores, {backend}: rate / {cores} x one rank's"
+        found.append(
+            (what, f"{rate:.0f} samples/s", f"{cores} x {one:.0f} samples/s", f"{rate / (cores * one):.2f}", "")
+        )
+    return found
+
+
+def measured() -> list[tuple[tuple[str, int], float, float]]:
+    """For each backend and number of ranks above 1: its median samples/s, and that of one rank of torch."""
+    backends = [backend for backend, launcher in LAUNCHERS.items() if not missing(backend, launcher)]
+    for backend in LAUNCHERS.keys() - backends:
+        print(f"scaling: {backend} not measured, not installed (make {backend})")
+    cases = [(backend, size) for backend in backends for size in SIZES]
+    rates: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
+    for number in range(NUM_ROUNDS):
+        for case in cases if number % 2 else cases[::-1]:
+            rates[case].append(samples_per_sec(*case))
+    medians = {case: statistics.median(values) for case, values in rates.items()}
+    return [(case, rate, medians["torch", 1]) for case, rate in medians.items()]
+
+
+def samples_per_sec(backend: str, size: int) -> float:
+    """Of the second epoch of a run; the first one warms up. Each rank computes with one thread."""
+    options = (
+        "image_classification", "--problem", "mini", "--data", "synthetic", "--unranked", "--system", "bench",
+        "--backend", backend, "--launcher", LAUNCHERS[backend], "--procs-per-node", str(size),
+        "--set", f"batch.global_batch_size={size * BATCH}", "--set", f"batch.micro_batch_size={BATCH}",
+        "--set", f"problem.num_train_samples={size * BATCH * STEPS}", "--set", "problem.num_eval_samples=4",
+        "--set", "problem.num_epochs=2",
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as output:
+        command = [sys.executable, "-m", "hpcai500.cli.main", "run", *options, "--output", output]
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300, env=env)
+        result = read_result(next(Path(output).rglob("result.json")))
+    epoch = result.epochs[-1]
+    return epoch.num_samples / epoch.train_sec
+
+
+if __name__ == "__main__":
+    print(tabulate(rows(), ("what", "ours", "alternative", "ratio", "goal"), tablefmt="pipe"))
