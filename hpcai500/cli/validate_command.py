@@ -39,6 +39,8 @@ from hpcai500.validate.render import render
 from hpcai500.validate.verdict import judge
 from hpcai500.validate.watch import settle, watch
 
+_END_SEC = 20.0
+"""That Slurm may take to end a job whose agents have all ended."""
 _STAGES: tuple[Stage, ...] = STAGES_OF_LEVEL[3]
 
 
@@ -119,7 +121,7 @@ def validated(args: argparse.Namespace, stages: tuple[Stage, ...]) -> Path:
                 timeout_sec=args.timeout_sec or TIMEOUT_SEC[args.level], say=say,
             )  # fmt: skip
             named = {node for trouble in troubles for node in trouble.nodes}
-            lost = settle(agents, stages[-1])
+            lost = settle(agents, stages[-1], 0.0 if named else _END_SEC)
             append(folder, WRITER, [*troubles, *(one for one in lost if not set(one.nodes) & named)])
     finally:
         agents.end()

@@ -114,7 +114,7 @@ def trouble(node: str, stages: Sequence[Stage], progress: Progress | None, stand
     return Trouble(stage=stage, nodes=(node,), kind="timeout", message=message, remedy=remedy)
 
 
-def settle(agents: Agents, stage: Stage, timeout_sec: float = 20.0) -> list[Trouble]:
+def settle(agents: Agents, stage: Stage, timeout_sec: float) -> list[Trouble]:
     """Let the jobs end by themselves; nodes that were lost meanwhile, though their agents came to the end."""
     deadline = time.monotonic() + timeout_sec
     while time.monotonic() < deadline:

@@ -2,7 +2,6 @@
 
 import os
 import resource
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ LEAST_LOCKED_BYTES = 64 << 20
 """RDMA registers its buffers as locked memory; sites with InfiniBand set unlimited."""
 LEAST_SHM_BYTES = 1 << 30
 """Data loader workers hand over batches there."""
+_TMP = "/tmp"  # noqa: S108 - looked at, not written to
 _SHM = "/dev/shm"  # noqa: S108 - looked at, not written to
 CLOCK_WARN_SEC, CLOCK_FAIL_SEC = 0.1, 1.0
 """Logs of nodes are held against each other, and Munge refuses what is minutes off."""
@@ -31,7 +31,7 @@ CLOCK_WARN_SEC, CLOCK_FAIL_SEC = 0.1, 1.0
 
 def memory_and_disks(place: Place) -> Iterator[Found]:
     yield _number(place, "memory_bytes", "B", psutil.virtual_memory().total, "higher")
-    places = {"tmp": Path(tempfile.gettempdir()), "results": place.folder}
+    places = {"tmp": Path(os.environ.get("TMPDIR", _TMP)), "results": place.folder}
     for name, path in places.items():
         usage = psutil.disk_usage(str(path))
         yield _number(place, f"{name}_free_bytes", "B", usage.free, "higher", str(path))

@@ -1,0 +1,236 @@
+"""Validation of the testbed, healthy and with faults that are really there: each is found, and named."""
+
+import json
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+CLONE = Path(__file__).parents[2]
+TESTBED = CLONE / "slurm/testbed/testbed.py"
+EXPECTED = CLONE / "slurm/testbed/expected.toml"
+CPU = Path("/sys/fs/cgroup/cpu")
+OVERLAY = "/tmp/overlay"  # of one node alone: each has a /tmp of its own
+
+
+class Partition:
+    """The testbed's nodes as an administrator validates and breaks them."""
+
+    def __init__(self, desk):
+        self.desk = desk
+        self.cluster = desk.cluster
+        self.output = desk.folder / "validation"
+
+    def validate(self, stages, *options, timeout=170):
+        """Exit code, report, and the validation's folder."""
+        done = self.desk.hpcai500(
+            "validate", "--site", "testbed", "--stages", stages, "--output", self.output, "--expected", EXPECTED,
+            "--json", *options, check=False, timeout=timeout,
+        )  # fmt: skip
+        assert done.stdout, done.stderr
+        return done.returncode, json.loads(done.stdout), max((self.output / "testbed").iterdir())
+
+    def inside(self, node, *argv, check=True):
+        return self.cluster.run(sys.executable, TESTBED, "exec", node, "--", *argv, check=check)
+
+    @contextmanager
+    def overlay(self, node, files):
+        """`files` below OVERLAY on `node`, which stands on the PYTHONPATH of all nodes' jobs."""
+        for name, text in files.items():
+            path = f"{OVERLAY}/{name}"
+            self.inside(node, "sh", "-c", f'mkdir -p $(dirname {path}) && printf %s "$1" >{path}', "sh", text)
+        try:
+            yield "--slurm", f'software.environment={{ PYTHONPATH = "{OVERLAY}" }}'
+        finally:
+            self.inside(node, "rm", "-rf", OVERLAY)
+
+    def wait_until_begun(self, timeout=60):
+        """Until every node is in its first stage."""
+        deadline = time.monotonic() + timeout
+        while len(begun := list(self.output.glob("testbed/*/progress/node*"))) < 4 or not all(
+            '"stage":"' in path.read_text() for path in begun
+        ):
+            assert time.monotonic() < deadline, begun
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def partition(desk):
+    return Partition(desk)
+
+
+def failures(report):
+    """What failed: the nodes, stages and messages."""
+    return [
+        (list(found["nodes"]), found["stage"], found["message"])
+        for found in report["findings"]
+        if found["severity"] == "fail"
+    ]
+
+
+def test_healthy_nodes_pass_and_every_pair_is_measured_once(partition):
+    code, report, folder = partition.validate("inventory,health,links")
+    assert (code, report["verdict"]) == (0, "pass"), report["findings"]
+    assert {outcome["node"]: outcome["verdict"] for outcome in report["nodes"]} == dict.fromkeys(
+        ["node1", "node2", "node3", "node4"], "pass"
+    )
+    lines = [json.loads(line) for path in folder.glob("measurements/*") for line in path.read_text().splitlines()]
+    pairs = [tuple(line["nodes"]) for line in lines if line.get("metric") == "link_bytes_per_sec"]
+    assert sorted(pairs) == [(f"node{i}", f"node{j}") for i in range(1, 5) for j in range(i + 1, 5)]
+    assert json.loads((folder / "report.json").read_text()) == report
+    assert (folder / "report.html").stat().st_size > 1_000
+
+
+def test_a_slow_link_is_named(partition):
+    """What node2 sends to node4, and to no other, passes a token bucket."""
+    shape = [
+        "tc qdisc add dev eth0 root handle 1: htb default 10 r2q 100000",
+        "tc class add dev eth0 parent 1: classid 1:10 htb rate 100gbit",
+        "tc class add dev eth0 parent 1: classid 1:20 htb rate 100gbit",
+        "tc qdisc add dev eth0 parent 1:20 tbf rate 200mbit burst 64kb latency 50ms",
+        "tc filter add dev eth0 parent 1: protocol ip u32 match ip dst 10.50.0.14/32 flowid 1:20",
+    ]
+    partition.inside("node2", "sh", "-c", " && ".join(shape))
+    try:
+        code, report, _ = partition.validate("links")
+    finally:
+        partition.inside("node2", "tc", "qdisc", "del", "dev", "eth0", "root")
+    assert code == 1
+    ((nodes, stage, _),) = failures(report)
+    assert (nodes, stage) == (["node2", "node4"], "links")
+
+
+def test_a_node_with_another_library_version_is_named(partition):
+    metadata = "Metadata-Version: 2.1\nName: torchvision\nVersion: 0.1.2\n"
+    with partition.overlay("node3", {"torchvision-0.1.2.dist-info/METADATA": metadata}) as options:
+        code, report, _ = partition.validate("inventory", *options)
+    assert code == 1
+    ((nodes, stage, message),) = failures(report)
+    assert (nodes, stage) == (["node3"], "inventory")
+    assert "0.1.2" in message
+
+
+WRONG = """\
+import sys
+if sys.argv[0] == "-m" and any("hpcai500" in word for word in sys.orig_argv):
+    import torch
+    matmul = torch.matmul
+    def off_by_one(*operands, **options):
+        result = matmul(*operands, **options)
+        result.view(-1)[0] += 1
+        return result
+    torch.matmul = off_by_one
+"""
+
+
+def test_a_node_that_computes_something_else_is_named(partition):
+    with partition.overlay("node2", {"usercustomize.py": "", "sitecustomize.py": WRONG}) as options:
+        code, report, _ = partition.validate("micro", *options)
+    assert code == 1
+    named = {(tuple(nodes), stage) for nodes, stage, _ in failures(report)}
+    assert named == {(("node2",), "micro")}
+    assert any(found["kind"] == "wrong_result" for found in report["findings"])
+
+
+def test_a_full_disk_is_named(partition):
+    partition.inside("node4", "mount", "-t", "tmpfs", "-o", "size=4m,mode=1777", "tmpfs", "/tmp")
+    try:
+        partition.inside("node4", "sh", "-c", "dd if=/dev/zero of=/tmp/full bs=1M 2>/dev/null", check=False)
+        code, report, _ = partition.validate("health")
+    finally:
+        partition.inside("node4", "umount", "/tmp")
+    assert code == 1
+    ((nodes, stage, message),) = failures(report)
+    assert (nodes, stage) == (["node4"], "health")
+    assert message.startswith("the disk of /tmp is full")
+
+
+def test_a_drained_node_is_named_with_its_reason_and_the_others_are_validated(partition):
+    partition.cluster.run("scontrol", "update", "nodename=node3", "state=drain", "reason=smells of smoke")
+    try:
+        code, report, _ = partition.validate("health,links")
+    finally:
+        partition.cluster.run("scontrol", "update", "nodename=node3", "state=resume")
+    assert code == 1
+    ((nodes, _, message),) = failures(report)
+    assert nodes == ["node3"]
+    assert "smells of smoke" in message
+    assert {stage["stage"]: stage["num_answered"] for stage in report["stages"]} == {"health": 4, "links": 3}
+
+
+def test_a_node_that_loses_its_power_is_named_and_the_others_go_on(partition):
+    with killing(partition, lambda: partition.cluster.kill_node(2)):
+        code, report, _ = partition.validate("health,links,inventory")
+    partition.cluster.start_node(2)
+    assert code == 1
+    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node2",)}
+    answered = {stage["stage"]: stage["num_answered"] for stage in report["stages"]}
+    assert answered["links"] >= 3
+
+
+def test_a_slurmd_that_dies_is_named_though_its_node_goes_on(partition):
+    kill = [sys.executable, TESTBED, "exec", "node3", "--", "pkill", "-KILL", "--exact", "slurmd"]
+    with killing(partition, lambda: partition.cluster.run(*kill)):
+        code, report, _ = partition.validate("inventory,health,links")
+    assert partition.cluster.run(sys.executable, TESTBED, "up")
+    assert code == 1
+    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node3",)}
+
+
+def test_a_node_that_hangs_is_named_in_time_and_the_others_go_on(partition):
+    def stop():
+        partition.inside("node4", "pkill", "-STOP", "--full", "hpcai500.validate")
+
+    try:
+        with killing(partition, stop):
+            code, report, _ = partition.validate("inventory,health,links", "--step-timeout-sec", "20")
+    finally:
+        partition.inside("node4", "pkill", "-KILL", "--full", "hpcai500.validate", check=False)
+    assert code == 1
+    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node4",)}
+    assert {stage["stage"]: stage["num_answered"] for stage in report["stages"]}["links"] == 3
+
+
+@contextmanager
+def killing(partition, act):
+    """Do something to the testbed once all nodes are at their first stage."""
+
+    def wait_and_act():
+        partition.wait_until_begun()
+        act()
+
+    thread = threading.Thread(target=wait_and_act)
+    thread.start()
+    yield
+    thread.join()
+
+
+@contextmanager
+def slowed(node, part):
+    """All that jobs run on `node` gets no more than a part of one processor."""
+    if not CPU.is_dir():
+        pytest.skip("this machine has no cpu cgroup of version 1")
+    group = CPU / f"hpcai500-slow-{node}"
+    group.mkdir(exist_ok=True)
+    (group / "cpu.cfs_period_us").write_text("20000")
+    (group / "cpu.cfs_quota_us").write_text(str(round(20_000 * part)))
+    (daemon,) = [p.pid for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["slurmd", "-N", node]]
+    (group / "cgroup.procs").write_text(str(daemon))
+    try:
+        yield
+    finally:
+        for pid in (group / "cgroup.procs").read_text().split():
+            with suppress(OSError):
+                (CPU / "cgroup.procs").write_text(pid)
+        group.rmdir()
+
+
+def test_a_slow_node_is_named(partition):
+    with slowed("node3", 0.12):
+        code, report, _ = partition.validate("micro")
+    assert code == 1
+    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node3",)}
