@@ -110,7 +110,7 @@ def read_all(reader: Any) -> None:
 def loader_row(reader: Any, files: list[Any]) -> Row:
     """Our loader on all cores, and as many processes that decode and crop files in memory and keep nothing."""
     cores = len(os.sched_getaffinity(0))
-    loader = Loader(reader, num_workers=cores, pin_memory=False)
+    loader = Loader(reader, num_workers=cores, pin_memory=False, batch_bytes=reader.num_bytes(BATCH))
     keys = [SampleKey(1, index % NUM_IMAGES) for index in range(cores * BATCHES_PER_LOADER * BATCH)]
     batches = [keys[start : start + BATCH] for start in range(0, len(keys), BATCH)]
     with decoders(reader, files, cores) as decode_all:

@@ -10,32 +10,47 @@ from torch.utils.data import DataLoader, Dataset
 
 from hpcai500.errors import HpcAi500Error
 from hpcai500.train.preemption import leave_signals_to_parent
+from hpcai500.train.ring import FillBatch, Filled, Ring
 
 ReadBatch = Callable[[Sequence[Any]], Any]
 """A list of keys (samples) as one collated batch; must be picklable."""
 
 
+_PREFETCH = 2
+"""Batches that each process works ahead."""
+_HELD = 3
+"""Batches that are pinned, trained or let go at the same time."""
+
+
 class _Batches(Dataset[Any]):
     """Whole batches; an expected error travels as a value, since the loader would wrap it in a traceback."""
 
-    def __init__(self, read_batch: ReadBatch) -> None:
-        self._read_batch = read_batch
+    def __init__(self, read_batch: ReadBatch, ring: Ring | None) -> None:
+        self._read_batch, self._ring = read_batch, ring
 
-    def __getitems__(self, keys: Sequence[Any]) -> Any:
+    def __getitems__(self, wanted: tuple[int | None, Sequence[Any]]) -> Any:
+        slot, keys = wanted
         try:
-            return self._read_batch(keys)
+            if self._ring is None or slot is None:
+                return self._read_batch(keys)
+            reader: FillBatch = self._read_batch  # type: ignore[assignment]
+            return Filled(self._ring, slot, reader.fill(keys, self._ring.memory[slot]))
         except HpcAi500Error as error:
             return error
 
 
 class _Schedule:
-    """The loader's batch sampler, its lists of keys exchanged between epochs."""
+    """The loader's batch sampler, its lists of keys exchanged between epochs; each with a slot of the ring."""
 
-    def __init__(self) -> None:
+    def __init__(self, ring: Ring | None) -> None:
         self.batches: Sequence[Sequence[Any]] = []
+        self._ring = ring
 
-    def __iter__(self) -> Iterator[Sequence[Any]]:
-        return iter(self.batches)
+    def __iter__(self) -> Iterator[tuple[int | None, Sequence[Any]]]:
+        if self._ring:
+            self._ring.reclaim()  # by the first of these the processes have dropped what an earlier reader left
+        for keys in self.batches:
+            yield self._ring.give() if self._ring else None, keys
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -60,18 +75,24 @@ class Timed:
 
 
 class Loader:
-    """Reads batches by `read_batch`, in `num_workers` processes that live as long as the loader."""
+    """Reads batches by `read_batch`, in `num_workers` processes that live as long as the loader.
 
-    def __init__(self, read_batch: ReadBatch, *, num_workers: int, pin_memory: bool) -> None:
-        self._schedule = _Schedule()
+    With `batch_bytes`, what a batch has at most, `read_batch` is a `FillBatch` too, and its memory is handed round.
+    """
+
+    def __init__(self, read_batch: ReadBatch, *, num_workers: int, pin_memory: bool, batch_bytes: int = 0) -> None:
+        self._read_batch = read_batch
+        num_slots = _PREFETCH * num_workers + _HELD
+        self._ring = Ring(num_slots, batch_bytes) if num_workers and batch_bytes else None
+        self._schedule = _Schedule(self._ring)
         self._loader = DataLoader(
-            _Batches(read_batch),
+            _Batches(read_batch, self._ring),
             batch_sampler=self._schedule,  # type: ignore[arg-type]
             collate_fn=_identity,
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
-            prefetch_factor=4 if num_workers else None,
+            prefetch_factor=_PREFETCH if num_workers else None,
             worker_init_fn=leave_signals_to_parent,
             generator=torch.Generator(),  # draws nothing from the run's own, so that a resumed run is the same
         )
@@ -86,7 +107,8 @@ class Loader:
         for batch in self._loader:
             if isinstance(batch, HpcAi500Error):
                 raise batch
-            yield batch
+            yield self._read_batch.batch(batch.memory, batch.rest) if isinstance(batch, Filled) else batch  # type: ignore[attr-defined]
+            del batch  # its slot is free while the next one is waited for
 
 
 def _identity(batch: Any) -> Any:

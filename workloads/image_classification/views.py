@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn.functional import interpolate
-from torch.utils.data import default_collate
 from torchvision.transforms.v2 import functional as transforms
 
 from hpcai500.train.workload import SampleKey
 
 from .data import DataSettings, ImageIndex, undecodable
 from .decoding import Decoder, decode, decode_on_gpu
+
+Labels = npt.NDArray[np.int64]
 
 
 class ImageBatch(NamedTuple):
@@ -74,14 +76,32 @@ class ImageReader:
         self._index, self._settings, self._seed, self._decoder = index, settings, seed, decoder
 
     def __call__(self, keys: Sequence[SampleKey] | Sequence[int]) -> ImageBatch | EncodedBatch:
-        indices = [_sample(key) for key in keys]
-        labels = torch.from_numpy(self._index.labels[indices].astype(np.int64))
         if self._decoder == "nvjpeg":
-            files = [torch.from_numpy(self._index.read(index)) for index in indices]
+            files = [torch.from_numpy(self._index.read(_sample(key))) for key in keys]
+            labels = torch.from_numpy(self._labels(keys))
             return EncodedBatch(torch.cat(files), tuple(map(len, files)), tuple(keys), labels)
-        # Rows of pixels, as they lie in memory; a loader's process stacks them in memory that its parent shares.
-        views = [self.view(self._decoded(key), key).permute(1, 2, 0) for key in keys]
-        return ImageBatch(default_collate(views).permute(0, 3, 1, 2), labels)
+        memory = torch.empty(self.num_bytes(len(keys)), dtype=torch.uint8)
+        return self.batch(memory, self.fill(keys, memory))
+
+    def num_bytes(self, num_images: int) -> int:
+        """Of a batch's pixels; 0 where batches hold files."""
+        return 0 if self._decoder == "nvjpeg" else num_images * 3 * self._settings.image_size**2
+
+    def fill(self, keys: Sequence[SampleKey] | Sequence[int], memory: torch.Tensor) -> Labels:
+        """Put the images of `keys` into `memory` (flat, of at least `num_bytes`); their labels."""
+        for key, place in zip(keys, self._images(memory, len(keys)), strict=True):
+            place.copy_(self.view(self._decoded(key), key))
+        return self._labels(keys)
+
+    def batch(self, memory: torch.Tensor, rest: Labels) -> ImageBatch:
+        return ImageBatch(self._images(memory, len(rest)), torch.from_numpy(rest))
+
+    def _images(self, memory: torch.Tensor, count: int) -> torch.Tensor:
+        size = self._settings.image_size
+        return memory[: self.num_bytes(count)].view(count, size, size, 3).permute(0, 3, 1, 2)
+
+    def _labels(self, keys: Sequence[SampleKey] | Sequence[int]) -> Labels:
+        return self._index.labels[[_sample(key) for key in keys]].astype(np.int64)
 
     def _decoded(self, key: SampleKey | int) -> torch.Tensor:
         index = _sample(key)

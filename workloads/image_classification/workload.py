@@ -52,8 +52,9 @@ class ImageClassification(Workload):
         pin = pins_memory(ranks.device)
         self._train_reader = ImageReader(train, self.data_settings, self.spec.seed, decoder)
         self._eval_reader = ImageReader(val, self.data_settings, None, decoder)
-        self._train = Loader(self._train_reader, num_workers=workers, pin_memory=pin)
-        self._eval = Loader(self._eval_reader, num_workers=workers, pin_memory=pin)
+        size = self._train_reader.num_bytes(self.spec.micro_batch_size)
+        self._train = Loader(self._train_reader, num_workers=workers, pin_memory=pin, batch_bytes=size)
+        self._eval = Loader(self._eval_reader, num_workers=workers, pin_memory=pin, batch_bytes=size)
         reading = {"decoder": named(decoder), "layout": train.layout, "loader_processes": workers}
         return DatasetInfo(f"{train.digest}-{val.digest}", len(train), len(val), reading)
 
