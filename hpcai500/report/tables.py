@@ -142,7 +142,7 @@ def entry_note(entry: Entry) -> str:
     """What the table has no room for."""
     nodes = f" on {entry.nodes} nodes" if entry.nodes > 1 else ""
     parts = [
-        f"{rank_text(entry)}: {entry.world_size} x {entry.accelerator}{nodes}, "
+        f"{rank_text(entry)} {entry.system}: {entry.world_size} x {entry.accelerator}{nodes}, "
         f"{si(entry.vflops_per_accelerator)} VFLOPS each"
     ]
     if entry.vflops_per_watt.mean is not None:
