@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from hpcai500.errors import MachineError
+
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """Of x86's and of Arm's /proc/cpuinfo: convolutions and matrix products in bf16."""
 
@@ -22,7 +24,11 @@ def num_gpus() -> int:
 
 
 def native_precision(*, on_gpus: bool, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The precision that this machine's first GPU, or else its processor, computes fastest in."""
+    """The precision that this machine's first GPU, or else its processor, computes fastest in.
+
+    Raises:
+        MachineError: if NVML cannot say what the GPU is.
+    """
     if on_gpus:
         return gpu_precision(compute_capability())
     try:
@@ -39,8 +45,11 @@ def gpu_precision(capability: tuple[int, int]) -> str:
 
 
 def compute_capability() -> tuple[int, int]:
-    import pynvml
+    try:
+        import pynvml
 
-    pynvml.nvmlInit()
-    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(pynvml.nvmlDeviceGetHandleByIndex(0))
+        pynvml.nvmlInit()
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(pynvml.nvmlDeviceGetHandleByIndex(0))
+    except Exception as error:  # any fault of a driver's library
+        raise MachineError(f"NVML does not say what the GPU is: {error}", "name a precision") from error
     return int(major), int(minor)

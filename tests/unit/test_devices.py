@@ -1,6 +1,8 @@
+import pynvml
 import pytest
 
 from hpcai500.cli import run_command
+from hpcai500.errors import MachineError
 from hpcai500.spec.run import read_run
 from hpcai500.system.devices import gpu_precision, native_precision
 
@@ -47,3 +49,10 @@ def test_auto_says_nothing_of_other_machines(hpcai500, tmp_path):
     code, _, err = hpcai500("render", "image_classification", "--precision", "auto", "--site", "cpu")
     assert code == 2
     assert "--precision auto asks this machine, and the run is for others; name a precision" in err
+
+
+def test_a_gpu_that_nvml_does_not_know_is_an_error_in_one_line(monkeypatch):
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda _: 1 / 0)
+    with pytest.raises(MachineError, match="NVML does not say what the GPU is: .*; name a precision"):
+        native_precision(on_gpus=True)
