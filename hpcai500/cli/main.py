@@ -160,11 +160,36 @@ def build_parser() -> Parser:
 
     show = commands.add_parser("show", parents=[shared], help="one run as text, with its curves")
     show.add_argument("paths", nargs="+", metavar="RUN", help="a run's folder, or its result.json")
+    micro = commands.add_parser("micro", parents=[shared], help="kernels, memory, storage, collectives on their own")
+    _add_micro(micro)
     validate = commands.add_parser(
         "validate", parents=[shared], help="is every node of a partition as fast and as healthy as it should be?"
     )
     _add_validation(validate)
     return parser
+
+
+def _add_micro(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--only", default="", metavar="LIST",
+        help="of kernels, workloads, storage, collectives (default: all but collectives, which need ranks)",
+    )  # fmt: skip
+    parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
+    parser.add_argument("--precisions", default="", metavar="LIST", help="of fp64, fp32, tf32, bf16, fp16")
+    parser.add_argument("--budget-sec", type=float, default=60.0, metavar="SEC", help="default: 60")
+    parser.add_argument(
+        "--workload", action="append", metavar="NAME", help="whose shapes; may stand several times (default: shipped)"
+    )
+    parser.add_argument("--problem", default="mini", help="of the workloads (default: mini)")
+    parser.add_argument("--folder", default=".", metavar="DIR", help="where storage is measured and ranks meet")
+    parser.add_argument("--data", default="", metavar="DIR", help="of `storage`: read a prepared data set too")
+    parser.add_argument("--backend", default="torch", choices=(*BACKENDS, "mpi"), help="of `collectives`")
+    parser.add_argument("--launcher", choices=LAUNCHERS, help="of `collectives`; as `run` chooses it")
+    parser.add_argument("--nodes", type=int, metavar="N", help="of `collectives` (default: the allocation's, or 1)")
+    parser.add_argument("--procs-per-node", type=int, metavar="N", help="of `collectives`")
+    parser.add_argument("--sizes", default="", metavar="LIST", help="of `collectives`: bytes, e.g. 8,1048576")
+    parser.add_argument("--site", help="of `collectives`: a site profile, for srun's options")
+    parser.add_argument("--output", metavar="FILE", help="write what --json prints there")
 
 
 def _add_validation(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from hpcai500.micro.sample import Spread, rate
 from hpcai500.micro.tracing import Trace, trace
 from hpcai500.spec.levels import Level
 from hpcai500.spec.run import SYNTHETIC, RunSpec, resolve
+from hpcai500.spec.workload import find_workload, load_rules, problem_settings
 from hpcai500.train.loop import autocast
 from hpcai500.train.optim import build_optimizer
 from hpcai500.train.workload import Batch, Workload, load_workload
@@ -43,6 +44,11 @@ def spec_of(name: str, problem: str, device: torch.device, precision: str = "") 
         name, problem=problem, level=Level.FREE, seed=0, overrides=overrides, unranked=True, system="micro",
         data=SYNTHETIC, output=".",
     )  # fmt: skip
+
+
+def default_precision(name: str, problem: str) -> str:
+    """Of the problem's own settings."""
+    return problem_settings(load_rules(find_workload(name)), problem).execution.precision
 
 
 def trace_workload(spec: RunSpec, device: torch.device) -> Trace:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -33,14 +33,14 @@ def measure_workload(name: str, problem: str, device: torch.device, *, precision
     spec = spec_of(name, problem, device, "fp32")
     found = trace_workload(spec, device)
     chosen = list(choose(found))
-    kernels = [kernel_of(operation, counted, precision) for operation, counted in chosen]
+    kernels = list(_numbered(kernel_of(operation, counted, precision) for operation, counted in chosen))
     share_of = [counted.count * counted.flops / found.flops for _, counted in chosen]
     measured = measure_kernels(kernels, device, budget_sec - (time.monotonic() - started))
     by_metric = {sample.metric: sample for sample in measured.samples}
-    prefix = f"{spec.workload.name.lower()}_{problem}"
+    prefix = f"{spec.workload.name.lower()[:40]}_{problem}"
     samples, seconds, flops = [], [0.0, 0.0, 0.0], 0
     for kernel, (_, counted), share in zip(kernels, chosen, share_of, strict=True):
-        if kernel.metric not in by_metric:
+        if kernel.metric not in by_metric:  # skipped
             continue
         sample = by_metric[kernel.metric]
         detail = f"{sample.detail}; {counted.count} a pass, {share:.1%} of its FLOPs"
@@ -124,9 +124,18 @@ def kernel_of(operation: Operation, counted: Counted, precision: str) -> Kernel:
 
 
 def shape_name(operation: Operation) -> str:
-    """`convolution.8x64x56x56.64x64x3x3.s1`, as part of a metric's name."""
-    shapes = ["x".join(map(str, spec.shape)) for spec in operation.operands[:3] if len(spec.shape) > 1]
+    """`conv.8x64x56x56.64x64x3x3.s1`: operands and stride, as part of a metric's name."""
+    shapes = ["x".join(map(str, spec.shape)) for spec in operation.operands if len(spec.shape) > 1][-2:]
     lists = [value for value in operation.arguments if isinstance(value, tuple) and not isinstance(value, TensorSpec)]
-    at = 1 if operation.name == "convolution_backward" else 0  # before the stride stand the bias's sizes
-    strides = [f"s{lists[at][0]}"] if operation.name.startswith("convolution") and len(lists) > at else []
-    return ".".join([operation.name.strip("_"), *shapes, *strides])[:80]
+    name = operation.name.strip("_").replace("convolution", "conv")
+    at = 1 if name == "conv_backward" else 0  # before the stride stand the bias's sizes
+    strides = [f"s{lists[at][0]}"] if name.startswith("conv") and len(lists) > at else []
+    return ".".join([name, *shapes, *strides])[:60]
+
+
+def _numbered(kernels: Iterable[Kernel]) -> Iterator[Kernel]:
+    """With a number at the end of a name that another has too: they differ in padding, or in what they leave out."""
+    seen: dict[str, int] = {}
+    for kernel in kernels:
+        seen[kernel.name] = seen.get(kernel.name, 0) + 1
+        yield kernel._replace(name=f"{kernel.name}.{seen[kernel.name]}") if seen[kernel.name] > 1 else kernel

@@ -1,0 +1,189 @@
+"""`hpcai500 micro`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from hpcai500.cli.output import print_json
+from hpcai500.cli.run_command import host_name, layout_here
+from hpcai500.errors import SpecError, nearest
+from hpcai500.files import write_atomic
+from hpcai500.launch.software import require_software
+from hpcai500.micro.document import MicroDocument, describe
+from hpcai500.micro.launching import SIZES, Request, start_collectives
+from hpcai500.micro.sample import Findings, Sample
+from hpcai500.report.columns import si
+from hpcai500.spec.models import parse
+from hpcai500.spec.site import Site, load_site, with_site_overrides
+from hpcai500.spec.workload import shipped_workloads
+from hpcai500.system.devices import num_gpus
+
+PARTS = ("kernels", "workloads", "storage", "collectives")
+_SHARES = {"kernels": 0.45, "workloads": 0.35, "storage": 0.2, "collectives": 1.0}
+_WIDEST_NAME, _WIDEST_DETAIL = 24, 46
+
+
+def main(args: argparse.Namespace) -> int:
+    parts = _parts(args.only)
+    if args.budget_sec <= 0:
+        raise SpecError(f"--budget-sec {args.budget_sec:g}: no time", "give more than 0")
+    found, place = Findings(), dict[str, Any]()
+    total = sum(_SHARES[part] for part in parts)
+    device = _device(args.device)
+    for part in parts:
+        budget = args.budget_sec * _SHARES[part] / total
+        if part == "kernels":
+            found += _kernels(args, device, budget)
+        elif part == "workloads":
+            found += _workloads(args, device, budget)
+        elif part == "storage":
+            found += _storage(args, budget)
+        else:
+            measured, place = _collectives(args, budget)
+            found += measured
+    document = describe(host_name(), device, found, **place)
+    if args.output:
+        write_atomic(Path(args.output), document.model_dump_json(indent=2) + "\n")
+        print(f"wrote {args.output}", file=sys.stderr)
+    if args.json:
+        print_json(document.model_dump(mode="json"))
+    else:
+        print(micro_text(document))
+    return 0 if found.correct else 1
+
+
+def _parts(text: str) -> list[str]:
+    """Of `--only`, or all that one process measures."""
+    parts = text.split(",") if text else list(PARTS[:-1])
+    for part in parts:
+        if part not in PARTS:
+            raise SpecError(f"--only: unknown part {part!r}", nearest(part, PARTS))
+    return [part for part in PARTS if part in parts]
+
+
+def _device(wanted: str) -> str:
+    if wanted == "auto":
+        return "cuda" if num_gpus() else "cpu"
+    return wanted
+
+
+def _precisions(text: str) -> list[str]:
+    return text.split(",") if text else ["fp64", "fp32", "tf32", "bf16", "fp16"]
+
+
+def _kernels(args: argparse.Namespace, device: str, budget_sec: float) -> Findings:
+    from hpcai500.micro.compute import measure_compute
+
+    return measure_compute(device, budget_sec=budget_sec, precisions=_precisions(args.precisions))
+
+
+def _workloads(args: argparse.Namespace, device: str, budget_sec: float) -> Findings:
+    """Each in the precision that it trains in by default, or in those that were asked for."""
+    from hpcai500.micro.compute import find_device
+    from hpcai500.micro.passes import default_precision
+    from hpcai500.micro.workload_kernels import measure_workload
+
+    place = find_device(device)
+    names = args.workload or [folder.name for folder in shipped_workloads()]
+    found = Findings()
+    for name in names:
+        precisions = _precisions(args.precisions) if args.precisions else [default_precision(name, args.problem)]
+        for precision in precisions:
+            share = budget_sec / len(names) / len(precisions)
+            found += measure_workload(name, args.problem, place, precision=precision, budget_sec=share)
+    return found
+
+
+def _storage(args: argparse.Namespace, budget_sec: float) -> Findings:
+    from hpcai500.micro.storage import measure_prepared, measure_storage
+
+    if not args.data:
+        return measure_storage(Path(args.folder), budget_sec=budget_sec)
+    found = measure_storage(Path(args.folder), budget_sec=budget_sec / 2)
+    return found + measure_prepared(Path(args.data), budget_sec=budget_sec / 2)
+
+
+def _collectives(args: argparse.Namespace, budget_sec: float) -> tuple[Findings, dict[str, Any]]:
+    """What the ranks found, and how they were started."""
+    site = load_site(args.site) if args.site else Site()
+    args.assignments = ["execution.device=cpu"] if args.device == "cpu" or args.backend == "mpi" else []
+    if args.backend == "mpi" and args.launcher is None:
+        args.launcher = "mpirun"
+    layout = layout_here(args, site, os.environ)
+    if args.backend != "mpi":
+        require_software(args.backend, layout.launcher)
+    else:
+        require_software("torch", "mpirun")  # mpi4py, and mpirun
+    if layout.in_allocation:
+        site = with_site_overrides(site, {"slurm.launcher": layout.launcher})
+    record = {
+        "backend": args.backend,
+        "launcher": layout.launcher,
+        "nodes": layout.nodes,
+        "procs_per_node": layout.procs_per_node,
+        "num_ranks": layout.num_ranks,
+        "device": args.device.partition(":")[0],
+        "sizes": _sizes(args.sizes),
+        "budget_sec": budget_sec,
+    }
+    request = parse(Request, record, "the request to the ranks")
+    found = start_collectives(request, Path(args.folder), site, in_allocation=layout.in_allocation, quiet=args.json)
+    place = {"backend": request.backend, "launcher": request.launcher, "nodes": request.nodes}
+    return found, place | {"num_ranks": request.world_size}
+
+
+def _sizes(text: str) -> list[int]:
+    if not text:
+        return list(SIZES)
+    parts = text.split(",")
+    for part in parts:
+        if not part.isdecimal() or int(part) < 1:
+            raise SpecError(f"--sizes {text}: {part!r} is no number of bytes", "write e.g. 8,1048576")
+    return [int(part) for part in parts]
+
+
+def micro_text(document: MicroDocument) -> str:
+    """At most 100 columns."""
+    ranks = f", {document.num_ranks} ranks of {document.backend} by {document.launcher}" if document.backend else ""
+    lines = [f"{document.host}: {document.accelerator}, {document.device}, {document.num_threads} threads{ranks}", ""]
+    if document.samples:
+        lines.append(samples_table(document.samples))
+    if document.skipped:
+        lines += ["", "not measured:", *(f"  {each.name}: {each.reason}" for each in document.skipped)]
+    if any(sample.unit == "B/s" for sample in document.samples):
+        lines += [
+            "",
+            "B/s of kernels count bytes read and bytes written; ± is half the distance between the quartiles.",
+        ]
+    wrong = [sample.metric for sample in document.samples if not sample.correct]
+    return "\n".join([*lines, *(f"WRONG RESULT: {metric}" for metric in wrong)])
+
+
+def samples_table(samples: Sequence[Sample]) -> str:
+    rows = []
+    for sample in samples:
+        half = (sample.upper_quartile - sample.lower_quartile) / 2 / sample.value if sample.value else 0.0
+        rows.append(
+            (
+                f"{sample.name} {sample.precision}".strip()[:_WIDEST_NAME],
+                _value(sample),
+                f"±{half:.0%}",
+                sample.num_repeats,
+                sample.detail[:_WIDEST_DETAIL]
+                if sample.correct
+                else "WRONG: " + sample.detail[-_WIDEST_DETAIL + 7 :],
+            )
+        )
+    align = ("left", "right", "right", "right", "left")
+    return tabulate(rows, ("kernel", "median", "±", "n", "of"), tablefmt="simple", colalign=align)
+
+
+def _value(sample: Sample) -> str:
+    if sample.unit == "s":
+        return f"{sample.value * 1e6:.4g} us"
+    return f"{si(sample.value)}{sample.unit}"
