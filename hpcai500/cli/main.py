@@ -162,6 +162,15 @@ def build_parser() -> Parser:
     show.add_argument("paths", nargs="+", metavar="RUN", help="a run's folder, or its result.json")
     micro = commands.add_parser("micro", parents=[shared], help="kernels, memory, storage, collectives on their own")
     _add_micro(micro)
+    roofline = commands.add_parser("roofline", parents=[shared], help="what bounds a workload: arithmetic or memory")
+    roofline.add_argument("paths", nargs="*", metavar="RESULT", help="runs (default: steps measured here)")
+    roofline.add_argument("--workload", action="append", metavar="NAME", help="to measure here (default: shipped)")
+    roofline.add_argument("--problem", default="mini", help="of the workloads measured here (default: mini)")
+    roofline.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="of the workloads measured here")
+    roofline.add_argument("--device", default="auto", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
+    roofline.add_argument("--ceilings", metavar="FILE", help="of `micro --output`, instead of measuring them here")
+    roofline.add_argument("--budget-sec", type=float, default=40.0, metavar="SEC", help="default: 40")
+    roofline.add_argument("--plot", metavar="FILE", help="write an SVG")
     validate = commands.add_parser(
         "validate", parents=[shared], help="is every node of a partition as fast and as healthy as it should be?"
     )

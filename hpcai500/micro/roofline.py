@@ -1,0 +1,116 @@
+"""The ceilings of a device and the points of workloads, measured here or taken from files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from hpcai500.errors import InputError, MachineError
+from hpcai500.files import read_json
+from hpcai500.micro.compute import find_device, measure_compute
+from hpcai500.micro.document import MicroDocument, describe
+from hpcai500.micro.passes import spec_of, time_steps, trace_workload
+from hpcai500.score.result import derive
+from hpcai500.score.roofline import Ceilings, Point
+from hpcai500.spec.models import parse
+from hpcai500.spec.run import RunSpec, read_run
+from hpcai500.spec.workload import find_workload
+
+
+def measure_ceilings(host: str, device: str, precisions: Sequence[str], budget_sec: float) -> Ceilings:
+    """Of `device`, now."""
+    names = ("gemm", "convolution", "copy")
+    found = measure_compute(device, budget_sec=budget_sec, precisions=precisions, names=names)
+    return ceilings_of(describe(host, device, found), "measured now")
+
+
+def read_ceilings(path: Path) -> Ceilings:
+    """Of what `hpcai500 micro --json` wrote to `path`.
+
+    Raises:
+        InputError: if it holds no kernels.
+    """
+    return ceilings_of(parse(MicroDocument, read_json(path), str(path)), str(path))
+
+
+def ceilings_of(document: MicroDocument, source: str) -> Ceilings:
+    """The best of each precision's products and convolutions, and the memory's copy.
+
+    Raises:
+        InputError: if one of them is missing, or wrong.
+    """
+    tables: dict[str, dict[str, float]] = {"gemm": {}, "convolution": {}}
+    memory = 0.0
+    for sample in document.samples:
+        family = sample.metric.split("_")[0]
+        if not sample.correct:
+            raise InputError(f"{source}: {sample.metric} gave a wrong result", "such a device has no ceilings")
+        if family in tables and sample.unit == "FLOPS":
+            tables[family][sample.precision] = max(sample.value, tables[family].get(sample.precision, 0.0))
+        if sample.metric == "copy_bytes_per_sec":
+            memory = sample.value
+    if not memory or not tables["gemm"]:
+        raise InputError(f"{source}: holds no kernels' speed", "write it with `hpcai500 micro --only kernels --json`")
+    return Ceilings(
+        host=document.host,
+        accelerator=document.accelerator,
+        device=document.device,
+        source=source,
+        gemm=tables["gemm"],
+        convolution=tables["convolution"],
+        memory_bytes_per_sec=memory,
+    )
+
+
+def measure_point(name: str, problem: str, device: str, precision: str, budget_sec: float) -> Point:
+    """Real training steps on synthetic data, on one rank in this process."""
+    place = find_device(device)
+    spec = spec_of(name, problem, place, precision)
+    found = trace_workload(spec, place)
+    samples_per_sec = time_steps(spec, place, budget_sec).median
+    num_samples = spec.micro_batch_size
+    return Point(
+        name=f"{spec.workload.name} {problem}",
+        precision=spec.settings.execution.precision,
+        source=f"steps of {num_samples} samples, measured now",
+        flops=samples_per_sec * found.flops / num_samples,
+        flops_per_sample=found.flops / num_samples,
+        unfused_bytes=found.unfused_bytes / num_samples,
+        fused_bytes=found.fused_bytes / num_samples,
+    )
+
+
+def point_of_run(folder: Path) -> Point:
+    """The FLOPS of one rank of a finished run while it trained; bytes are counted here, on the run's own batch.
+
+    Raises:
+        InputError: if the run has no FLOPS.
+        MachineError: if its pass cannot be traced on this machine.
+    """
+    spec, result = read_run(folder / "run.json"), derive(folder)
+    if result.flops is None:
+        raise InputError(f"{folder}: the run has no FLOPS ({result.status})", "give one that has finished")
+    if not Path(spec.workload.folder).is_dir():
+        spec = _with_own_code(spec)
+    try:
+        found = trace_workload(spec, torch.device("cpu"))
+    except MemoryError as error:
+        raise MachineError(
+            f"{folder}: too little memory here to trace a pass", "run it where there is more"
+        ) from error
+    num_samples = spec.micro_batch_size
+    return Point(
+        name=f"{spec.workload.name} {spec.problem}",
+        precision=spec.settings.execution.precision,
+        source=f"{result.identity.system}, {result.identity.world_size} ranks",
+        flops=result.flops.train_flops / result.identity.world_size,
+        flops_per_sample=found.flops / num_samples,
+        unfused_bytes=found.unfused_bytes / num_samples,
+        fused_bytes=found.fused_bytes / num_samples,
+    )
+
+
+def _with_own_code(spec: RunSpec) -> RunSpec:
+    """`spec` with the shipped workload of its name: the run came from another machine."""
+    folder = str(find_workload(spec.workload.name))
+    return spec.model_copy(update={"workload": spec.workload.model_copy(update={"folder": folder})})

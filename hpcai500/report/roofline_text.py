@@ -1,0 +1,85 @@
+"""A roofline as a table and as a plot."""
+
+import textwrap
+
+import tabulate
+
+from hpcai500.report.columns import number, percent, si
+from hpcai500.report.plot import Line, log_log
+from hpcai500.score.roofline import Ceilings, Placed, Roofline, roof
+
+_WIDTH = 100
+
+
+def roofline_text(found: Roofline) -> str:
+    """At most 100 columns."""
+    ceilings = found.ceilings
+    lines = [f"{ceilings.host}: {ceilings.accelerator}, {ceilings.device}; ceilings: {ceilings.source}", ""]
+    lines += [_ceilings_table(ceilings), ""]
+    if found.points:
+        lines += [_points_table(found), ""]
+    for placed in found.points:
+        sentence = f"{_name(placed)}: {placed.sentence}."
+        lines += textwrap.wrap(sentence, _WIDTH, subsequent_indent="  ")
+    lines += ["", "FLOPs/B: from every operator's operands and results (unfused) to those of products and"]
+    lines += ["convolutions alone (fused). roof: what is attainable there. See docs/microbenchmarks.md."]
+    return "\n".join(lines)
+
+
+def _ceilings_table(ceilings: Ceilings) -> str:
+    rows = [
+        (
+            precision,
+            f"{si(ceilings.gemm.get(precision))}FLOPS" if precision in ceilings.gemm else "-",
+            f"{si(ceilings.convolution.get(precision))}FLOPS" if precision in ceilings.convolution else "-",
+            number(ceilings.peak(precision) / ceilings.memory_bytes_per_sec, 3),
+        )
+        for precision in dict.fromkeys((*ceilings.gemm, *ceilings.convolution))
+    ]
+    table = tabulate.tabulate(rows, ("precision", "GEMM", "convolution", "ridge FLOPs/B"), tablefmt="simple")
+    return f"{table}\nmemory     {si(ceilings.memory_bytes_per_sec)}B/s"
+
+
+def _points_table(found: Roofline) -> str:
+    rows = [
+        (
+            _name(placed),
+            f"{si(placed.point.flops)}FLOPS",
+            f"{number(placed.point.low_intensity, 3)} to {number(placed.point.high_intensity, 3)}",
+            f"{si(placed.low_roof_flops)} to {si(placed.high_roof_flops)}FLOPS",
+            percent(placed.point.flops / placed.peak_flops, 1),
+            placed.point.source,
+        )
+        for placed in found.points
+    ]
+    headings = ("workload", "achieved", "FLOPs/B", "roof", "of peak", "from")
+    return tabulate.tabulate(rows, headings, tablefmt="simple")
+
+
+def _name(placed: Placed) -> str:
+    return f"{placed.point.name} {placed.point.precision}"
+
+
+def roofline_plot(found: Roofline) -> str:
+    """As SVG: a roof for each precision of the points, each point a bar from its unfused to its fused intensity."""
+    ceilings, bandwidth = found.ceilings, found.ceilings.memory_bytes_per_sec
+    points = [placed.point for placed in found.points]
+    precisions = list(dict.fromkeys(point.precision for point in points)) or list(ceilings.convolution)
+    ridges = [ceilings.peak(precision) / bandwidth for precision in precisions]
+    lowest = min([point.low_intensity for point in points] + ridges) / 3
+    highest = max([point.high_intensity for point in points] + ridges) * 3
+    lines = []
+    for precision, ridge in zip(precisions, ridges, strict=True):
+        peak = ceilings.peak(precision)
+        corners = [(x, roof(x, peak, bandwidth)) for x in (lowest, ridge, highest)]
+        lines.append(Line(f"{precision} roof: {si(peak)}FLOPS", corners, has_markers=False))
+    for placed in found.points:
+        bar = [(x, placed.point.flops) for x in (placed.point.low_intensity, placed.point.high_intensity)]
+        lines.append(Line(f"{_name(placed)}: {si(placed.point.flops)}FLOPS", bar))
+    return log_log(
+        f"Roofline of {ceilings.accelerator}",
+        "Arithmetic intensity (FLOPs per byte)",
+        "FLOPS of one rank",
+        lines,
+        note=f"memory {si(bandwidth)}B/s; a workload's bar reaches from unfused to fused traffic",
+    )
