@@ -26,9 +26,7 @@ def twelve(*, on_gpu: bool) -> Iterator[Kernel]:
     samples, features = (4096, 4096) if on_gpu else (256, 2048)
     yield convolution(images[0] if on_gpu else 16, images[1], images[2], "fp32", name="aibench_convolution")
     yield fully_connected(samples, features)
-    yield elementwise("relu", partial(torch.clamp_min, min=0), lambda x: (x + x.abs()) / 2, images)
-    yield elementwise("sigmoid", torch.sigmoid, lambda x: 1 / (1 + (-x).exp()), images)
-    yield elementwise("tanh", torch.tanh, lambda x: 1 - 2 / ((2 * x).exp() + 1), images)
+    yield from (activation(name, images) for name in ACTIVATIONS)
     yield pooling("max_pooling", images)
     yield pooling("average_pooling", images)
     yield cosine_normalisation(samples, features)
@@ -62,8 +60,17 @@ def _bandwidth(
     )
 
 
-def elementwise(name: str, function: Any, expected: Callable[[torch.Tensor], torch.Tensor], images: Images) -> Kernel:
+ACTIVATIONS: dict[str, tuple[Callable[..., torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]] = {
+    "relu": (partial(torch.clamp_min, min=0), lambda x: (x + x.abs()) / 2),
+    "sigmoid": (torch.sigmoid, lambda x: 1 / (1 + (-x).exp())),
+    "tanh": (torch.tanh, lambda x: 1 - 2 / ((2 * x).exp() + 1)),
+}
+"""What torch computes, and the same by its definition."""
+
+
+def activation(name: str, images: Images) -> Kernel:
     """Into memory that is there already."""
+    function, expected = ACTIVATIONS[name]
 
     def make(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         inputs = normal(generator, images)
