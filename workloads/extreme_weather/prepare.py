@@ -1,5 +1,6 @@
 """The published files as files that train fast: frames whole, uncompressed and one after the other."""
 
+import mmap
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -121,7 +122,7 @@ def _create(path: Path, file: CheckedFile, encoding: Encoding, source_sha256: st
     plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     plist.set_obj_track_times(False)  # the same bytes at any time
-    with h5py.File(path, "w") as opened:
+    with h5py.File(path, "w", alignment_threshold=structure.frame_bytes, alignment_interval=mmap.PAGESIZE) as opened:
         opened.attrs["source_sha256"] = source_sha256
         opened.create_dataset("boxes", data=file.boxes, dtype="<i4")
         space = h5py.h5s.create_simple(shape)
