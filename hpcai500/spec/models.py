@@ -47,5 +47,5 @@ def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[
         if isinstance(current, type) and issubclass(current, BaseModel):
             current = current.model_fields[str(part)].annotation
         else:  # an item of a list or a dictionary
-            current = get_args(current)[-1]
+            current = [kind for kind in get_args(current) if kind is not Ellipsis][-1]
     return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []

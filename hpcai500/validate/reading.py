@@ -70,7 +70,7 @@ class Reading(NamedTuple):
     troubles: list[Trouble]
     """Those of the stages, and of files that could not be read."""
     answered: dict[Stage, set[str]]
-    """Nodes of the plan that a line of the stage names."""
+    """Nodes of the plan that a line of the stage names, save to say that they were not reached."""
 
 
 class _Meaning(NamedTuple):
@@ -95,7 +95,8 @@ def read(folder: Path) -> Reading:
         strangers.update(name[:_LONGEST_TEXT] for name in unknown)
         if unknown:
             continue
-        answered.setdefault(line.stage, set()).update(line.nodes)
+        if not isinstance(line, _TroubleLine) or line.kind != "unreachable":
+            answered.setdefault(line.stage, set()).update(line.nodes)
         if isinstance(line, _TroubleLine):
             texts = {"message": line.message[:_LONGEST_TEXT], "remedy": line.remedy[:_LONGEST_TEXT]}
             troubles.append(Trouble(**{**line.model_dump(exclude={"type"}), **texts}))

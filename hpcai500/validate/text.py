@@ -53,7 +53,7 @@ def _wrap(text: str, width: int, first: str, further: str) -> str:
 def _finding(finding: Finding, width: int) -> str:
     lines = [
         _wrap(
-            f"{finding.severity.upper():4}  {subject_text(finding)}: [{finding.stage}] {finding.message}",
+            f"{finding.severity.upper()} {subject_text(finding)}: [{finding.stage}] {finding.message}",
             width,
             "",
             "      ",

@@ -134,7 +134,9 @@ def _silent(reading: Reading, found: list[Finding]) -> list[Finding]:
     for index, one in enumerate(found):
         if one.kind == "unreachable":
             told.update(one.nodes)
-            also = tuple(stage for stage in stages if any(stage in lacks[name] for name in one.nodes))
+            also = tuple(
+                stage for stage in stages if stage != one.stage and any(stage in lacks[name] for name in one.nodes)
+            )
             found[index] = one.model_copy(update={"further_stages": also})
     silent: dict[tuple[Stage, ...], list[str]] = defaultdict(list)
     for name, lacking in lacks.items():
