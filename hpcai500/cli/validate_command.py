@@ -37,7 +37,7 @@ from hpcai500.validate.measurement import Plan, Stage, append
 from hpcai500.validate.place import Order
 from hpcai500.validate.render import render
 from hpcai500.validate.verdict import judge
-from hpcai500.validate.watch import settle, watch
+from hpcai500.validate.watch import Limits, settle, watch
 
 _END_SEC = 20.0
 """That Slurm may take to end a job whose agents have all ended."""
@@ -116,10 +116,8 @@ def validated(args: argparse.Namespace, stages: tuple[Stage, ...]) -> Path:
     agents = target.start(folder)
     try:
         with handled(_interrupt, *_ENDING):
-            troubles = watch(
-                folder, members, stages, agents, step_timeout_sec=order.step_timeout_sec,
-                timeout_sec=args.timeout_sec or TIMEOUT_SEC[args.level], say=say,
-            )  # fmt: skip
+            limits = Limits(order.step_timeout_sec, args.timeout_sec or TIMEOUT_SEC[args.level])
+            troubles = watch(folder, members, stages, agents, limits, say)
             named = {node for trouble in troubles for node in trouble.nodes}
             lost = settle(agents, stages[-1], 0.0 if named else _END_SEC)
             append(folder, WRITER, [*troubles, *(one for one in lost if not set(one.nodes) & named)])

@@ -157,7 +157,7 @@ def sbatch_options(plan: JobPlan) -> list[str]:
         "cpus-per-task": request.cpus_per_task,
         "mem": request.memory,
         **gpu_option(site),
-        "signal": f"{_signalled(site)}@{site.preemption.grace_sec}",
+        "signal": f"{_signalled(site)}@{site.preemption.grace_sec}" if site.preemption.grace_sec else "",
         "open-mode": "append",
     }
     flags = ["--exclusive"] if request.exclusive else []

@@ -33,11 +33,12 @@ def run_children(
     """Start one child for each list of words, with `env` beside ours, and wait for all; yields what became of those
     that did not end well.
     """
-    command = [sys.executable, "-m", "hpcai500.validate.children", stage, str(place.folder), place.node]
     limit_sec = timeout_sec or place.order.step_timeout_sec
     started = [
         subprocess.Popen(
-            [*command, *words], env={**os.environ, **(env[index] if env else {})}, start_new_session=True
+            [*command(stage, place), *words],
+            env={**os.environ, **(env[index] if env else {})},
+            start_new_session=True,
         )
         for index, words in enumerate(children)
     ]
@@ -61,6 +62,11 @@ def run_children(
             if child.poll() is None:
                 kill_tree(child)
                 child.wait()
+
+
+def command(stage: Stage, place: Place) -> list[str]:
+    """What starts a child, but for its own words."""
+    return [sys.executable, "-m", "hpcai500.validate.children", stage, str(place.folder), place.node]
 
 
 def main() -> int:

@@ -108,7 +108,7 @@ class Meeting:
         self._connection: socket.socket | None = None
         self._server = _Server((address, 0), _Handler)
         self._server.board = _Board(members)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(_POLL_SEC,), daemon=True).start()
         port = self._server.server_address[1]
         write_atomic(folder / ADDRESSES / node, f"{address} {port}\n")
 
@@ -165,6 +165,9 @@ class Meeting:
         deadline = time.monotonic() + _LINGER_SEC
         while self._server.board.has_members() and self.leader == self.node and time.monotonic() < deadline:
             time.sleep(_POLL_SEC)
+        self.end_server()
+
+    def end_server(self) -> None:
         self._server.shutdown()
         self._server.server_close()
 

@@ -9,6 +9,8 @@ def rounds(names: Sequence[str]) -> Iterator[list[tuple[str, str]]]:
 
     The circle method of round-robin tournaments (E. Lucas, 1883): the first stays, the others move on by one place.
     """
+    if len(names) < 2:
+        return
     seats: list[str | None] = [*names, *([None] if len(names) % 2 else [])]
     for _ in range(len(seats) - 1):
         facing = zip(seats, reversed(seats), strict=True)

@@ -13,16 +13,42 @@ from hpcai500.validate.place import Progress, read_progress
 _POLL_SEC = 0.5
 _ASK_SEC = 3.0
 """Between two questions to Slurm."""
-_MARGIN_SEC = 15.0
-"""Beyond the time in which the other agents give a node up."""
-_LAG_SEC = 8.0
-"""That a shared file system may take to show what a node wrote before its job ended."""
 
 
-class _Seen(NamedTuple):
-    progress: Progress | None
-    at: float
-    """When it was first seen to be so, by this machine's clock."""
+class Limits(NamedTuple):
+    step_sec: float
+    """After which the other agents give a node up."""
+    total_sec: float
+    """Of everything, the wait in the queue included."""
+    margin_sec: float = 15.0
+    """That we wait beyond a step, so that the agents give up first."""
+    lag_sec: float = 8.0
+    """That a shared file system may take to show what a node wrote before its job ended."""
+
+
+class _Node:
+    """What is known of one node, by this machine's clock."""
+
+    def __init__(self, now: float) -> None:
+        self.progress: Progress | None = None
+        self.moved_at = now
+        self.gone_at: float | None = None
+
+    def see(self, progress: Progress | None, standing: Standing, now: float) -> None:
+        if progress != self.progress or standing.state == "waiting":
+            self.moved_at = now
+        self.progress = progress
+        self.gone_at = (self.gone_at or now) if standing.state == "over" else None
+
+    def why_given_up(self, standing: Standing, started: float, now: float, limits: Limits) -> str:
+        """Empty where there is still hope."""
+        if self.gone_at is not None and now - self.gone_at >= limits.lag_sec:
+            return standing.reason or "its job ended"
+        if now - started > limits.total_sec:
+            waits = f"waiting in the queue: {standing.reason}" if standing.state == "waiting" else "at work"
+            return f"still {waits} when the {limits.total_sec:g} s of --timeout-sec were over"
+        silence_sec = limits.step_sec + limits.margin_sec
+        return f"no sign of life for {silence_sec:g} s" if now - self.moved_at > silence_sec else ""
 
 
 def watch(
@@ -30,70 +56,37 @@ def watch(
     nodes: Sequence[str],
     stages: Sequence[Stage],
     agents: Agents,
-    *,
-    step_timeout_sec: float,
-    timeout_sec: float,
+    limits: Limits,
     say: Callable[[str], None],
 ) -> list[Trouble]:
     """Wait until every agent has ended, or is given up; what is then missing, and why.
 
     A node is given up when it has shown no progress for longer than a step may take, when its job or itself is gone,
-    and when `timeout_sec` are over.
-    """
+    and when the time for everything is over.
+    """  # fmt: skip
     started = asked = time.monotonic()
-    standing = dict(agents.look())
-    seen = {node: _Seen(None, started) for node in nodes}
-    open_nodes, troubles, gone_at = set(nodes), [], {}  # type: ignore[var-annotated]
+    standing = agents.look()
+    known = {node: _Node(started) for node in nodes}
+    troubles: list[Trouble] = []
     told: set[Stage] = set()
-    while open_nodes:
+    while known:
         time.sleep(_POLL_SEC)
         now = time.monotonic()
         if now - asked > _ASK_SEC:
-            standing, asked = dict(agents.look()), now
-        for node in sorted(open_nodes):
-            progress = _look(folder, node)
-            if progress != seen[node].progress:
-                seen[node] = _Seen(progress, now)
-                if progress and progress.stage and progress.stage not in told:
-                    told.add(progress.stage)
-                    say(f"{now - started:4.0f} s  {progress.stage}")
-            if progress and progress.ended:
-                open_nodes.discard(node)
-                continue
-            if standing[node].state == "waiting":
-                seen[node] = _Seen(progress, now)
-            if standing[node].state == "over":
-                gone_at.setdefault(node, now)
-            else:
-                gone_at.pop(node, None)
-            why = _why_given_up(
-                standing[node], now - seen[node].at, now - gone_at.get(node, now), now - started,
-                step_timeout_sec=step_timeout_sec, timeout_sec=timeout_sec,
-            )  # fmt: skip
-            if why:
-                open_nodes.discard(node)
-                troubles.append(trouble(node, stages, progress, standing[node], why))
+            standing, asked = agents.look(), now
+        for name, node in sorted(known.items()):
+            node.see(_look(folder, name), standing[name], now)
+            if node.progress and node.progress.ended:
+                del known[name]
+            elif why := node.why_given_up(standing[name], started, now, limits):
+                del known[name]
+                troubles.append(trouble(name, stages, node.progress, standing[name], why))
+        for node in known.values():
+            stage = node.progress and node.progress.stage
+            if stage and stage not in told:
+                told.add(stage)
+                say(f"{now - started:4.0f} s  {stage}")
     return troubles
-
-
-def _why_given_up(
-    standing: Standing,
-    silent_sec: float,
-    gone_sec: float,
-    total_sec: float,
-    *,
-    step_timeout_sec: float,
-    timeout_sec: float,
-) -> str:
-    """Empty where there is still hope."""  # fmt: skip
-    if gone_sec > _LAG_SEC:
-        return standing.reason or "its job ended"
-    if total_sec > timeout_sec:
-        waits = f"waiting in the queue: {standing.reason}" if standing.state == "waiting" else "at work"
-        return f"still {waits} when the {timeout_sec:g} s of --timeout-sec were over"
-    if silent_sec > step_timeout_sec + _MARGIN_SEC:
-        return f"no sign of life for {step_timeout_sec + _MARGIN_SEC:g} s"
-    return ""
 
 
 def trouble(node: str, stages: Sequence[Stage], progress: Progress | None, standing: Standing, why: str) -> Trouble:

@@ -167,7 +167,7 @@ def test_a_node_that_loses_its_power_is_named_and_the_others_go_on(partition):
         code, report, _ = partition.validate("health,links,inventory")
     partition.cluster.start_node(2)
     assert code == 1
-    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node2",)}
+    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node2",)}, report["findings"]
     answered = {stage["stage"]: stage["num_answered"] for stage in report["stages"]}
     assert answered["links"] >= 3
 
@@ -178,7 +178,7 @@ def test_a_slurmd_that_dies_is_named_though_its_node_goes_on(partition):
         code, report, _ = partition.validate("inventory,health,links")
     assert partition.cluster.run(sys.executable, TESTBED, "up")
     assert code == 1
-    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node3",)}
+    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node3",)}, report["findings"]
 
 
 def test_a_node_that_hangs_is_named_in_time_and_the_others_go_on(partition):
@@ -191,7 +191,7 @@ def test_a_node_that_hangs_is_named_in_time_and_the_others_go_on(partition):
     finally:
         partition.inside("node4", "pkill", "-KILL", "--full", "hpcai500.validate", check=False)
     assert code == 1
-    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node4",)}
+    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node4",)}, report["findings"]
     assert {stage["stage"]: stage["num_answered"] for stage in report["stages"]}["links"] == 3
 
 
@@ -233,4 +233,4 @@ def test_a_slow_node_is_named(partition):
     with slowed("node3", 0.12):
         code, report, _ = partition.validate("micro")
     assert code == 1
-    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node3",)}
+    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node3",)}, report["findings"]
