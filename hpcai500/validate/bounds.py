@@ -41,14 +41,13 @@ class PeerRule(Frozen):
     """Warns beyond this part of the median, fails beyond twice of it."""
 
 
-DEFAULTS = (
-    PeerRule(metric="micro/*latency*", relative=0.25),
+DEFAULTS = (  # the first that fits counts
     PeerRule(metric="micro/*", relative=0.05),
     PeerRule(metric="training/*", relative=0.05),
     PeerRule(metric="links/*latency*", relative=0.25),
     PeerRule(metric="links/*", relative=0.10),
-    PeerRule(metric="collectives/*latency*", relative=0.25),
-    PeerRule(metric="collectives/*", relative=0.10),
+    PeerRule(metric="collectives/*_per_sec", relative=0.10),
+    PeerRule(metric="collectives/*", relative=0.25),
     PeerRule(metric="storage/*", relative=0.20),
 )
 """Figures of health and inventory have none: idle clocks and temperatures differ between healthy nodes."""

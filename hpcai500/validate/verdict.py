@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from hpcai500.validate.baseline import compare_baseline, read_baseline
 from hpcai500.validate.bounds import FEWEST, PeerRule, relative_bound
 from hpcai500.validate.deviations import Deviation
@@ -14,7 +16,7 @@ from hpcai500.validate.findings import KINDS, SEVERITIES, Finding
 from hpcai500.validate.links import compare_links
 from hpcai500.validate.measurement import Plan, Stage
 from hpcai500.validate.merging import findings_of, merge_equal, of_troubles
-from hpcai500.validate.peers import compare_figures, compare_sameness, missing
+from hpcai500.validate.peers import column, compare_figures, compare_sameness, missing
 from hpcai500.validate.reading import Key, Reading, Series, needed, read
 from hpcai500.validate.remedies import remedy
 
@@ -57,6 +59,7 @@ def judge(
             unless `any_baseline`; never for what nodes wrote.
     """
     reading = read(folder)
+    reading.series.update(scaling_efficiency(reading.series))
     site = read_site_values(expected) if expected else SiteValues()
     deviations, findings = _among_peers(reading, site)
     remarks = _remarks(reading, site)
@@ -89,6 +92,22 @@ def _order(finding: Finding) -> tuple[int, int, float, list[tuple[tuple[int, str
         size = -abs(finding.value / finding.reference - 1)
     names = [natural(name) for name in finding.nodes[:2]]
     return SEVERITIES.index(finding.severity), KINDS.index(finding.kind), size, names, finding.message
+
+
+def scaling_efficiency(series: dict[Key, Series]) -> dict[Key, Series]:
+    """Samples a second of one node where all train together, over the median where each trains alone."""
+    alone = series.get(Key("training", "alone_samples_per_sec", 1))
+    centre = float(np.median(column(alone).values)) if alone and not alone.is_text else 0.0
+    found = {}
+    for key, together in series.items():
+        if key[:2] == ("training", "together_samples_per_sec") and not together.is_text and centre > 0:
+            subjects, values = column(together)
+            own = Key("training", "scaling_efficiency", key.num_nodes)
+            found[own] = Series(key=own, unit="", better="higher", is_text=False)
+            found[own].values.update(
+                (subject, [float(value) / centre]) for subject, value in zip(subjects, values, strict=True)
+            )
+    return found
 
 
 def _among_peers(reading: Reading, site: SiteValues) -> tuple[list[Deviation], list[Finding]]:

@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 
 from hpcai500.validate.bounds import (
-    DEFAULTS,
     PeerRule,
     centre_and_scale,
     consistency,
@@ -81,4 +80,5 @@ def test_the_site_s_last_rule_goes_before_the_defaults_and_health_has_none():
     assert relative_bound(Key("micro", "copy_bytes_per_sec", 1), rules) == 0.05
     assert relative_bound(Key("links", "link_latency_sec", 2), ()) == 0.25
     assert relative_bound(Key("health", "temperature", 1), ()) is None
-    assert len(DEFAULTS) == 8
+    assert relative_bound(Key("collectives", "all_reduce_8_sec", 4), ()) == 0.25
+    assert relative_bound(Key("collectives", "all_reduce_8_bus_bytes_per_sec", 4), ()) == 0.10

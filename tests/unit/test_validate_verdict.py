@@ -8,6 +8,7 @@ from partition import Partition
 
 from hpcai500.errors import InputError
 from hpcai500.validate.measurement import Trouble
+from hpcai500.validate.reading import Key
 from hpcai500.validate.verdict import judge
 
 
@@ -168,6 +169,15 @@ def test_losses_within_their_own_noise_pass(verdict):
 
 def test_two_losses_that_differ_are_a_split(verdict):
     assert found(verdict(losses([0.731, 0.739]))) == [("fail", "split", "training", ("node0001", "node0002"))]
+
+
+def test_the_scaling_efficiency_is_that_of_a_node_together_over_the_median_alone(verdict):
+    partition = Partition(4, stages=("training",))
+    for name, rate in zip(partition.nodes, (99.0, 100.0, 100.0, 101.0), strict=True):
+        partition.add("training", "alone_samples_per_sec", rate, name, unit="1/s")
+    partition.add("training", "together_samples_per_sec", 87.0, *partition.nodes, unit="1/s")
+    series = verdict(partition).series[Key("training", "scaling_efficiency", 4)]
+    assert list(series.values.values()) == [[0.87]]
 
 
 # Links
