@@ -105,7 +105,7 @@ def _measure(ranks: Group, operations: Operations, name: str, size: int, budget_
     deadline = time.monotonic() + budget_sec
     seed = ranks.broadcast(time.time_ns() % 2**40)
     read(ranks, operations, name, num_elements, 1, seed)  # opens connections
-    calls, num_readings, readings = 1, 0, []
+    num_readings, readings = 0, list[Reading]()
     warm = read(ranks, operations, name, num_elements, 1, seed + 1)
     slowest = ranks.broadcast(max(ranks.gather(warm.seconds), default=0.0))
     fitting = max(1, _MOST_BYTES // (num_elements * 4))
@@ -119,15 +119,18 @@ def _measure(ranks: Group, operations: Operations, name: str, size: int, budget_
     every = ranks.broadcast(ranks.gather(readings))
     seconds = [max(each.seconds for each in at_once) for at_once in zip(*every, strict=True)]
     wrong = [rank for rank, of_rank in enumerate(every) if any(each.wrong for each in of_rank)]
-    return Findings(samples=tuple(_samples(name, num_elements * 4, ranks.size, seconds, wrong)))
+    return Findings(samples=tuple(_samples(name, size, num_elements * 4, ranks.size, seconds, wrong)))
 
 
 def _samples(
-    name: str, size: int, num_ranks: int, seconds: Sequence[float], wrong: Sequence[int]
+    name: str, size: int, num_bytes: int, num_ranks: int, seconds: Sequence[float], wrong: Sequence[int]
 ) -> Iterator[Sample]:
-    """Time, and bus bandwidth; an operation has ended where its last rank has."""
+    """Time, and bus bandwidth; an operation has ended where its last rank has.
+
+    `size` is what was asked for; `num_bytes` what parts of equal length make of it.
+    """
     title = name.replace("_", "-")
-    detail = f"{size:,} B, {num_ranks} ranks"
+    detail = f"{num_bytes:,} B, {num_ranks} ranks"
     if wrong:
         detail += f": wrong on rank(s) {', '.join(map(str, wrong))}"
 
@@ -142,12 +145,12 @@ def _samples(
             num_repeats=len(seconds),
             better="lower" if unit == "s" else "higher",
             detail=detail,
-            bytes=float(size),
+            bytes=float(num_bytes),
             correct=not wrong,
         )
 
     yield sample(title, "sec", "s", spread(seconds))
-    bus = rate(size * bus_factor(name, num_ranks), seconds)
+    bus = rate(num_bytes * bus_factor(name, num_ranks), seconds)
     yield sample(f"{title} bus", "bus_bytes_per_sec", "B/s", bus)
 
 

@@ -1,0 +1,100 @@
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from hpcai500.errors import InputError
+from hpcai500.micro.document import MicroDocument
+from hpcai500.micro.roofline import ceilings_of, point_of_run
+from hpcai500.micro.sample import Sample
+from hpcai500.report.roofline_text import roofline_plot, roofline_text
+from hpcai500.score.roofline import Ceilings, Point, Roofline, place, roof
+
+CEILINGS = Ceilings(
+    host="box", accelerator="Test GPU", device="cuda:0", source="by hand", gemm={"bf16": 800e12, "fp32": 50e12},
+    convolution={"bf16": 1000e12, "fp32": 40e12, "tf32": 400e12}, memory_bytes_per_sec=2e12,
+)  # fmt: skip
+"""In bf16 the ridge stands at 1000e12 / 2e12 = 500 FLOPs a byte."""
+
+
+def point(flops, low, high, precision="bf16") -> Point:
+    """Of 1,000 FLOPs a sample, between the intensities `low` and `high`."""
+    return Point(
+        name="resnet full", precision=precision, source="by hand", flops=flops, flops_per_sample=1000.0,
+        unfused_bytes=1000.0 / low, fused_bytes=1000.0 / high,
+    )  # fmt: skip
+
+
+def test_the_roof_is_bandwidth_up_to_the_ridge_and_the_peak_beyond():
+    assert [roof(x, 1000.0, 2.0) for x in (1, 250, 500, 5000)] == [2.0, 500.0, 1000.0, 1000.0]
+
+
+@pytest.mark.parametrize(
+    ("flops", "low", "high", "bound", "said"),
+    [
+        (600e12, 1000.0, 2000.0, "compute", "2.0 times the ridge's or more, and it reaches 60% of the bf16 peak"),
+        (100e12, 50.0, 250.0, "memory", "by a factor of 2.0 even if all is fused: it reaches 20% of that roof"),
+        (150e12, 50.0, 900.0, "memory unless fused", "by a factor of 10.0 unless operators are fused"),
+        (20e12, 50.0, 900.0, "neither", "it reaches 20% of its lowest roof, 2% of the bf16 peak"),
+        (400e12, 1000.0, 2000.0, "neither", "look at overhead"),
+    ],
+)
+def test_what_bounds_a_workload_and_by_how_much(flops, low, high, bound, said):
+    placed = place(point(flops, low, high), CEILINGS)
+    assert placed.bound == bound
+    assert said in placed.sentence
+
+
+def test_fp32_is_held_against_tf32_which_torch_convolves_in():
+    assert CEILINGS.peak("fp32") == 400e12
+    assert CEILINGS.peak("bf16") == 1000e12
+    assert CEILINGS.peak("fp16") == 0.0
+
+
+def test_the_table_says_it_all_within_100_columns():
+    found = Roofline(ceilings=CEILINGS, points=(place(point(150e12, 50.0, 900.0), CEILINGS),))
+    text = roofline_text(found)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "memory     2 TB/s" in text
+    assert "50 to 900" in text
+    assert "resnet full bf16: memory bounds it by a factor of 10.0 unless operators are fused" in text
+
+
+def test_the_plot_is_an_svg_with_units_and_every_workload():
+    points = (place(point(150e12, 50.0, 900.0), CEILINGS), place(point(30e12, 20.0, 60.0, "fp32"), CEILINGS))
+    root = ElementTree.fromstring(roofline_plot(Roofline(ceilings=CEILINGS, points=points)))
+    texts = " ".join(element.text or "" for element in root.iter() if element.tag.endswith("text"))
+    for said in ("FLOPs per byte", "FLOPS of one rank", "Test GPU", "resnet full bf16", "resnet full fp32", "2 TB/s"):
+        assert said in texts
+
+
+def sample(metric, value, unit="FLOPS", precision="bf16", **fields) -> Sample:
+    return Sample(
+        name=metric, metric=metric, unit=unit, value=value, lower_quartile=value, upper_quartile=value,
+        num_repeats=5, better="higher", precision=precision, **fields,
+    )  # fmt: skip
+
+
+def document(*samples) -> MicroDocument:
+    return MicroDocument(
+        time="", host="box", device="cpu", accelerator="Test CPU", num_threads=1, samples=samples, skipped=()
+    )
+
+
+def test_ceilings_are_the_best_kernels_of_each_precision():
+    memory = sample("copy_bytes_per_sec", 9.0, "B/s", "")
+    kernels = [sample("gemm_1024_bf16_flops", 3.0), sample("gemm_2048_bf16_flops", 4.0)]
+    found = ceilings_of(document(*kernels, sample("convolution_256_bf16_flops", 5.0), memory), "file")
+    assert (found.gemm, found.convolution, found.memory_bytes_per_sec) == ({"bf16": 4.0}, {"bf16": 5.0}, 9.0)
+    with pytest.raises(InputError, match="holds no kernels' speed"):
+        ceilings_of(document(*kernels), "file")
+    with pytest.raises(InputError, match="gemm_1024_bf16_flops gave a wrong result"):
+        ceilings_of(document(sample("gemm_1024_bf16_flops", 3.0, correct=False), memory), "file")
+
+
+def test_a_runs_point_is_the_flops_of_one_rank_while_it_trained(make_spec, write_run):
+    folder = write_run(make_spec(nodes=1, procs_per_node=2), [0.5, 0.9], total_sec=8.0, flops_per_sample=1e9)
+    found = point_of_run(folder)
+    # three quarters of each of two epochs train: 1,408 samples in 3 s, shared by two ranks
+    assert found.flops == pytest.approx(1408 * 1e9 / 3 / 2)
+    assert found.flops_per_sample == 495_771_648
+    assert found.unfused_bytes > found.fused_bytes
