@@ -16,12 +16,10 @@ class Row(NamedTuple):
     goal: str
 
 
-def paired(
-    ours: Callable[[], None], other: Callable[[], None], *, num_blocks: int = NUM_BLOCKS
-) -> tuple[float, float, str]:
+def paired(ours: Callable[[], None], other: Callable[[], None]) -> tuple[float, float, str]:
     """Median seconds of each, and the ratio with its quartiles, over blocks that take turns."""
     times: list[tuple[float, float]] = []
-    for block in range(num_blocks + 1):
+    for block in range(NUM_BLOCKS + 1):
         order = (ours, other) if block % 2 else (other, ours)
         taken = {}
         for function in order:

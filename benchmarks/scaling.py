@@ -36,7 +36,7 @@ def rows() -> list[tuple[str, str, str, str, str]]:
 
 def measured() -> list[tuple[tuple[str, int], float, float]]:
     """For each backend and number of ranks above 1: its median samples/s, and that of one rank of torch."""
-    backends = [backend for backend, launcher in LAUNCHERS.items() if not missing(backend, launcher)]
+    backends = [backend for backend, launcher in LAUNCHERS.items() if not list(missing(backend, launcher))]
     for backend in LAUNCHERS.keys() - backends:
         print(f"scaling: {backend} not measured, not installed (make {backend})")
     cases = [(backend, size) for backend in backends for size in SIZES]
