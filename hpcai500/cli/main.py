@@ -219,8 +219,8 @@ def _add_validation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", metavar="FOLDER", help="judge an earlier validation's folder again; runs nothing")
     parser.add_argument("--timeout-sec", type=float, metavar="SEC", help="of the whole command, the queue included")
     parser.add_argument(
-        "--step-timeout-sec", type=float, default=120.0, metavar="SEC",
-        help="after which the others go on without a node that hangs (default: 120)",
+        "--step-timeout-sec", type=float, metavar="SEC",
+        help="after which the others go on without a node that hangs (default: 120; level 2: 300; 3: 900)",
     )  # fmt: skip
     _add_slurm(parser)
 

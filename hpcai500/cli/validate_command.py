@@ -23,6 +23,7 @@ from hpcai500.validate.jobs import Agents
 from hpcai500.validate.launching import (
     NEEDS_OTHERS,
     STAGES_OF_LEVEL,
+    STEP_TIMEOUT_SEC,
     TIMEOUT_SEC,
     WRITER,
     Choice,
@@ -31,9 +32,9 @@ from hpcai500.validate.launching import (
     start_here,
     start_in_allocation,
     submit_agents,
-    write_request,
+    write_order,
 )
-from hpcai500.validate.measurement import Plan, Stage, append
+from hpcai500.validate.measurement import PLAN, Plan, Stage, Trouble, append
 from hpcai500.validate.place import Order
 from hpcai500.validate.render import render
 from hpcai500.validate.verdict import judge
@@ -51,8 +52,8 @@ class Target(NamedTuple):
     site: str
     partition: str
     choice: Choice
-    start: Callable[[Path], Agents]
-    """With the validation's folder."""
+    start: Callable[[Path, tuple[str, ...]], Agents]
+    """With the validation's folder, on these nodes."""
 
 
 def main(args: argparse.Namespace) -> int:
@@ -100,32 +101,49 @@ def validated(args: argparse.Namespace, stages: tuple[Stage, ...]) -> Path:
         system=target.system, site=target.site, partition=target.partition, level=args.level, stages=stages,
         nodes=target.choice.nodes, started=started, version=__version__,
     )  # fmt: skip
-    members = target.choice.members
-    order = Order(members=members, alone=args.per_node or len(members) < 2, step_timeout_sec=args.step_timeout_sec)
-    write_request(folder, plan, order, target.choice.troubles)
+    write_atomic(folder / PLAN, plan.model_dump_json(indent=2) + "\n")
+    append(folder, WRITER, target.choice.troubles)
 
     def say(line: str) -> None:
         if not args.json:
             print(line, file=sys.stderr, flush=True)
 
+    members = target.choice.members
     say(f"{folder}: {len(members)} nodes, {', '.join(stages)}")
     for trouble in target.choice.troubles:
         say(f"{', '.join(trouble.nodes)}: {trouble.message}")
-    if not members:
-        return folder
-    agents = target.start(folder)
+    step_sec = args.step_timeout_sec or STEP_TIMEOUT_SEC[args.level]
+    limits = Limits(step_sec, args.timeout_sec or TIMEOUT_SEC[args.level])
+    while members:
+        alone = args.per_node or len(members) < 2
+        write_order(folder, Order(members=members, alone=alone, step_timeout_sec=step_sec))
+        found, members = attempt(folder, plan, target, members, limits, say)
+        append(folder, WRITER, found)
+    return folder
+
+
+def attempt(
+    folder: Path, plan: Plan, target: Target, members: tuple[str, ...], limits: Limits, say: Callable[[str], None]
+) -> tuple[list[Trouble], tuple[str, ...]]:
+    """One start of the agents: the troubles, and the nodes to start again with, if the loss of one node ended the job
+    of them all, as Slurm does where it is a job's first node.
+    """
+    agents = target.start(folder, members)
     try:
         with handled(_interrupt, *_ENDING):
-            limits = Limits(order.step_timeout_sec, args.timeout_sec or TIMEOUT_SEC[args.level])
-            troubles = watch(folder, members, stages, agents, limits, say)
-            named = {node for trouble in troubles for node in trouble.nodes}
-            lost = settle(agents, stages[-1], 0.0 if named else _END_SEC)
-            append(folder, WRITER, [*troubles, *(one for one in lost if not set(one.nodes) & named)])
+            troubles = watch(folder, members, plan.stages, agents, limits, say)
+            lost = settle(agents, plan.stages[-1], 0.0 if troubles else _END_SEC)
     finally:
         agents.end()
         for name in ("addresses", "shared"):
             shutil.rmtree(folder / name, ignore_errors=True)
-    return folder
+    down = {node for trouble in lost for node in trouble.nodes}
+    told = {node for trouble in troubles for node in trouble.nodes}
+    bystanders = {node for one in troubles if one.kind == "unreachable" for node in one.nodes} - down
+    if down & told and bystanders:
+        say(f"{', '.join(sorted(down))}: lost, and the job with it; the others start again")
+        return [one for one in troubles if set(one.nodes) & down], tuple(each for each in members if each not in down)
+    return [*troubles, *(one for one in lost if not set(one.nodes) & told)], ()
 
 
 def target_of(args: argparse.Namespace, stage: Stage, env: Mapping[str, str]) -> Target:
@@ -137,10 +155,8 @@ def target_of(args: argparse.Namespace, stage: Stage, env: Mapping[str, str]) ->
         choice = choose_nodes(args.nodes or "all", states, partition, stage, per_node=args.per_node)
         timeout_sec = args.timeout_sec or TIMEOUT_SEC[args.level]
 
-        def submit(folder: Path) -> Agents:
-            return submit_agents(
-                folder, site, partition, choice.members, per_node=args.per_node, timeout_sec=timeout_sec
-            )
+        def submit(folder: Path, nodes: tuple[str, ...]) -> Agents:
+            return submit_agents(folder, site, partition, nodes, per_node=args.per_node, timeout_sec=timeout_sec)
 
         return Target(site.system or host_name(), args.site, partition, choice, submit)
     if args.per_node or args.partition or args.nodes:
@@ -150,11 +166,15 @@ def target_of(args: argparse.Namespace, stage: Stage, env: Mapping[str, str]) ->
     system = site.system or (allocation.cluster if allocation else "") or host_name()
     if allocation is None:
         node = host_name()
-        return Target(system, "", "", Choice((node,), ()), lambda folder: start_here(folder, node))
+        return Target(system, "", "", Choice((node,), ()), lambda folder, _: start_here(folder, node))
     nodes = tuple(expand_names(env["SLURM_JOB_NODELIST"]))
     partition = env.get("SLURM_JOB_PARTITION", "")
     return Target(
-        system, args.site or "", partition, Choice(nodes, ()), lambda folder: start_in_allocation(folder, site, nodes)
+        system,
+        args.site or "",
+        partition,
+        Choice(nodes, ()),
+        lambda folder, members: start_in_allocation(folder, site, members),
     )
 
 

@@ -40,7 +40,8 @@ def attend(folder: Path, node: str) -> None:
         for stage in plan.stages:
             write_progress(folder, node, progress.model_copy(update={"stage": stage}))
             place.wait(f"{stage}: start")
-            append(folder, node, guarded(stage, place))
+            for found in guarded(stage, place):  # one by one: whoever is killed has told what it knew
+                append(folder, node, [found])
             progress = Progress(finished=(*progress.finished, stage))
         place.wait("end")
     except LeftOutError as error:

@@ -3,7 +3,6 @@
 `python -m hpcai500.validate.children STAGE FOLDER NODE [WORD…]` writes its own file of measurements.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -27,20 +26,18 @@ def run_children(
     stage: Stage,
     children: Sequence[Sequence[str]],
     *,
-    env: Sequence[dict[str, str]] = (),
     timeout_sec: float | None = None,
 ) -> Iterator[Found]:
-    """Start one child for each list of words, with `env` beside ours, and wait for all; yields what became of those
+    """Start one child for each list of words, and wait for all; yields what became of those
     that did not end well.
     """
     limit_sec = timeout_sec or place.order.step_timeout_sec
     started = [
         subprocess.Popen(
             [*command(stage, place), *words],
-            env={**os.environ, **(env[index] if env else {})},
             start_new_session=True,
         )
-        for index, words in enumerate(children)
+        for words in children
     ]
     deadline = time.monotonic() + limit_sec
     try:

@@ -1,6 +1,7 @@
 """From a request to running agents: which nodes, what is written for them, and how they are started."""
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import hpcai500
-from hpcai500.errors import OccupiedError, ShortfallError, SpecError
+from hpcai500.errors import OccupiedError, SpecError
 from hpcai500.files import storage, write_atomic
 from hpcai500.launch.cluster import NodeState, expand_names
 from hpcai500.launch.script import site_environment, site_python
@@ -16,7 +17,7 @@ from hpcai500.launch.snapshot import take_package_snapshot
 from hpcai500.launch.submission import submit_script
 from hpcai500.spec.site import Site
 from hpcai500.validate.jobs import Agents, Jobs, Process
-from hpcai500.validate.measurement import PLAN, Plan, Stage, Trouble, append
+from hpcai500.validate.measurement import Stage, Trouble
 from hpcai500.validate.place import ORDER, Order
 from hpcai500.validate.script import AGENT, agent_site, render_agents, step_of_agents
 
@@ -27,6 +28,8 @@ STAGES_OF_LEVEL: dict[int, tuple[Stage, ...]] = {
 }
 TIMEOUT_SEC = {1: 1_800.0, 2: 3_600.0, 3: 10_800.0}
 """Of the whole command, the wait in the queue included."""
+STEP_TIMEOUT_SEC = {1: 120.0, 2: 300.0, 3: 900.0}
+"""After which a node is held to hang: well above what a step of the level takes."""
 WRITER = "launch"
 """Of what is known without asking a node."""
 NEEDS_OTHERS: tuple[Stage, ...] = ("links", "collectives")
@@ -102,16 +105,17 @@ def open_folder(output: Path, system: str) -> tuple[Path, str]:
             folder.mkdir(parents=True)
         except FileExistsError as error:
             raise OccupiedError(f"{folder}: another validation began there this second", "ask again") from error
-        for name in ("logs", "addresses", "progress", "measurements", "shared"):
-            (folder / name).mkdir()
+        (folder / "logs").mkdir()
     return folder, now.isoformat(timespec="seconds")
 
 
-def write_request(folder: Path, plan: Plan, order: Order, troubles: Sequence[Trouble]) -> None:
-    """What the agents read, and what is known before they start."""
-    write_atomic(folder / PLAN, plan.model_dump_json(indent=2) + "\n")
+def write_order(folder: Path, order: Order) -> None:
+    """What the agents read beside the plan; what agents of an earlier attempt left for each other goes."""
     write_atomic(folder / ORDER, order.model_dump_json(indent=2) + "\n")
-    append(folder, WRITER, troubles)
+    for name in ("addresses", "progress", "shared"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        with storage(folder):
+            (folder / name).mkdir()
 
 
 def start_here(folder: Path, node: str) -> Agents:
@@ -141,8 +145,6 @@ def submit_agents(
     Raises:
         InputError: with what sbatch says.
     """
-    if not nodes:
-        raise ShortfallError("none of the nodes can take a job", "see the report")
     snapshot = str(take_package_snapshot(folder.parents[1]))
     minutes = max(1, round(timeout_sec / 60))
     name = f"hpcai500-validate-{folder.name}"
