@@ -52,8 +52,8 @@ class Target(NamedTuple):
     site: str
     partition: str
     choice: Choice
-    start: Callable[[Path, tuple[str, ...]], Agents]
-    """With the validation's folder, on these nodes."""
+    start: Callable[[Path], Agents]
+    """With the validation's folder."""
 
 
 def main(args: argparse.Namespace) -> int:
@@ -114,36 +114,26 @@ def validated(args: argparse.Namespace, stages: tuple[Stage, ...]) -> Path:
         say(f"{', '.join(trouble.nodes)}: {trouble.message}")
     step_sec = args.step_timeout_sec or STEP_TIMEOUT_SEC[args.level]
     limits = Limits(step_sec, args.timeout_sec or TIMEOUT_SEC[args.level])
-    while members:
+    if members:
         alone = args.per_node or len(members) < 2
         write_order(folder, Order(members=members, alone=alone, step_timeout_sec=step_sec))
-        found, members = attempt(folder, plan, target, members, limits, say)
-        append(folder, WRITER, found)
+        append(folder, WRITER, attended(folder, plan, target, limits, say))
     return folder
 
 
-def attempt(
-    folder: Path, plan: Plan, target: Target, members: tuple[str, ...], limits: Limits, say: Callable[[str], None]
-) -> tuple[list[Trouble], tuple[str, ...]]:
-    """One start of the agents: the troubles, and the nodes to start again with, if the loss of one node ended the job
-    of them all, as Slurm does where it is a job's first node.
-    """
-    agents = target.start(folder, members)
+def attended(folder: Path, plan: Plan, target: Target, limits: Limits, say: Callable[[str], None]) -> list[Trouble]:
+    """Start the agents and wait for them: what never came."""
+    agents = target.start(folder)
     try:
         with handled(_interrupt, *_ENDING):
-            troubles = watch(folder, members, plan.stages, agents, limits, say)
+            troubles = watch(folder, target.choice.members, plan.stages, agents, limits, say)
             lost = settle(agents, plan.stages[-1], 0.0 if troubles else _END_SEC)
     finally:
         agents.end()
         for name in ("addresses", "shared"):
             shutil.rmtree(folder / name, ignore_errors=True)
-    down = {node for trouble in lost for node in trouble.nodes}
     told = {node for trouble in troubles for node in trouble.nodes}
-    bystanders = {node for one in troubles if one.kind == "unreachable" for node in one.nodes} - down
-    if down & told and bystanders:
-        say(f"{', '.join(sorted(down))}: lost, and the job with it; the others start again")
-        return [one for one in troubles if set(one.nodes) & down], tuple(each for each in members if each not in down)
-    return [*troubles, *(one for one in lost if not set(one.nodes) & told)], ()
+    return [*troubles, *(one for one in lost if not set(one.nodes) & told)]
 
 
 def target_of(args: argparse.Namespace, stage: Stage, env: Mapping[str, str]) -> Target:
@@ -155,8 +145,9 @@ def target_of(args: argparse.Namespace, stage: Stage, env: Mapping[str, str]) ->
         choice = choose_nodes(args.nodes or "all", states, partition, stage, per_node=args.per_node)
         timeout_sec = args.timeout_sec or TIMEOUT_SEC[args.level]
 
-        def submit(folder: Path, nodes: tuple[str, ...]) -> Agents:
-            return submit_agents(folder, site, partition, nodes, per_node=args.per_node, timeout_sec=timeout_sec)
+        def submit(folder: Path) -> Agents:
+            members = choice.members
+            return submit_agents(folder, site, partition, members, per_node=args.per_node, timeout_sec=timeout_sec)
 
         return Target(site.system or host_name(), args.site, partition, choice, submit)
     if args.per_node or args.partition or args.nodes:
@@ -166,7 +157,7 @@ def target_of(args: argparse.Namespace, stage: Stage, env: Mapping[str, str]) ->
     system = site.system or (allocation.cluster if allocation else "") or host_name()
     if allocation is None:
         node = host_name()
-        return Target(system, "", "", Choice((node,), ()), lambda folder, _: start_here(folder, node))
+        return Target(system, "", "", Choice((node,), ()), lambda folder: start_here(folder, node))
     nodes = tuple(expand_names(env["SLURM_JOB_NODELIST"]))
     partition = env.get("SLURM_JOB_PARTITION", "")
     return Target(
@@ -174,7 +165,7 @@ def target_of(args: argparse.Namespace, stage: Stage, env: Mapping[str, str]) ->
         args.site or "",
         partition,
         Choice(nodes, ()),
-        lambda folder, members: start_in_allocation(folder, site, members),
+        lambda folder: start_in_allocation(folder, site, nodes),
     )
 
 

@@ -1,7 +1,6 @@
 """From a request to running agents: which nodes, what is written for them, and how they are started."""
 
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -110,12 +109,8 @@ def open_folder(output: Path, system: str) -> tuple[Path, str]:
 
 
 def write_order(folder: Path, order: Order) -> None:
-    """What the agents read beside the plan; what agents of an earlier attempt left for each other goes."""
+    """What the agents read beside the plan."""
     write_atomic(folder / ORDER, order.model_dump_json(indent=2) + "\n")
-    for name in ("addresses", "progress", "shared"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-        with storage(folder):
-            (folder / name).mkdir()
 
 
 def start_here(folder: Path, node: str) -> Agents:

@@ -131,6 +131,7 @@ class Meeting:
                 self.members = [member for member in self.members if member in answer]
                 return dict(answer)
             lost = self._order.pop(0)
+            self._server.board.leave(lost)  # where this node leads now, it waits for that one no more
             self.close_connection()
             if lost == self.node or not self._order:
                 raise LeftOutError(f"{self.node} reaches no other node")

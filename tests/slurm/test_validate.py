@@ -163,7 +163,7 @@ def test_a_drained_node_is_named_with_its_reason_and_the_others_are_validated(pa
 
 
 def test_a_node_that_loses_its_power_is_named_and_the_others_go_on(partition):
-    """It is the job's first node, which leads the others, and without which Slurm ends the job: they start again."""
+    """It is the job's first node, on which its script runs, and which leads the others."""
     with killing(partition, lambda: partition.cluster.kill_node(1)):
         code, report, _ = partition.validate("health,links,inventory")
     partition.cluster.start_node(1)

@@ -134,7 +134,7 @@ def test_the_next_node_leads_when_the_leader_is_killed(tmp_path):
     try:
         first = at_once(seats, lambda seat: seat.gather("first", timeout_sec=20))
         leader.kill()
-        second = at_once(seats, lambda seat: seat.gather("second", timeout_sec=0.5))
+        second = at_once(seats, lambda seat: seat.gather("second", timeout_sec=60))
     finally:
         leader.kill()
         leader.wait()
