@@ -35,8 +35,8 @@ _TRAINING = (
 _COLLECTIVE = "Look at findings of links first; then at NCCL_DEBUG=INFO or the MPI library's choice of interface."
 
 _SLOW = (
-    ("*h2d*", _PCIE),
-    ("*d2h*", _PCIE),
+    ("micro/host_to_device*", _PCIE),
+    ("micro/device_to_host*", _PCIE),
     ("micro/*copy*", _MEMORY),
     ("micro/*memory*", _MEMORY),
     ("micro/*", _CLOCKS),
