@@ -25,8 +25,8 @@ from hpcai500.train.loading import Loader
 from hpcai500.train.workload import SampleKey, load_workload
 
 NUM_IMAGES, NUM_CLASSES, BATCH = 256, 4, 32
-BATCHES_PER_LOADER = 12
-"""For each process: enough that filling the loader hardly counts."""
+LOADER_BATCH, BATCHES_PER_LOADER = 256, 4
+"""The full problem's, and how many each process reads between two looks at the clock."""
 NUM_FRAMES = 4
 
 
@@ -109,9 +109,9 @@ def read_all(reader: Any) -> None:
 def loader_row(reader: Any, files: list[Any]) -> Row:
     """Our loader on all cores, and as many processes that decode and crop files in memory and keep nothing."""
     cores = len(os.sched_getaffinity(0))
-    loader = Loader(reader, num_workers=cores, pin_memory=False, batch_bytes=reader.num_bytes(BATCH))
-    keys = [SampleKey(1, index % NUM_IMAGES) for index in range(cores * BATCHES_PER_LOADER * BATCH)]
-    batches = [keys[start : start + BATCH] for start in range(0, len(keys), BATCH)]
+    loader = Loader(reader, num_workers=cores, pin_memory=False, batch_bytes=reader.num_bytes(LOADER_BATCH))
+    keys = [SampleKey(1, index % NUM_IMAGES) for index in range(cores * BATCHES_PER_LOADER * LOADER_BATCH)]
+    batches = [keys[start : start + LOADER_BATCH] for start in range(0, len(keys), LOADER_BATCH)]
     with decoders(reader, files, cores) as decode_all:
         first, second, ratio = paired(decode_all, lambda: [None for _ in loader.read(batches)] and None)
     rates = [f"{len(keys) / taken:,.0f} images/s" for taken in (second, first)]
@@ -144,7 +144,7 @@ def decode_when_asked(reader: Any, files: list[Any], pipe: Any) -> None:
 
     torch.set_num_threads(1)
     while pipe.recv():
-        for number in range(BATCHES_PER_LOADER * BATCH):
+        for number in range(BATCHES_PER_LOADER * LOADER_BATCH):
             index = number % NUM_IMAGES
             reader.view(decode(files[index]), SampleKey(1, index))
         pipe.send(True)
