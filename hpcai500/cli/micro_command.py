@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from hpcai500.system.devices import num_gpus
 
 PARTS = ("kernels", "workloads", "storage", "collectives")
 _SHARES = {"kernels": 0.45, "workloads": 0.35, "storage": 0.2, "collectives": 1.0}
-_WIDEST_NAME, _WIDEST_DETAIL = 24, 46
+_WIDEST_NAME, _WIDEST_DETAIL = 29, 45
 
 
 def main(args: argparse.Namespace) -> int:
@@ -148,42 +149,51 @@ def _sizes(text: str) -> list[int]:
 
 
 def micro_text(document: MicroDocument) -> str:
-    """At most 100 columns."""
+    """At most 100 columns: a table for each part, what was not measured, and what came out wrong."""
     ranks = f", {document.num_ranks} ranks of {document.backend} by {document.launcher}" if document.backend else ""
-    lines = [f"{document.host}: {document.accelerator}, {document.device}, {document.num_threads} threads{ranks}", ""]
-    if document.samples:
-        lines.append(samples_table(document.samples))
+    lines = [f"{document.host}: {document.accelerator}, {document.device}, {document.num_threads} threads{ranks}"]
+    for title, samples in groupby(document.samples, _section):
+        lines += ["", title, _table(list(samples))]
     if document.skipped:
         lines += ["", "not measured:", *(f"  {each.name}: {each.reason}" for each in document.skipped)]
-    if any(sample.unit == "B/s" for sample in document.samples):
+    if document.samples:
         lines += [
             "",
-            "B/s of kernels count bytes read and bytes written; ± is half the distance between the quartiles.",
+            "±: half the distance between the quartiles. Bytes of kernels are those read and those written.",
         ]
     wrong = [sample.metric for sample in document.samples if not sample.correct]
     return "\n".join([*lines, *(f"WRONG RESULT: {metric}" for metric in wrong)])
 
 
-def samples_table(samples: Sequence[Sample]) -> str:
+def _section(sample: Sample) -> str:
+    head = sample.metric.partition(".")[0].partition("_shapes_")[0]
+    if head != sample.metric:
+        return f"Shapes of {head}, by their share of its FLOPs"
+    if sample.metric.startswith(("storage_", "prepared_")):
+        return "Storage"
+    return "Collectives" if "ranks" in sample.detail else "Kernels"
+
+
+def _table(samples: Sequence[Sample]) -> str:
     rows = []
     for sample in samples:
-        half = (sample.upper_quartile - sample.lower_quartile) / 2 / sample.value if sample.value else 0.0
+        half = (sample.upper_quartile - sample.lower_quartile) / 2 / sample.value
+        wrong = f"WRONG: {sample.detail[7 - _WIDEST_DETAIL :]}"
+        name = sample.name.removesuffix(" bus")
         rows.append(
             (
-                f"{sample.name} {sample.precision}".strip()[:_WIDEST_NAME],
+                f"{name} {sample.precision}".strip()[:_WIDEST_NAME],
                 _value(sample),
                 f"±{half:.0%}",
                 sample.num_repeats,
-                sample.detail[:_WIDEST_DETAIL]
-                if sample.correct
-                else "WRONG: " + sample.detail[-_WIDEST_DETAIL + 7 :],
+                sample.detail[:_WIDEST_DETAIL] if sample.correct else wrong,
             )
         )
     align = ("left", "right", "right", "right", "left")
-    return tabulate(rows, ("kernel", "median", "±", "n", "of"), tablefmt="simple", colalign=align)
+    return tabulate(rows, ("", "median", "±", "n", "of"), tablefmt="simple", colalign=align)
 
 
 def _value(sample: Sample) -> str:
     if sample.unit == "s":
-        return f"{sample.value * 1e6:.4g} us"
-    return f"{si(sample.value)}{sample.unit}"
+        return f"{sample.value * 1e6:,.1f} us"
+    return f"{sample.value:.4g} /s" if sample.unit == "1/s" else f"{si(sample.value)}{sample.unit}"

@@ -48,7 +48,7 @@ def _bandwidth(
     """A kernel that memory bounds; `tensors` of the size of `images` are read or written."""
     return Kernel(
         name=f"aibench_{name}",
-        title=name.replace("_", " "),
+        title=f"aibench {name.replace('_', ' ')}",
         shape=" x ".join(map(str, images)),
         precision="fp32",
         measures="bytes",
@@ -182,7 +182,7 @@ def _product(
 
     return Kernel(
         name=f"aibench_{name}",
-        title=name.replace("_", " "),
+        title=f"aibench {name.replace('_', ' ')}",
         shape=f"{num_samples} x {num_features} to {num_features}",
         precision="fp32",
         measures="flops",

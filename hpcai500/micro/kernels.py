@@ -125,7 +125,7 @@ def convolution(
 
     return Kernel(
         name=name if name != "convolution" else f"convolution_{channels}",
-        title="convolution",
+        title=name.replace("_", " "),
         shape=f"{num_samples} x {channels} x {size} x {size}, 3 x 3",
         precision=precision,
         measures="flops",

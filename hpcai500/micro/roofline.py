@@ -72,7 +72,7 @@ def measure_point(name: str, problem: str, device: str, precision: str, budget_s
     return Point(
         name=f"{spec.workload.name} {problem}",
         precision=spec.settings.execution.precision,
-        source=f"steps of {num_samples} samples, measured now",
+        source=f"measured now, {num_samples} samples a step",
         flops=samples_per_sec * found.flops / num_samples,
         flops_per_sample=found.flops / num_samples,
         unfused_bytes=found.unfused_bytes / num_samples,

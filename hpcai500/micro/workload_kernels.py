@@ -43,7 +43,7 @@ def measure_workload(name: str, problem: str, device: torch.device, *, precision
         if kernel.metric not in by_metric:  # skipped
             continue
         sample = by_metric[kernel.metric]
-        detail = f"{sample.detail}; {counted.count} a pass, {share:.1%} of its FLOPs"
+        detail = f"{sample.detail}; {counted.count} a pass, {share:.1%}"
         samples.append(sample.model_copy(update={"metric": f"{prefix}.{sample.metric}", "detail": detail}))
         flops += counted.count * counted.flops
         values = (sample.value, sample.lower_quartile, sample.upper_quartile)
@@ -77,7 +77,7 @@ def _together(
     """FLOPs of all chosen operations over their time, each as often as a pass executes it."""
     covered = flops / found.flops
     return Sample(
-        name=f"{prefix} shapes",
+        name="together",
         metric=f"{prefix}_shapes_{precision}_flops",
         unit="FLOPS",
         value=flops / seconds[0],
@@ -85,7 +85,7 @@ def _together(
         upper_quartile=flops / seconds[2],
         num_repeats=min(sample.num_repeats for sample in samples),
         better="higher",
-        detail=f"{len(samples)} shapes, {covered:.0%} of a pass's FLOPs, {num_samples} samples a batch",
+        detail=f"{covered:.0%} of a pass's FLOPs, {num_samples} samples a batch",
         precision=precision,
         flops=float(flops),
         correct=all(sample.correct for sample in samples),

@@ -9,7 +9,7 @@ from hpcai500.report.columns import si
 
 WIDTH, HEIGHT = 760, 460
 _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 20, 52, 56
-_COLOURS = ("#2563eb", "#d9480f", "#2b8a3e", "#9c36b5", "#868e96")
+_COLOURS = ("#2563eb", "#d9480f", "#2b8a3e", "#9c36b5", "#868e96", "#0b7285", "#e64980", "#7c5c1e")
 _STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#212529}.small{font-size:12px}.title{font-size:15px;font-weight:600}"
     ".frame{fill:none;stroke:#868e96}.grid{stroke:#ced4da;stroke-width:.6}.paper{fill:#fff}"
@@ -42,8 +42,10 @@ class _Axis(NamedTuple):
         return self.start + (self.end - self.start) * math.log(value / self.low) / math.log(self.high / self.low)
 
 
-def log_log(title: str, x_label: str, y_label: str, lines: Sequence[Line], *, note: str = "") -> str:
-    """The plot as one SVG document.
+def log_log(
+    title: str, x_label: str, y_label: str, lines: Sequence[Line], *, note: str = "", legend_above: bool = False
+) -> str:
+    """The plot as one SVG document; `legend_above` leaves room for the legend over all lines.
 
     Raises:
         ValueError: without a point, or for one that has no logarithm.
@@ -53,7 +55,11 @@ def log_log(title: str, x_label: str, y_label: str, lines: Sequence[Line], *, no
     if not xs or min(*xs, *ys) <= 0 or not all(map(math.isfinite, (*xs, *ys))):
         raise ValueError("a logarithmic plot takes finite points above zero, and at least one")
     x = _Axis(*_widened(xs), _LEFT, WIDTH - _RIGHT)
-    y = _Axis(*_widened(ys), HEIGHT - _BOTTOM, _TOP)
+    low, high = _widened(ys)
+    if legend_above:
+        share = min(0.5, (26 + 18 * len(lines)) / (HEIGHT - _BOTTOM - _TOP))
+        high *= (high / low) ** (share / (1 - share))
+    y = _Axis(low, high, HEIGHT - _BOTTOM, _TOP)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
         f' aria-label="{escape(title)}">',

@@ -19,7 +19,7 @@ def roofline_text(found: Roofline) -> str:
     if found.points:
         lines += [_points_table(found), ""]
     for placed in found.points:
-        sentence = f"{_name(placed)}: {placed.sentence}."
+        sentence = f"{_name(placed)} ({placed.point.source}): {placed.sentence}."
         lines += textwrap.wrap(sentence, _WIDTH, subsequent_indent="  ")
     lines += ["", "FLOPs/B: from every operator's operands and results (unfused) to those of products and"]
     lines += ["convolutions alone (fused). roof: what is attainable there. See docs/microbenchmarks.md."]
@@ -46,18 +46,22 @@ def _points_table(found: Roofline) -> str:
             _name(placed),
             f"{si(placed.point.flops)}FLOPS",
             f"{number(placed.point.low_intensity, 3)} to {number(placed.point.high_intensity, 3)}",
-            f"{si(placed.low_roof_flops)} to {si(placed.high_roof_flops)}FLOPS",
+            _span(placed),
             percent(placed.point.flops / placed.peak_flops, 1),
-            placed.point.source,
         )
         for placed in found.points
     ]
-    headings = ("workload", "achieved", "FLOPs/B", "roof", "of peak", "from")
+    headings = ("workload", "achieved", "FLOPs/B", "roof", "of peak")
     return tabulate.tabulate(rows, headings, tablefmt="simple")
 
 
 def _name(placed: Placed) -> str:
     return f"{placed.point.name} {placed.point.precision}"
+
+
+def _span(placed: Placed) -> str:
+    low, high = f"{si(placed.low_roof_flops)}FLOPS", f"{si(placed.high_roof_flops)}FLOPS"
+    return low if low == high else f"{low} to {high}"
 
 
 def roofline_plot(found: Roofline) -> str:
@@ -73,6 +77,9 @@ def roofline_plot(found: Roofline) -> str:
         peak = ceilings.peak(precision)
         corners = [(x, roof(x, peak, bandwidth)) for x in (lowest, ridge, highest)]
         lines.append(Line(f"{precision} roof: {si(peak)}FLOPS", corners, has_markers=False))
+        if peak > (gemm := ceilings.gemm.get(precision, peak)):
+            level = [(gemm / bandwidth, gemm), (highest, gemm)]
+            lines.append(Line(f"{precision} GEMM: {si(gemm)}FLOPS", level, is_dashed=True, has_markers=False))
     for placed in found.points:
         bar = [(x, placed.point.flops) for x in (placed.point.low_intensity, placed.point.high_intensity)]
         lines.append(Line(f"{_name(placed)}: {si(placed.point.flops)}FLOPS", bar))
@@ -82,4 +89,5 @@ def roofline_plot(found: Roofline) -> str:
         "FLOPS of one rank",
         lines,
         note=f"memory {si(bandwidth)}B/s; a workload's bar reaches from unfused to fused traffic",
+        legend_above=True,
     )
