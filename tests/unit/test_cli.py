@@ -39,6 +39,11 @@ SURFACE = {
     "verify": SHARED | {"archive"},
     "repeatability": SHARED | {"--unverified", "paths", "--reference"},
     "show": SHARED | {"paths"},
+    "micro": SHARED
+    | {"--only", "--device", "--precisions", "--budget-sec", "--workload", "--problem", "--folder", "--data"}
+    | {"--backend", "--launcher", "--nodes", "--procs-per-node", "--sizes", "--site", "--output"},
+    "roofline": SHARED
+    | {"paths", "--workload", "--problem", "--precision", "--device", "--ceilings", "--budget-sec", "--plot"},
 }  # fmt: skip
 
 
