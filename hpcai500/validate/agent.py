@@ -9,7 +9,9 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
+from hpcai500.errors import HpcAi500Error
 from hpcai500.system.addresses import own_address
 from hpcai500.validate.measurement import Stage, Trouble, append
 from hpcai500.validate.meeting import LeftOutError, Meeting
@@ -28,25 +30,27 @@ STAGES: dict[Stage, Callable[[Place], Iterable[Found]]] = {
 
 
 def attend(folder: Path, node: str) -> None:
-    """Go through the plan's stages, side by side with the other nodes."""
+    """Go through the plan's stages, side by side with the other nodes; whatever happens, the end is written down."""
+    write_progress(folder, node, Progress())
     plan, order = read_plan(folder), read_order(folder)
+    finished: list[Stage] = []
     meeting = None
-    progress = Progress()
-    write_progress(folder, node, progress)
-    if not order.alone and len(order.members) > 1:
-        meeting = Meeting(order.members, node, folder, own_address(os.environ, single_node=False))
-    place = Place(folder, plan, order, node, meeting)
     try:
+        if not order.alone:
+            meeting = Meeting(order.members, node, folder, own_address(os.environ, single_node=False))
+        place = Place(folder, plan, order, node, meeting)
         for stage in plan.stages:
-            write_progress(folder, node, progress.model_copy(update={"stage": stage}))
+            write_progress(folder, node, Progress(stage=stage, finished=tuple(finished)))
             place.wait(f"{stage}: start")
             for found in guarded(stage, place):  # one by one: whoever is killed has told what it knew
                 append(folder, node, [found])
-            progress = Progress(finished=(*progress.finished, stage))
+            finished.append(stage)
         place.wait("end")
-    except LeftOutError as error:
-        append(folder, node, [_trouble(plan.stages[len(progress.finished)], node, "timeout", str(error))])
-    write_progress(folder, node, progress.model_copy(update={"ended": True}))
+    except (HpcAi500Error, OSError) as error:
+        if missed := plan.stages[len(finished) :]:
+            kind: Literal["timeout", "failed"] = "timeout" if isinstance(error, LeftOutError) else "failed"
+            append(folder, node, [Trouble(stage=missed[0], nodes=(node,), kind=kind, message=str(error))])
+    write_progress(folder, node, Progress(finished=tuple(finished), ended=True))
     if meeting:
         meeting.close()
 
@@ -59,11 +63,8 @@ def guarded(stage: Stage, place: Place) -> Iterable[Found]:
         raise
     except Exception as error:
         traceback.print_exc()
-        yield _trouble(stage, place.node, "failed", f"{type(error).__name__}: {error}")
-
-
-def _trouble(stage: Stage, node: str, kind: str, message: str) -> Trouble:
-    return Trouble.model_validate({"stage": stage, "nodes": (node,), "kind": kind, "message": message})
+        message = f"{type(error).__name__}: {error}"
+        yield Trouble(stage=stage, nodes=(place.node,), kind="failed", message=message)
 
 
 def main() -> int:

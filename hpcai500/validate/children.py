@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 from hpcai500.launch.local import kill_tree
 from hpcai500.validate.measurement import Stage, Trouble, append
@@ -21,24 +22,10 @@ _TOLD = 4
 """Exit code of a child that has written its own trouble."""
 
 
-def run_children(
-    place: Place,
-    stage: Stage,
-    children: Sequence[Sequence[str]],
-    *,
-    timeout_sec: float | None = None,
-) -> Iterator[Found]:
-    """Start one child for each list of words, and wait for all; yields what became of those
-    that did not end well.
-    """
-    limit_sec = timeout_sec or place.order.step_timeout_sec
-    started = [
-        subprocess.Popen(
-            [*command(stage, place), *words],
-            start_new_session=True,
-        )
-        for words in children
-    ]
+def run_children(place: Place, stage: Stage, children: Sequence[Sequence[str]]) -> Iterator[Found]:
+    """Start one child for each list of words, and wait for all: what became of those that did not end well."""
+    limit_sec = place.order.step_timeout_sec
+    started = [subprocess.Popen([*command(stage, place), *words], start_new_session=True) for words in children]
     deadline = time.monotonic() + limit_sec
     try:
         while any(child.poll() is None for child in started) and time.monotonic() < deadline:
@@ -77,9 +64,11 @@ def main() -> int:
             append(place.folder, writer, [found])
     except Exception as error:
         traceback.print_exc()
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        trouble = {"stage": stage, "nodes": (node,), "kind": "failed", "message": f"{type(error).__name__}: {first}"}
-        append(place.folder, writer, [Trouble.model_validate(trouble)])
+        first = (str(error).strip() or "no reason given").splitlines()[0]
+        message = f"{type(error).__name__}: {first}"
+        append(
+            place.folder, writer, [Trouble(stage=cast(Stage, stage), nodes=(node,), kind="failed", message=message)]
+        )
         return _TOLD
     return 0
 

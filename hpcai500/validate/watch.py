@@ -11,6 +11,8 @@ from hpcai500.validate.measurement import Stage, Trouble
 from hpcai500.validate.place import Progress, read_progress
 
 _POLL_SEC = 0.5
+_POLL_NODE_SEC = 0.001
+"""More for each node, whose file is read: a shared file system has other work."""
 _ASK_SEC = 3.0
 """Between two questions to Slurm."""
 
@@ -70,7 +72,7 @@ def watch(
     troubles: list[Trouble] = []
     told: set[Stage] = set()
     while known:
-        time.sleep(_POLL_SEC)
+        time.sleep(_POLL_SEC + _POLL_NODE_SEC * len(known))
         now = time.monotonic()
         if now - asked > _ASK_SEC:
             standing, asked = agents.look(), now

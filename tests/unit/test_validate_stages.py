@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -15,12 +16,13 @@ import pytest
 from hpcai500.errors import SpecError
 from hpcai500.launch.cluster import NodeState, parse_states
 from hpcai500.spec.site import load_site
+from hpcai500.validate.agent import attend
 from hpcai500.validate.children import run_children
 from hpcai500.validate.jobs import Standing
 from hpcai500.validate.launching import choose_nodes
 from hpcai500.validate.measurement import Measurement, Plan
 from hpcai500.validate.meeting import LeftOutError, Meeting
-from hpcai500.validate.place import Order, Place, Progress, write_progress
+from hpcai500.validate.place import Order, Place, Progress, read_progress, write_progress
 from hpcai500.validate.schedule import groups, growing_sizes, rounds
 from hpcai500.validate.script import agent_site, render_agents
 from hpcai500.validate.stages import health_gpu, links
@@ -400,7 +402,8 @@ def test_a_child_that_hangs_is_ended_and_one_that_dies_is_named(place, monkeypat
     """Processes that stand for measurements: one sleeps, one is killed, one ends well."""
     words = [("import time; time.sleep(60)",), ("import os; os.kill(os.getpid(), 9)",), ("pass",)]
     monkeypatch.setattr("hpcai500.validate.children.command", lambda *_: [sys.executable, "-c"])
-    found = list(run_children(place, "micro", words, timeout_sec=1.0))
+    hasty = place._replace(order=Order(members=("n1",), alone=True, step_timeout_sec=1.0))
+    found = list(run_children(hasty, "micro", words))
     assert [(one.kind, one.message.split()[-1]) for one in found] == [("timeout", "s"), ("failed", "SIGKILL")]
 
 
@@ -426,3 +429,33 @@ def test_nodes_are_chosen_at_a_site_alone(hpcai500, monkeypatch):
     code, _, err = hpcai500("validate", "--nodes", "4")
     assert code == 2
     assert "give --site" in err
+
+
+def written(folder):
+    return [json.loads(line) for path in folder.glob("measurements/*") for line in path.read_text().splitlines()]
+
+
+def test_two_agents_measure_their_link_and_come_to_the_end(tmp_path):
+    nodes = ("n1", "n2")
+    (tmp_path / "plan.json").write_text(plan(stages=("health", "links"), nodes=nodes).model_dump_json())
+    (tmp_path / "order.json").write_text(Order(members=nodes, step_timeout_sec=60.0).model_dump_json())
+    agent = [sys.executable, "-m", "hpcai500.validate.agent", tmp_path]
+    env = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
+    started = [subprocess.Popen([*agent, node], env=env) for node in nodes]
+    assert [one.wait(120) for one in started] == [0, 0]
+    found = written(tmp_path)
+    assert [one["nodes"] for one in found if one.get("metric") == "link_bytes_per_sec"] == [["n1", "n2"]]
+    assert {one["nodes"][0] for one in found if one.get("metric") == "clock_offset_sec"} == {"n1", "n2"}
+    assert not [one for one in found if one["type"] == "trouble" and one["metric"] == "shared_folder"]
+    assert all(read_progress(tmp_path, node).finished == ("health", "links") for node in nodes)
+
+
+def test_an_agent_that_cannot_begin_says_why_and_ends(tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "absent0")
+    (tmp_path / "plan.json").write_text(plan(stages=("health", "links"), nodes=("n1", "n2")).model_dump_json())
+    (tmp_path / "order.json").write_text(Order(members=("n1", "n2"), step_timeout_sec=60.0).model_dump_json())
+    attend(tmp_path, "n1")
+    (found,) = written(tmp_path)
+    assert (found["type"], found["kind"], found["nodes"]) == ("trouble", "failed", ["n1"])
+    assert "no network interface 'absent0'" in found["message"]
+    assert read_progress(tmp_path, "n1").ended

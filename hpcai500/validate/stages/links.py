@@ -50,7 +50,6 @@ def run(place: Place) -> Iterator[Found]:
 def _measure_pair(place: Place, server: socket.socket, left: str, right: str) -> Iterator[Found]:
     """`left` asks and measures, `right` answers."""
     nodes = tuple(sorted((left, right)))
-    peer = right if place.node == left else left
     try:
         if place.node == right:
             answer(server)
@@ -63,14 +62,14 @@ def _measure_pair(place: Place, server: socket.socket, left: str, right: str) ->
     except TimeoutError:
         yield Trouble(
             stage="links", nodes=nodes, kind="timeout", metric="link_bytes_per_sec",
-            message=f"{peer} did not answer over this link within {_PAIR_TIMEOUT_SEC:g} s",
+            message=f"no answer over this link within {_PAIR_TIMEOUT_SEC:g} s",
             remedy="see cable, port and switch of both nodes",
         )  # fmt: skip
         return
     except OSError as error:
         yield Trouble(
             stage="links", nodes=nodes, kind="failed", metric="link_bytes_per_sec",
-            message=f"{peer} cannot be reached over this link: {error.strerror or error}",
+            message=f"no way over this link: {error.strerror or error}",
             remedy="see `ip addr` on both, firewalls between them, and network_interface in the site's profile",
         )  # fmt: skip
         return
