@@ -13,8 +13,8 @@ from hpcai500.launch.cores import physical_cores
 from hpcai500.launch.software import missing
 from hpcai500.score.result import read_result
 
-NUM_ROUNDS = 3
-STEPS = 8
+NUM_ROUNDS = 2
+STEPS = 6
 BATCH = 24
 """A rank: the work of each stays the same."""
 LAUNCHERS = {"torch": "local", "horovod": "horovodrun"}
@@ -24,28 +24,30 @@ SIZES = (1, 2, 4)
 def rows() -> list[tuple[str, str, str, str, str]]:
     """Rows of bench.py's table: samples/s of so many ranks, beside one rank's on as many cores."""
     num_cores = len(physical_cores(os.sched_getaffinity(0)))
+    rates = measured()
+    alone = rates.pop(("torch", 1), [])
     found = []
-    for (backend, size), rate, one in measured():
+    for (backend, size), own in rates.items():
         cores = min(size, num_cores)
         what = f"training, {size} ranks of one thread on {cores} cores, {backend}: rate / {cores} x one rank's"
-        found.append(
-            (what, f"{rate:.0f} samples/s", f"{cores} x {one:.0f} samples/s", f"{rate / (cores * one):.2f}", "")
-        )
+        ratios = sorted(rate / (cores * one) for rate, one in zip(own, alone, strict=True))
+        shown = f"{statistics.mean(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        rate, one = statistics.mean(own), statistics.mean(alone)
+        found.append((what, f"{rate:.0f} samples/s", f"{cores} x {one:.0f} samples/s", shown, ""))
     return found
 
 
-def measured() -> list[tuple[tuple[str, int], float, float]]:
-    """For each backend and number of ranks above 1: its median samples/s, and that of one rank of torch."""
+def measured() -> dict[tuple[str, int], list[float]]:
+    """For each backend and number of ranks, samples/s in each round; one rank is torch's alone."""
     backends = [backend for backend, launcher in LAUNCHERS.items() if not list(missing(backend, launcher))]
     for backend in LAUNCHERS.keys() - backends:
         print(f"scaling: {backend} not measured, not installed (make {backend})")
-    cases = [(backend, size) for backend in backends for size in SIZES]
+    cases = [(backend, size) for backend in backends for size in SIZES if size > 1 or backend == "torch"]
     rates: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
     for number in range(NUM_ROUNDS):
         for case in cases if number % 2 else cases[::-1]:
             rates[case].append(samples_per_sec(*case))
-    medians = {case: statistics.median(values) for case, values in rates.items()}
-    return [(case, rate, medians["torch", 1]) for case, rate in medians.items()]
+    return rates
 
 
 def samples_per_sec(backend: str, size: int) -> float:
