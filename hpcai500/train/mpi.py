@@ -6,9 +6,9 @@ from torch._C._distributed_c10d import TCPStore
 
 from hpcai500.errors import HpcAi500Error, MachineError
 from hpcai500.launch.software import HOW_TO_GET_MPI4PY
+from hpcai500.system.addresses import own_address
 from hpcai500.train.environment import RankEnvironment
 from hpcai500.train.ranks import first_line, require_size
-from hpcai500.system.addresses import own_address
 from hpcai500.train.rendezvous import connect, open_store
 
 try:

@@ -24,8 +24,8 @@ from image_classification.data import (
     ImageIndex,
     read_index,
 )
-from image_classification.dataset import open_dataset, prepare, verify
-from image_classification.decoding import choose_decoder, decode
+from image_classification.dataset import verify
+from image_classification.decoding import decode
 from image_classification.digits import digits_to_jpeg
 from image_classification.views import ImageReader, random_crop
 
