@@ -19,6 +19,7 @@ import reframe as rfm
 import reframe.utility.sanity as sn
 from reframe.core.backends import getlauncher
 from reframe.core.builtins import parameter, run_after, run_before, sanity_function
+from reframe.core.exceptions import SanityError
 
 COMMAND = os.environ.get("HPCAI500", "hpcai500")
 NODES = int(os.environ.get("HPCAI500_NODES", "2"))
@@ -43,7 +44,12 @@ class Command(rfm.RunOnlyRegressionTest):
         self.job.launcher = getlauncher("local")()
 
     def printed(self):
-        return json.loads((Path(self.stagedir) / str(self.stdout)).read_text())
+        text, complaint = (
+            (Path(self.stagedir) / str(name)).read_text().strip() for name in (self.stdout, self.stderr)
+        )
+        if not text:
+            raise SanityError((complaint or "the command printed nothing").splitlines()[-1])
+        return json.loads(text)
 
     def perform(self, figures):
         """Make performance variables of `(name, value, unit)`, with the references of the expected values."""
@@ -103,7 +109,7 @@ class MiniWorkload(Command):
         further = shlex.split(os.environ.get("HPCAI500_RUN_OPTIONS", ""))
         make = {"image_classification": "prepare", "extreme_weather": "synthesize"}[self.workload]
         if "--data" not in further:
-            self.prerun_cmds = [f"{COMMAND} data {make} {self.workload} --problem mini"]
+            self.prerun_cmds = [f"{COMMAND} data {make} {self.workload} --problem mini >&2"]
         self.executable_opts = ["run", self.workload, "--problem", "mini", "--json", *map(shlex.quote, further)]
 
     @sanity_function

@@ -10,7 +10,7 @@ import pytest
 
 REFRAME = Path(__file__).parents[2] / "slurm/reframe"
 SHORT_RUNS = (
-    "--data synthetic --unranked --precision fp32 --set problem.num_epochs=1 --set batch.global_batch_size=4 "
+    "--data synthetic --unranked --precision fp32 --set problem.num_epochs=2 --set batch.global_batch_size=4 "
     "--set problem.num_train_samples=8 --set problem.num_eval_samples=4 --output results"
 )
 
