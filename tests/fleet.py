@@ -41,18 +41,21 @@ def _result(template, system, world_size, digest, seed, speed, rng):
         "run_id": f"made-{world_size}-seed{seed}", "nodes": max(1, world_size // 4),
     }  # fmt: skip
     score, target = result["score"], result["score"]["target_quality"]
-    for key in ("total_sec", "train_sec", "eval_sec"):
-        result["time"][key] /= speed
     for epoch in result["epochs"]:
         factor = rng.gauss(1, 0.02)
         epoch["train_sec"] /= speed * factor
         epoch["eval_sec"] /= speed * factor
         epoch["quality"] = min(1.0, epoch["quality"] * rng.gauss(1, 0.01))
     score["achieved_quality"] = result["epochs"][-1]["quality"]
+    time = result["time"]
+    time["train_sec"] = sum(epoch["train_sec"] for epoch in result["epochs"])
+    time["eval_sec"] = sum(epoch["eval_sec"] for epoch in result["epochs"])
+    time["total_sec"] = 1.01 * (time["train_sec"] + time["eval_sec"])
+    result["flops"]["total"] = sum(epoch["flops"] for epoch in result["epochs"])
     flops = result["flops"]["flops"] = result["flops"]["total"] / result["time"]["total_sec"]
     score["vflops"] = flops * (score["achieved_quality"] / target) ** score["penalty_exponent"]
     reached = next((e["epoch_num"] for e in result["epochs"] if e["quality"] >= target), None)
     score["epochs_to_quality"] = reached
-    share = reached / len(result["epochs"]) if reached else None
-    score["time_to_quality_sec"] = share and result["time"]["total_sec"] * share
+    until = [epoch["train_sec"] + epoch["eval_sec"] for epoch in result["epochs"][: reached or 0]]
+    score["time_to_quality_sec"] = 1.01 * sum(until) if reached else None
     return result

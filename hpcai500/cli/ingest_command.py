@@ -14,10 +14,11 @@ from hpcai500.errors import HpcAi500Error, InputError, OccupiedError
 from hpcai500.events.reader import Event
 from hpcai500.files import read_json, storage, write_atomic, write_json
 from hpcai500.launch.program import Watched, run_program
-from hpcai500.score.collection import MALFORMED, one_line, why_not
+from hpcai500.score.collection import MALFORMED, one_line
 from hpcai500.score.foreign import read_log, spec_of, system_of
 from hpcai500.score.manifest import MANIFEST, Manifest, seal, sha256_of
 from hpcai500.score.result import Result, read_result, write_result
+from hpcai500.score.soundness import bound_fault
 from hpcai500.score.timing import TIMING, Timing
 from hpcai500.spec.models import parse
 from hpcai500.spec.run import RunSpec
@@ -120,7 +121,7 @@ def store(spec: RunSpec, events: list[Event], log: Path, timing: Timing | None) 
 def sound_result(folder: Path, log: Path) -> Result:
     try:
         result = write_result(folder)
-        reason = None if result.status != "success" else why_not(result)
+        reason = None if result.status != "success" else bound_fault(result)
     except HpcAi500Error as error:
         raise InputError(str(error).replace(str(folder), str(log.parent)), "see docs/results-format.md") from error
     except MALFORMED as error:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from hpcai500.report.tables import repeatability_text
@@ -26,5 +27,5 @@ def main(args: argparse.Namespace) -> int:
         }
         print(found.label(json.dumps(record, indent=2, allow_nan=False)))
     else:
-        print(found.label(repeatability_text(reports, collected.left_out)))
+        print(found.label(repeatability_text(reports, collected.left_out, is_narrow=sys.stdout.isatty())))
     return 0

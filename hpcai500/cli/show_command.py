@@ -7,19 +7,38 @@ from hpcai500.cli.output import print_json
 from hpcai500.errors import InputError
 from hpcai500.report.run_text import run_text
 from hpcai500.score.archives import Opened, opened
-from hpcai500.score.collection import newest_result
+from hpcai500.score.collection import MALFORMED, newest_result, one_line
 from hpcai500.score.compliance import run_folders
+from hpcai500.score.result import Result
 
 
 def main(args: argparse.Namespace) -> int:
     with opened(args.paths, strict=True) as found:
         places = [place for path in found.paths for place in _places(path, found)]
-        results = [newest_result(_place(place)) for place in places]
+        results = [_read(_place(place)) for place in places]
     if args.json:
         print_json([result.model_dump(mode="json") for result in results])
     else:
-        print("\n\n".join(run_text(result) for result in results))
+        print("\n\n".join(_text(result, place) for result, place in zip(results, places, strict=True)))
     return 0
+
+
+def _read(file: Path) -> Result:
+    try:
+        return newest_result(file)
+    except MALFORMED as error:
+        raise _malformed(file, error) from error
+
+
+def _text(result: Result, place: Path) -> str:
+    try:
+        return run_text(result)
+    except MALFORMED as error:  # finite figures whose sums are not
+        raise _malformed(place, error) from error
+
+
+def _malformed(path: Path, error: Exception) -> InputError:
+    return InputError(one_line(f"{path}: malformed: {type(error).__name__}: {error}")[:400], "ask for it again")
 
 
 def _places(path: Path, found: Opened) -> list[Path]:

@@ -135,7 +135,8 @@ def _run(run: RunFigures, result: Result | None, points: int) -> dict[str, Any]:
         "epoch": [epoch.epoch_num for epoch in kept],
         "curve": [_short(epoch.quality) for epoch in kept],
         "rate": [
-            _short(epoch.flops / sec, 4) if (sec := epoch.train_sec + epoch.eval_sec) else None for epoch in kept
+            _short(epoch.flops / sec, 4) if (sec := epoch.train_sec + epoch.eval_sec) > 1e-9 else None
+            for epoch in kept
         ],
     }
 

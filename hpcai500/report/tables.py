@@ -47,7 +47,7 @@ REPEATABILITY_LEGEND = (
     "±5%: runs in all that a 95 % interval within 5 % of the mean takes."
 )
 _WIDTH = 100
-_WIDEST_NAME = 20
+_WIDEST_NAME, _NARROWEST_NAME = 20, 8
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|])")
 
 
@@ -110,7 +110,14 @@ def ranking_text(
         names = [entry.source for entry in listed.entries]
         moves = _sensitivity(listed.sensitivity, names, is_narrow)
         parts.append(
-            "\n".join([published_title(listed), table, *_indented(published_notes(listed), is_narrow), *moves])
+            "\n".join(
+                [
+                    _title(published_title(listed), is_narrow),
+                    table,
+                    *_indented(published_notes(listed), is_narrow),
+                    *moves,
+                ]
+            )
         )
     if lists:
         parts.append(LEGEND)
@@ -124,12 +131,16 @@ def _list_text(ranked: RankedList, is_narrow: bool) -> str:
     table = _table(HEADINGS, [entry_row(entry) for entry in ranked.entries], is_narrow)
     names = [f"{entry.system} {entry.world_size}" for entry in ranked.entries]
     return "\n".join([
-        textwrap.fill(list_title(ranked), _WIDTH) if is_narrow else list_title(ranked),
+        _title(list_title(ranked), is_narrow),
         table,
         *_indented((entry_note(entry) for entry in ranked.entries), is_narrow),
         *_indented(scaling_lines(ranked.scaling), is_narrow),
         *_sensitivity(ranked.sensitivity, names, is_narrow),
     ])  # fmt: skip
+
+
+def _title(text: str, is_narrow: bool) -> str:
+    return textwrap.fill(text, _WIDTH) if is_narrow else text
 
 
 def _indented(lines: Iterable[str], is_narrow: bool = False) -> list[str]:
@@ -176,9 +187,15 @@ def scaling_line(series: ScalingSeries) -> str:
 def _sensitivity(found: Sensitivity | None, names: Sequence[str], is_narrow: bool) -> list[str]:
     if found is None:
         return []
-    rows = [(name, *(str(rank) for rank in ranks)) for name, ranks in zip(names, found.ranks, strict=True)]
-    headings = ("rank at n =", *(str(exponent) for exponent in found.exponents))
-    return ["", _table(headings, rows, is_narrow, name_column=0)]
+    width = max((len(str(rank)) for ranks in found.ranks for rank in ranks), default=1)
+    step = (_WIDTH - _WIDEST_NAME) // (max(width, 2) + 2) if is_narrow else len(found.exponents)
+    tables = []
+    for start in range(0, len(found.exponents), step):
+        part = slice(start, start + step)
+        headings = ("rank at n =", *(str(exponent) for exponent in found.exponents[part]))
+        rows = [(name, *(str(rank) for rank in ranks[part])) for name, ranks in zip(names, found.ranks, strict=True)]
+        tables += ["", _table(headings, rows, is_narrow, name_column=0)]
+    return tables
 
 
 def ranking_markdown(
@@ -225,9 +242,11 @@ def _markdown(headings: Row, rows: Sequence[Row]) -> str:
     return tabulate.tabulate(escaped, [_escaped(h) for h in headings], tablefmt="pipe", disable_numparse=True)
 
 
-def repeatability_text(reports: Sequence[Repeatability], left_out: Sequence[LeftOut]) -> str:
+def repeatability_text(
+    reports: Sequence[Repeatability], left_out: Sequence[LeftOut], *, is_narrow: bool = False
+) -> str:
     """For each entry: mean, spread and 95 % intervals of what varies between seeds, and what is odd."""
-    parts = [_report_text(report) for report in reports]
+    parts = [_report_text(report, is_narrow) for report in reports]
     if reports:
         parts.append(REPEATABILITY_LEGEND)
     if left_out:
@@ -236,7 +255,7 @@ def repeatability_text(reports: Sequence[Repeatability], left_out: Sequence[Left
     return "\n\n".join(parts) or "No ranked runs."
 
 
-def _report_text(report: Repeatability) -> str:
+def _report_text(report: Repeatability, is_narrow: bool) -> str:
     entry = report.entry
     seeds = ", ".join(str(seed) for seed in entry.seeds)
     title = (
@@ -246,7 +265,7 @@ def _report_text(report: Repeatability) -> str:
     )
     headings = ("figure", "runs", "mean", "median", "std dev", "CV", "by t", "by bootstrap", "±5%")
     table = _table(headings, [_figure_row(figure) for figure in report.figures], is_narrow=False)
-    return "\n".join([title, table, *_indented(_remarks(report))])
+    return "\n".join([_title(title, is_narrow), table, *_indented(_remarks(report), is_narrow)])
 
 
 def _figure_row(figure: Figure) -> Row:
@@ -291,5 +310,9 @@ def _remarks(report: Repeatability) -> list[str]:
 
 
 def _table(headings: Row, rows: Sequence[Row], is_narrow: bool, name_column: int = 1) -> str:
-    widths = [_WIDEST_NAME if is_narrow and column == name_column else None for column in range(len(headings))]
+    """With `is_narrow` the names get what the other columns leave of 100, at least some letters."""
+    columns = list(zip(headings, *rows, strict=True))
+    others = sum(max(map(len, cells)) + 2 for column, cells in enumerate(columns) if column != name_column)
+    name_width = max(_NARROWEST_NAME, min(_WIDEST_NAME, _WIDTH - others))
+    widths = [name_width if is_narrow and column == name_column else None for column in range(len(headings))]
     return tabulate.tabulate(rows, headings, tablefmt="simple", disable_numparse=True, maxcolwidths=widths)

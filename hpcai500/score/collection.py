@@ -1,7 +1,6 @@
 """Finding results: what may be ranked, and what may not, each with its reason."""
 
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,14 +9,10 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from hpcai500.errors import InputError
-from hpcai500.score.metric import valid_flops
 from hpcai500.score.result import Result, derive
+from hpcai500.score.soundness import MOST_BYTES, fault, identity_fault, require_plain_files
 from hpcai500.spec.models import parse
 
-_MOST_BYTES = 32_000_000
-_MOST_EXPONENT = 100
-_MOST = 1e40  # sums of squares stay finite
-_LONGEST_NAME = 200
 _DIVERGED = ("status diverged",)
 MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What reading a hostile file may raise: one reason each, never a traceback."""
@@ -72,30 +67,35 @@ def collect(paths: Iterable[Path]) -> Collected:
 
 
 def _take(file: Path, collected: Collected, counted: dict[tuple[str | int, ...], Run]) -> None:
+    shown = one_line(str(file))
     try:
+        if shown != str(file):
+            raise InputError("its path holds what no terminal and no page should print", "rename the folder")
         result = newest_result(file)
-        reason = why_not(result)
+        reason = _why_not(result)
     except (InputError, OSError) as error:
-        collected.left_out.append(LeftOut(str(file), one_line(str(error))))
+        collected.left_out.append(LeftOut(shown, one_line(str(error))))
         return
     except MALFORMED as error:
-        collected.left_out.append(LeftOut(str(file), one_line(f"malformed: {type(error).__name__}: {error}")))
+        collected.left_out.append(LeftOut(shown, one_line(f"malformed: {type(error).__name__}: {error}")))
         return
     run = Run(file, result.model_copy(update={"epochs": ()}))
-    if reason:
-        collected.left_out.append(LeftOut(str(file), one_line(reason)))
-        if result.unranked == _DIVERGED and _sound_identity(result) is None:
-            collected.diverged.append(run)
+    has_diverged = result.unranked == _DIVERGED and identity_fault(result) is None
+    if reason and not has_diverged:
+        collected.left_out.append(LeftOut(shown, one_line(reason)))
         return
     identity = result.identity
     fields = ("workload", "problem", "level", "system", "accelerator", "experiment_digest", "seed")
     first = counted.setdefault(tuple(getattr(identity, field) for field in fields), run)
-    if first is run:
-        collected.runs.append(run)
-    else:
+    if first is not run:
         why = f"seed {identity.seed} of this experiment counts once: {first.path} does"
-        collected.left_out.append(LeftOut(str(file), why))
+        collected.left_out.append(LeftOut(shown, why))
         collected.repeated.append((first, run))
+    elif has_diverged:
+        collected.left_out.append(LeftOut(shown, one_line(reason or "")))
+        collected.diverged.append(run)
+    else:
+        collected.runs.append(run)
 
 
 def _results(folder: Path, left_out: list[LeftOut]) -> Iterator[Path]:
@@ -103,7 +103,7 @@ def _results(folder: Path, left_out: list[LeftOut]) -> Iterator[Path]:
     seen: set[tuple[int, int]] = set()
 
     def unreadable(error: OSError) -> None:
-        left_out.append(LeftOut(str(error.filename), f"{error.strerror}: what lies below it is unknown"))
+        left_out.append(LeftOut(one_line(str(error.filename)), f"{error.strerror}: what lies below it is unknown"))
 
     for place, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
         status = Path(place).stat()
@@ -118,6 +118,7 @@ def _results(folder: Path, left_out: list[LeftOut]) -> Iterator[Path]:
 
 def newest_result(file: Path) -> Result:
     """`result.json`, or what follows from the run's files where they are newer, as after a job that was killed."""
+    require_plain_files(file.parent)
     if not file.exists():
         return derive(file.parent)
     result = _read(file)
@@ -132,8 +133,8 @@ def newest_result(file: Path) -> Result:
 
 
 def _read(file: Path) -> Result:
-    if (size := file.stat().st_size) > _MOST_BYTES:
-        raise InputError(f"{size:,} bytes are no result")
+    if not file.is_file() or file.stat().st_size > MOST_BYTES:
+        raise InputError("no plain file of the size of a result")
     text = file.read_bytes()
     try:
         return Result.model_validate_json(text)
@@ -148,48 +149,13 @@ def _read(file: Path) -> Result:
         return parse(Result, record, file.name)  # which says what is wrong
 
 
-def why_not(result: Result) -> str | None:
+def _why_not(result: Result) -> str | None:
     """Why a readable result counts nowhere: its own reasons, or figures that contradict each other."""
     if result.unranked:
         return ", ".join((*result.unranked, *([result.failure] if result.failure else [])))
     if result.status != "success":
         return f"status {result.status}"
-    return _sound_identity(result) or _sound_figures(result)
-
-
-def _sound_identity(result: Result) -> str | None:
-    identity = result.identity
-    for name, text in identity.model_dump(mode="json").items():
-        if isinstance(text, str) and (len(text) > _LONGEST_NAME or not text.isprintable()):
-            return f"identity.{name}: longer than {_LONGEST_NAME} characters, or not printable"
-    if min(identity.nodes, identity.world_size) < 1 or identity.world_size > 1e9 or not identity.system:
-        return "identity: nodes and world_size must be 1 or more, and system must not be empty"
-    return None
-
-
-def _sound_figures(result: Result) -> str | None:
-    score, time, flops = result.score, result.time, result.flops
-    if score is None or time is None or flops is None:
-        return "no score"
-    exponent = score.penalty_exponent
-    if not 1 <= exponent <= _MOST_EXPONENT:
-        return f"score.penalty_exponent: not from 1 to {_MOST_EXPONENT}"
-    positive = {
-        "time.total_sec": time.total_sec, "flops.flops": flops.flops, "score.target_quality": score.target_quality,
-        "score.vflops_per_watt": score.vflops_per_watt, "score.time_to_quality_sec": score.time_to_quality_sec,
-        "score.epochs_to_quality": score.epochs_to_quality,
-    }  # fmt: skip
-    for name, value in positive.items():
-        if value is not None and not 0 < value < _MOST:
-            return f"{name}: {value:g} is no such figure"
-    if not 0 <= score.achieved_quality <= 1 or score.target_quality > 1:
-        return "score: qualities must lie between 0 and 1"
-    expected = valid_flops(flops.flops, score.achieved_quality, score.target_quality, exponent)
-    if not math.isclose(expected, score.vflops, rel_tol=1e-6):
-        return f"score.vflops: {score.vflops:g} is not FLOPS * (achieved / target) ** n, which is {expected:g}"
-    if not math.isclose(flops.total / time.total_sec, flops.flops, rel_tol=1e-6):
-        return "flops.flops: not flops.total over time.total_sec"
-    return None
+    return fault(result)
 
 
 def one_line(text: str) -> str:

@@ -216,7 +216,8 @@ def _placed(entries: Sequence[Entry], by: By) -> list[Entry]:
         return found
 
     def is_known(entry: Entry) -> bool:
-        return figure(entry).mean is not None and not figure(entry).num_censored
+        found = figure(entry)
+        return found.mean is not None and not found.num_censored and found.num_runs >= len(entry.runs)
 
     known = [entry for entry in entries if is_known(entry)]
     known.sort(key=lambda entry: (sign * (figure(entry).mean or 0), entry.system, entry.experiment_digest))
@@ -258,11 +259,11 @@ def _entry(runs: Sequence[Run], exponent: int, num_diverged: int) -> Entry:
         flops=summarize([f.flops for f in figures]),
         vflops=vflops,
         vflops_per_accelerator=(vflops.mean or 0.0) / identity.world_size,
-        vflops_per_watt=summarize([f.vflops_per_watt for f in figures]),
+        vflops_per_watt=summarize([f.vflops_per_watt for f in figures if f.vflops_per_watt is not None]),
         time_sec=summarize([f.total_sec for f in figures]),
         time_to_quality_sec=summarize(to_quality, limits),
         epochs_to_quality=summarize([*(f.epochs_to_quality for f in figures), *lost], epochs),
-        energy_joules=summarize([f.energy_joules for f in figures]),
+        energy_joules=summarize([f.energy_joules for f in figures if f.energy_joules is not None]),
         mlperf_time_sec=mlperf_score(to_quality),
         runs=tuple(figures),
     )
@@ -288,7 +289,7 @@ def _figures(run: Run, exponent: int) -> RunFigures:
         achieved_quality=score.achieved_quality,
         flops=flops.flops,
         vflops=vflops,
-        vflops_per_watt=per_watt * vflops / score.vflops if per_watt and score.vflops else None,
+        vflops_per_watt=per_watt and per_watt * vflops / score.vflops,
         total_sec=time.total_sec,
         train_sec=time.train_sec,
         eval_sec=time.eval_sec,

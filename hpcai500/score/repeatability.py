@@ -102,8 +102,9 @@ def _every_figure(entry: Entry) -> tuple[Figure, ...]:
         ("FLOPS", entry.flops, [run.flops for run in runs]),
         ("time (s)", entry.time_sec, [run.total_sec for run in runs]),
     ]
-    if entry.energy_joules.num_runs:
-        columns.append(("energy (J)", entry.energy_joules, [run.energy_joules for run in runs]))
+    known = [run.energy_joules for run in runs if run.energy_joules is not None]
+    if known:
+        columns.append(("energy (J)", entry.energy_joules, known))
     return tuple(_figure(*column) for column in columns)
 
 

@@ -172,6 +172,25 @@ def set_to(path, value):
         (set_to("identity.world_size", 0), "must be 1 or more"),
         (set_to("status", "aborted"), "status aborted"),
         (set_to("epochs", [[[[]]]]), "epochs"),
+        (set_to("epochs", []), "no epochs"),
+        (set_to("num_epochs", 10**400), "no such figure"),
+        (set_to("num_epochs", 1), "epochs: not numbered from 1 to 1 at most"),
+        (set_to("energy", {"joules": 1.7e308, "sources": [], "missing": []}), "energy.joules: 1.7e+308"),
+        (set_to("energy", {"joules": -1.0, "sources": [], "missing": []}), "energy.joules: not above 0"),
+        (set_to("score.vflops_per_watt", 1e39), "not VFLOPS over energy.joules / time.total_sec"),
+        (set_to("score.time_to_quality_sec", 1e-9), "less than the epochs until then took"),
+        (set_to("score.time_to_quality_sec", 11.0), "more than time.total_sec"),
+        (set_to("score.time_to_quality_sec", None), "does not fit score.epochs_to_quality"),
+        (set_to("score.epochs_to_quality", 1), "but the epochs reach the target in 2"),
+        (set_to("score.metric", "top\x1b[2J"), "score.metric: longer"),
+        (set_to("overrides", {"a": "\x1b[31m"}), "overrides: longer"),
+        (set_to("overrides", {f"k{n}": 1 for n in range(101)}), "overrides: more than 100"),
+        (set_to("time.train_sec", -1.0), "time: a part of it is negative"),
+        (set_to("time.train_sec", 100.0), "less than its epochs took"),
+        (
+            set_to("interruptions", [{"epoch": 1, "step": 0, "graceful": True, "down_sec": 1e300, "lost_sec": 0.0}]),
+            "interruptions.down_sec: 1e+300",
+        ),
     ],
 )
 def test_figures_that_contradict_each_other_never_count(add, results, change, reason):
@@ -181,6 +200,80 @@ def test_figures_that_contradict_each_other_never_count(add, results, change, re
     (item,) = collected.left_out
     assert reason in item.reason
     assert "\n" not in item.reason
+
+
+def test_a_target_so_low_that_no_exponent_could_be_applied_never_counts(add, results, hpcai500):
+    def lower(record):
+        score = record["score"]
+        score |= {"target_quality": 1e-3, "epochs_to_quality": 1}
+        score["vflops"] = record["flops"]["flops"] * (score["achieved_quality"] / 1e-3) ** score["penalty_exponent"]
+
+    edit(add(), lower)
+    code, out, _ = hpcai500("rank", results, "--exponent", "1..100")
+    assert (code, "so low that VFLOPS leave the numbers" in out) == (0, True)
+
+
+def test_a_run_of_quality_zero_that_measured_its_energy_is_ranked(add, results):
+    add([0.0, 0.0], energy=100.0)
+    (ranked,) = rank(collect([results]).runs, by="vflops_per_watt")
+    assert ranked.entries[0].vflops_per_watt.mean == 0
+
+
+def test_energy_that_was_not_measured_is_no_run_that_never_got_there(add, results):
+    for seed, energy in enumerate((100.0, 200.0, None)):
+        add(seed=seed, energy=energy)
+    (report,) = repeatability(collect([results]))
+    figure = next(figure for figure in report.figures if figure.name == "energy (J)")
+    assert (figure.summary.median, figure.summary.num_runs, figure.summary.num_censored) == (
+        300.0,
+        2,
+        0,
+    )  # two epochs each
+
+
+def test_files_that_are_no_files_and_names_that_no_terminal_prints_are_left_out(add, results, hpcai500):
+    for seed in range(5):
+        add(seed=seed)
+    folders = sorted(results.rglob("result.json"))
+    for name, file in (("result.json", folders[0]), ("events.log", folders[1])):
+        path = file.parent / name
+        path.unlink()
+        os.mkfifo(path)
+    folders[2].unlink()
+    folders[2].symlink_to("/dev/zero")
+    for folder, name in ((folders[3].parent, b"esc\x1b[31m"), (folders[4].parent, b"\xff\xfe")):
+        folder.rename(folder.parent / os.fsdecode(name))
+    collected = collect([results])
+    assert (collected.runs, len(collected.left_out)) == ([], 5)
+    for style in ("table", "json", "csv", "md", "html"):
+        code, out, _ = hpcai500("rank", results, "--format", style)
+        assert code == 0
+        assert "\x1b" not in out
+
+
+def test_a_seed_that_diverged_and_was_tried_again_counts_once(add, results, tmp_path):
+    def diverge(record):
+        record |= {"status": "diverged", "unranked": ["status diverged"], "score": None}
+
+    add(seed=0)
+    for output in ("a", "b"):
+        folder = add(seed=1, output=str(results / output))
+        edit(folder, diverge)
+        os.utime(folder / "result.json", (2e9, 2e9))
+    collected = collect([results])
+    assert (len(collected.runs), len(collected.diverged), len(collected.left_out)) == (1, 1, 2)
+
+
+def test_show_calls_a_run_malformed_and_not_itself_broken(add, hpcai500):
+    folder = add([0.1, 0.9])
+    edit(
+        folder,
+        lambda record: [
+            epoch.update(train_loss=1.7e308 * sign) for epoch, sign in zip(record["epochs"], (1, -1), strict=True)
+        ],
+    )
+    code, _, err = hpcai500("show", folder)
+    assert (code, "malformed" in err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -253,6 +346,8 @@ def test_a_terminal_gets_100_columns_and_a_pipe_gets_whole_names(add, results):
     narrow = ranking_text([ranked], [], [], is_narrow=True).splitlines()
     assert max(map(len, narrow)) <= 100
     assert "a-system-whose-name-goes-on-and-on-for-sixty-or-more-characters" in ranking_text([ranked], [], [])
+    (moving,) = rank(collect([results]).runs, exponents=range(1, 61))
+    assert max(map(len, ranking_text([moving], [], [], is_narrow=True).splitlines())) <= 100
 
 
 def test_the_document_is_read_back_as_it_was_written(add, results):
