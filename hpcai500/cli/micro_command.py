@@ -169,6 +169,8 @@ def _section(sample: Sample) -> str:
     head = sample.metric.partition(".")[0].partition("_shapes_")[0]
     if head != sample.metric:
         return f"Shapes of {head}, by their share of its FLOPs"
+    if sample.metric.startswith("aibench_"):
+        return "AIBench's twelve kernels"
     if sample.metric.startswith(("storage_", "prepared_")):
         return "Storage"
     return "Collectives" if "ranks" in sample.detail else "Kernels"
@@ -179,7 +181,7 @@ def _table(samples: Sequence[Sample]) -> str:
     for sample in samples:
         half = (sample.upper_quartile - sample.lower_quartile) / 2 / sample.value
         wrong = f"WRONG: {sample.detail[7 - _WIDEST_DETAIL :]}"
-        name = sample.name.removesuffix(" bus")
+        name = sample.name.removeprefix("aibench ")
         rows.append(
             (
                 f"{name} {sample.precision}".strip()[:_WIDEST_NAME],
