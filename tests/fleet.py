@@ -13,7 +13,7 @@ def write_fleet(folder: Path, base: Path, systems, *, seeds=3, epochs=None, nois
     template = json.loads((base / "result.json").read_text())
     if epochs:
         template["epochs"] = _stretched(template["epochs"], epochs)
-        template["num_epochs"] = epochs
+    template["num_epochs"] = len(template["epochs"])
     files = {name: (base / name).read_text() for name in ("run.json", "system.json") if (base / name).exists()}
     for number, (system, world_size, speed) in enumerate(systems):
         digest = hashlib.sha256(f"{base} {world_size}".encode()).hexdigest()
@@ -53,9 +53,11 @@ def _result(template, system, world_size, digest, seed, speed, rng):
     time["total_sec"] = 1.01 * (time["train_sec"] + time["eval_sec"])
     result["flops"]["total"] = sum(epoch["flops"] for epoch in result["epochs"])
     flops = result["flops"]["flops"] = result["flops"]["total"] / result["time"]["total_sec"]
+    joules = (result.get("energy") or {}).get("joules")
     score["vflops"] = flops * (score["achieved_quality"] / target) ** score["penalty_exponent"]
     reached = next((e["epoch_num"] for e in result["epochs"] if e["quality"] >= target), None)
     score["epochs_to_quality"] = reached
+    score["vflops_per_watt"] = score["vflops"] * time["total_sec"] / joules if joules else None
     until = [epoch["train_sec"] + epoch["eval_sec"] for epoch in result["epochs"][: reached or 0]]
     score["time_to_quality_sec"] = 1.01 * sum(until) if reached else None
     return result

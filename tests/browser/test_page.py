@@ -134,6 +134,8 @@ def test_a_phone_needs_no_sideways_scrolling(open_page):
     assert too_wide == []
     page.locator(".sorter").first.select_option(label="System")
     assert column(page, "System")[-1] == "gamma"
+    page.locator(".turn").first.click()
+    assert column(page, "System")[0] == "gamma"
 
 
 CONTRAST = """() => {

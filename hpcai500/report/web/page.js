@@ -293,6 +293,8 @@
     }));
     const sorter = section.querySelector(".sorter");
     if (sorter) sorter.addEventListener("change", () => sort(section, Number(sorter.value), firstDirection(sorter.selectedOptions[0].textContent)));
+    const turn = section.querySelector(".turn");
+    if (turn) turn.addEventListener("click", () => section.querySelector("thead th[aria-sort] button").click());
     for (const row of section.rows) {
       const button = row.querySelector("button.open");
       if (button) button.addEventListener("click", () => toggle(row, list));
