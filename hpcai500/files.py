@@ -17,6 +17,9 @@ from hpcai500.errors import HpcAi500Error, InputError, MachineError
 _PACKAGE = Path(__file__).resolve().parent
 
 
+_MOST_JSON_BYTES = 256 * 2**20
+
+
 def data_dir(name: str) -> Path:
     """The folder `name` ("workloads") of the wheel, or of the checkout that is installed editable."""
     packaged = _PACKAGE / "_data" / name
@@ -46,11 +49,18 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
+    """The value in `path`.
+
+    Raises:
+        InputError: if it cannot be read, or is too large for a record of anything.
+    """
     try:
+        if (num_bytes := path.stat().st_size) > _MOST_JSON_BYTES:
+            raise InputError(f"{path}: {num_bytes:,} bytes are no record of anything")
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error})") from error
 
 

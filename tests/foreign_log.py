@@ -49,7 +49,7 @@ def foreign_lines(*, seed=0, quality=0.9, system="abacus", layers=None, epoch_se
         add("eval_accuracy", quality, epoch_num=epoch)
         add("eval_stop", event_type="INTERVAL_END", epoch_num=epoch)
         row = {
-            "epoch_num": epoch, "train_loss": 1 / epoch, "quality": quality, "num_samples": 1408,
+            "epoch_num": epoch, "train_loss": (1 + seed / 100) / epoch, "quality": quality, "num_samples": 1408,
             "flops": 1408 * 3 * 61_440, "train_sec": epoch_sec, "eval_sec": 0.1, "learning_rate": 0.1,
             "energy_joules": None,
         }  # fmt: skip

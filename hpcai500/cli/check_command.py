@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from hpcai500.score.archives import Opened, opened
+from hpcai500.score.collection import printable
 from hpcai500.score.compliance import Report, check
 
 
@@ -31,7 +32,7 @@ def text(report: Report) -> str:
     lines += [f"{found.rule}  {Path(found.run).name}: {found.message}" for found in report.breaches]
     if report.changes:
         lines += ["differs from the reference in", *(f"  {line}" for line in report.changes)]
-    return "\n".join([*lines, *(f"note: {line}" for line in report.notes)])
+    return "\n".join(printable(line) for line in (*lines, *(f"note: {line}" for line in report.notes)))
 
 
 def _counted(number: int, one: str, many: str = "") -> str:

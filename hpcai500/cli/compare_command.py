@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from hpcai500.errors import InputError
 from hpcai500.score.archives import opened
+from hpcai500.score.collection import printable
 from hpcai500.score.comparison import Comparison, compare
 from hpcai500.score.compliance import run_folders
 from hpcai500.spec.layers import Layer
@@ -49,9 +50,10 @@ def text(comparison: Comparison, *, everything: bool) -> str:
     table = tabulate(rows, headers=("layer", "", "key", "A", "B"), disable_numparse=True) if rows else "no difference"
     head = f"A  {comparison.left}\nB  {comparison.right}"
     cautions = [f"caution: {line}" for line in comparison.cautions]
-    return "\n".join([head, "", table, "", *cautions, comparison.verdict])
+    whole = "\n".join([head, "", table, "", *cautions, comparison.verdict])
+    return "\n".join(printable(line) for line in whole.split("\n"))
 
 
 def _short(value: Any) -> str:
-    text = "-" if value is None else str(value)
+    text = "-" if value is None else printable(str(value))
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hpcai500.errors import HpcAi500Error, InputError, ShortfallError
+from hpcai500.errors import HpcAi500Error, InputError
 from hpcai500.score.collection import LeftOut, one_line
 from hpcai500.score.package import unpack, verify
 from hpcai500.score.ranking import Entry, RankedList
@@ -68,7 +68,7 @@ def opened(paths: Iterable[str], *, unverified: bool = False, strict: bool = Fal
                 continue
             try:
                 _open(path, place / str(number), found, unverified=unverified)
-            except (InputError, ShortfallError) as error:
+            except HpcAi500Error as error:
                 if strict:
                     raise
                 found.refused.append(LeftOut(str(path), one_line(f"refused: {error.message}")))

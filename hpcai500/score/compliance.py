@@ -44,7 +44,7 @@ def check_entry(folders: Sequence[Path], *, whole_set: bool = True, framework: S
         except HpcAi500Error as error:
             breaches.append(Breach(rule="1.1", run=str(folder), message=str(error)))
             continue
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError) as error:
             message = f"a record is not of the form that it must have ({type(error).__name__}: {error})"
             breaches.append(Breach(rule="1.1", run=str(folder), message=message))
             continue
@@ -124,6 +124,14 @@ def _set_breaches(held: Sequence[Evidence], num_runs: int, *, whole_set: bool) -
             yield Breach(
                 rule="5.1", run=where, message=f"seed {seed} stands in {len(names)} runs: {', '.join(names)}"
             )
+    by_rows: dict[tuple[tuple[float, ...], ...], list[str]] = defaultdict(list)
+    for evidence in held:
+        rows = tuple((row.train_loss, row.quality, row.train_sec, row.eval_sec) for row in evidence.epochs)
+        by_rows[rows].append(evidence.folder.name)
+    for same, names in by_rows.items():
+        if same and len(names) > 1:
+            message = f"{len(names)} runs have the same losses, qualities and times: {', '.join(names)}"
+            yield Breach(rule="5.1", run=where, message=message)
     if whole_set and num_runs < NUM_RUNS:
         yield Breach(rule="5.2", run=where, message=f"{num_runs} of {NUM_RUNS} runs")
     unconverged = [evidence.folder.name for evidence in held if not evidence.converged]

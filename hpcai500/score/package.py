@@ -8,8 +8,9 @@ import json
 import re
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Annotated, Literal
 
 from pydantic import Field
@@ -30,6 +31,14 @@ MOST_BYTES = 8 * 2**30
 MOST_CONTENTS_BYTES = 64 * 2**20
 MOST_RATIO = 1_000
 """Bytes that one packed byte may become: logs shrink a hundredfold, bombs a thousandfold and more."""
+
+_MOST_JSON_BYTES = 32 * 2**20
+"""Of a file that is read as one value: its tables may take thirty times as much memory."""
+_LONGEST_PART = 255
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, RecursionError,
+)  # fmt: skip
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _BLOCK = 2**20
@@ -116,7 +125,7 @@ def verify(archive: Path) -> list[str]:
             return list(_content_faults(source, _contents(source, archive)))
     except OSError as error:
         raise InputError(f"{archive}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{archive}: no archive that can be read ({str(error)[:200]})") from error
 
 
@@ -131,16 +140,22 @@ def unpack(archive: Path, folder: Path, *, unverified: bool = False) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise OccupiedError(f"{folder} holds something else", "give another folder")
     faults = verify(archive)
-    with zipfile.ZipFile(archive) as source:
-        if faults and not (unverified and not list(_form_faults(source))):
-            raise ShortfallError(f"{archive}: {faults[0]}", "ask for it again where it comes from")
-        for info in source.infolist():
-            path = folder / info.filename
-            with storage(path), source.open(info) as packed:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("xb") as target:
-                    for block in _blocks(packed, info.file_size):
-                        target.write(block)
+    try:
+        with zipfile.ZipFile(archive) as source:
+            if faults and not (unverified and not list(_form_faults(source))):
+                raise ShortfallError(f"{archive}: {faults[0]}", "ask for it again where it comes from")
+            for info in source.infolist():
+                _unpack_one(source, info, folder / info.filename)
+    except _UNREADABLE as error:
+        raise InputError(f"{archive}: no archive that can be read ({str(error)[:200]})") from error
+
+
+def _unpack_one(source: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
+    with storage(path), source.open(info) as packed:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as target:
+            for block in _blocks(packed, info.file_size):
+                target.write(block)
 
 
 def _form_faults(source: zipfile.ZipFile) -> Iterator[str]:
@@ -160,13 +175,24 @@ def _form_faults(source: zipfile.ZipFile) -> Iterator[str]:
             yield f"{_shown(info.filename)}: is a link or no plain file"
         if info.file_size > MOST_RATIO * max(1, info.compress_size) + _BLOCK:
             yield f"{_shown(info.filename)}: {info.compress_size:,} bytes would become {info.file_size:,}"
+        if info.compress_type not in _METHODS:
+            yield f"{_shown(info.filename)}: packed by another method than deflate"
+        if info.filename.endswith(".json") and info.filename != CONTENTS and info.file_size > _MOST_JSON_BYTES:
+            yield f"{_shown(info.filename)}: {info.file_size:,} bytes are no record of a run"
         if info.filename.casefold() in seen:
             yield f"{_shown(info.filename)}: stands twice"
         seen.add(info.filename.casefold())
+    for name in sorted(seen):
+        if any(str(above) in seen for above in PurePosixPath(name).parents):
+            yield f"{_shown(name)}: lies in what is a file too"
 
 
 def _name_fault(name: str) -> str:
-    if not _NAME.fullmatch(name) or len(name) > 1_000 or {"..", "."} & set(name.split("/")):
+    parts = name.split("/")
+    if (
+        not _NAME.fullmatch(name) or len(name) > 1_000 or {"..", "."} & set(parts)
+        or max(map(len, parts)) > _LONGEST_PART
+    ):  # fmt: skip
         return f"{_shown(name)}: not a name that an archive may hold"
     return ""
 
@@ -201,12 +227,8 @@ def _content_faults(source: zipfile.ZipFile, contents: Contents) -> Iterator[str
                 for block in _blocks(file, held.num_bytes):
                     total.update(block)
             altered = total.hexdigest() != held.sha256
-        except (zipfile.BadZipFile, HpcAi500Error, OSError, ValueError, EOFError):
+        except (*_UNREADABLE, HpcAi500Error, OSError):
             altered = True
-        except Exception as error:  # zlib.error has no base of its own
-            altered = type(error).__name__ == "error"
-            if not altered:
-                raise
         if altered:
             yield f"{_shown(name)}: altered"
 

@@ -168,6 +168,21 @@ def _overrides(evidence: Evidence) -> Iterator[Finding]:
                 )
 
 
+_ORDER = (Key.EPOCH_START, Key.EPOCH_STOP, Key.EVAL_START, Key.EVAL_STOP)
+
+
+def _sequence(evidence: Evidence) -> Iterator[Finding]:
+    """One epoch after the other, each trained before it is evaluated."""
+    at = {(event.metadata.get("epoch_num"), event.key): event.time_ms for event in evidence.events}
+    known = [(number, key) for number in range(1, len(evidence.epochs) + 1) for key in _ORDER if (number, key) in at]
+    for (before, earlier), (number, later) in pairwise(known):
+        if at[number, later] < at[before, earlier]:
+            yield (
+                "2.2",
+                f"events.log: {later} of epoch {number} stands before {earlier} of epoch {before}",
+            )
+
+
 def _clock(evidence: Evidence) -> Iterator[Finding]:
     for earlier, later in pairwise(evidence.events):
         if later.time_ms < earlier.time_ms:
@@ -180,6 +195,7 @@ def _clock(evidence: Evidence) -> Iterator[Finding]:
     for event in evidence.events:
         if event.key in inside and start and not _between(start, event, stop):
             yield "2.2", f"events.log: {event.key} of epoch {event.metadata.get('epoch_num')} lies outside the run"
+    yield from _sequence(evidence)
     ready = first(evidence.events, Key.INIT_STOP)
     if ready and start and ready.time_ms > start.time_ms:
         yield "2.2", "events.log: run_start stands before init_stop"

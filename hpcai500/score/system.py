@@ -48,8 +48,8 @@ class SystemRecord(Frozen):
 
     @property
     def missing_layers(self) -> list[str]:
-        nodes = [key for key in NODE_LAYERS if not all(key in group.layers for group in self.nodes)]
-        return nodes + [key for key in RUN_LAYERS if key not in self.layers]
+        nodes = [key for key in NODE_LAYERS if not all(group.layers.get(key) for group in self.nodes)]
+        return nodes + [key for key in RUN_LAYERS if not self.layers.get(key)]
 
     def frameworks(self) -> dict[str, str]:
         """Layer 5 without what hardware decides: public versions, `2.15.0` of `2.15.0+cu130`; Horovod where used."""

@@ -89,7 +89,9 @@ def _flops(evidence: Evidence) -> Iterator[Finding]:
         if not math.isclose(row.flops, row.num_samples * per_sample, rel_tol=1e-9):
             yield "3.4", f"epoch {row.epoch_num}: {row.flops:g} FLOPs are not its samples times {per_sample:g}"
     structure = evidence.structure
-    if structure:
+    if not structure:
+        yield "3.4", "events.log: no layers (hpcai500.model) that the count of FLOPs could be held against"
+    else:
         forward = sum(structure["layer_flops"].values())
         if not forward * (1 - 1e-6) <= per_sample <= forward * _MOST_PASSES * (1 + 1e-6):
             yield (
