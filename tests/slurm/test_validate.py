@@ -1,6 +1,7 @@
 """Validation of the testbed, healthy and with faults that are really there: each is found, and named."""
 
 import json
+import os
 import sys
 import threading
 import time
@@ -48,14 +49,27 @@ class Partition:
         finally:
             self.inside(node, "rm", "-rf", OVERLAY)
 
-    def wait_until_begun(self, timeout=60):
-        """Until every node is in its first stage."""
-        deadline = time.monotonic() + timeout
-        while len(begun := list(self.output.glob("testbed/*/progress/node*"))) < 4 or not all(
-            '"stage":"' in path.read_text() for path in begun
-        ):
-            assert time.monotonic() < deadline, begun
-            time.sleep(0.1)
+    def has_begun(self):
+        """Whether every node is in its first stage."""
+        begun = list(self.output.glob("testbed/*/progress/node*"))
+        return len(begun) == 4 and all('"stage":"' in path.read_text() for path in begun)
+
+    @contextmanager
+    def once(self, holds, act):
+        """While the inside runs, do `act` as soon as `holds`."""
+
+        def wait_and_act():
+            deadline = time.monotonic() + 90
+            while not holds():
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(0.1)
+            act()
+
+        thread = threading.Thread(target=wait_and_act)
+        thread.start()
+        yield
+        thread.join()
 
 
 @pytest.fixture
@@ -72,8 +86,10 @@ def failures(report):
     ]
 
 
-def test_healthy_nodes_pass_and_every_pair_is_measured_once(partition):
-    code, report, folder = partition.validate("inventory,health,links")
+@pytest.mark.parametrize("time", range(int(os.environ.get("HPCAI500_HEALTHY_TIMES", "1"))))
+def test_healthy_nodes_pass_and_every_pair_is_measured_once(partition, time):
+    """Level 1; ten times in a row with HPCAI500_HEALTHY_TIMES=10."""
+    code, report, folder = partition.validate("inventory,health,micro,links")
     assert (code, report["verdict"]) == (0, "pass"), report["findings"]
     assert {outcome["node"]: outcome["verdict"] for outcome in report["nodes"]} == dict.fromkeys(
         ["node1", "node2", "node3", "node4"], "pass"
@@ -159,12 +175,12 @@ def test_a_drained_node_is_named_with_its_reason_and_the_others_are_validated(pa
     ((nodes, _, message),) = failures(report)
     assert nodes == ["node3"]
     assert "smells of smoke" in message
-    assert {stage["stage"]: stage["num_answered"] for stage in report["stages"]} == {"health": 4, "links": 3}
+    assert {stage["stage"]: stage["num_answered"] for stage in report["stages"]} == {"health": 3, "links": 3}
 
 
 def test_a_node_that_loses_its_power_is_named_and_the_others_go_on(partition):
     """It is the job's first node, on which its script runs, and which leads the others."""
-    with killing(partition, lambda: partition.cluster.kill_node(1)):
+    with partition.once(partition.has_begun, lambda: partition.cluster.kill_node(1)):
         code, report, _ = partition.validate("health,links,inventory")
     partition.cluster.start_node(1)
     assert code == 1
@@ -175,7 +191,7 @@ def test_a_node_that_loses_its_power_is_named_and_the_others_go_on(partition):
 
 def test_a_slurmd_that_dies_is_named_though_its_node_goes_on(partition):
     kill = [sys.executable, TESTBED, "exec", "node3", "--", "pkill", "-KILL", "--exact", "slurmd"]
-    with killing(partition, lambda: partition.cluster.run(*kill)):
+    with partition.once(partition.has_begun, lambda: partition.cluster.run(*kill)):
         code, report, _ = partition.validate("inventory,health,links")
     assert partition.cluster.run(sys.executable, TESTBED, "up")
     assert code == 1
@@ -187,7 +203,7 @@ def test_a_node_that_hangs_is_named_in_time_and_the_others_go_on(partition):
         partition.inside("node4", "pkill", "-STOP", "--full", "hpcai500.validate")
 
     try:
-        with killing(partition, stop):
+        with partition.once(partition.has_begun, stop):
             code, report, _ = partition.validate("inventory,health,links", "--step-timeout-sec", "20")
     finally:
         partition.inside("node4", "pkill", "-KILL", "--full", "hpcai500.validate", check=False)
@@ -196,42 +212,38 @@ def test_a_node_that_hangs_is_named_in_time_and_the_others_go_on(partition):
     assert {stage["stage"]: stage["num_answered"] for stage in report["stages"]}["links"] == 3
 
 
-@contextmanager
-def killing(partition, act):
-    """Do something to the testbed once all nodes are at their first stage."""
-
-    def wait_and_act():
-        partition.wait_until_begun()
-        act()
-
-    thread = threading.Thread(target=wait_and_act)
-    thread.start()
-    yield
-    thread.join()
-
-
-@contextmanager
-def slowed(node, part):
-    """All that jobs run on `node` gets no more than a part of one processor."""
+@pytest.fixture
+def slow_down():
+    """Have all that jobs run on a node get no more than a part of one processor."""
     if not CPU.is_dir():
         pytest.skip("this machine has no cpu cgroup of version 1")
-    group = CPU / f"hpcai500-slow-{node}"
-    group.mkdir(exist_ok=True)
-    (group / "cpu.cfs_period_us").write_text("20000")
-    (group / "cpu.cfs_quota_us").write_text(str(round(20_000 * part)))
-    (daemon,) = [p.pid for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["slurmd", "-N", node]]
-    (group / "cgroup.procs").write_text(str(daemon))
-    try:
-        yield
-    finally:
+    groups = []
+
+    def limit(node, part):
+        groups.append(group := CPU / f"hpcai500-slow-{node}")
+        group.mkdir(exist_ok=True)
+        (group / "cpu.cfs_period_us").write_text("20000")
+        (group / "cpu.cfs_quota_us").write_text(str(round(20_000 * part)))
+        (daemon,) = [p.pid for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["slurmd", "-N", node]]
+        host = Path(f"/proc/{daemon}/ns/pid").readlink()
+        for process in psutil.process_iter():
+            with suppress(OSError):
+                if Path(f"/proc/{process.pid}/ns/pid").readlink() == host:
+                    (group / "cgroup.procs").write_text(str(process.pid))
+
+    yield limit
+    for group in groups:
         for pid in (group / "cgroup.procs").read_text().split():
             with suppress(OSError):
                 (CPU / "cgroup.procs").write_text(pid)
         group.rmdir()
 
 
-def test_a_slow_node_is_named(partition):
-    with slowed("node3", 0.12):
+def test_a_slow_node_is_named(partition, slow_down):
+    def measures():
+        return list(partition.output.glob("testbed/*/measurements/node3-micro-*"))
+
+    with partition.once(measures, lambda: slow_down("node3", 0.12)):
         code, report, _ = partition.validate("micro")
     assert code == 1
     assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node3",)}, report["findings"]

@@ -20,20 +20,21 @@ _LARGEST_FACTOR = 8
 
 
 def run(place: Place) -> Iterator[Found]:
-    """All GPUs of the node at once, as training loads them; then its processors."""
-    if count := num_gpus():
-        yield from run_children(place, "micro", [(f"cuda:{index}",) for index in range(count)])
-        place.step("micro", "cpu")
-    yield from run_children(place, "micro", [("cpu",)])
+    """All GPUs of the node at once, as training loads them; then its processors. All nodes at the same time."""
+    gpus = [(f"cuda:{index}",) for index in range(num_gpus())]
+    yield from run_children(place, "micro", gpus, in_step="GPUs")
+    place.step("micro", "processors")
+    yield from run_children(place, "micro", [("cpu",)], in_step="processors")
 
 
-def measure(place: Place, device: str) -> Iterator[Found]:
+def measure(place: Place, device: str) -> Iterator[Found | None]:
     """In a process of its own, on one device."""
     from hpcai500.micro.compute import find_device, measure_kernels, standard_kernels
     from hpcai500.micro.kernels import PRECISIONS
 
     name = device.replace("cuda:", "gpu") if device != "cpu" else ""
     yield from exact_products(place, device, name)
+    yield None
     where = find_device(device)
     kernels = [
         kernel
