@@ -70,6 +70,12 @@ def layout_here(args: argparse.Namespace, site: Site, env: Mapping[str, str]) ->
             f"srun started this command {env['SLURM_STEP_NUM_TASKS']} times",
             "start it once, in the job script or salloc: it starts the ranks itself",
         )
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "HOROVOD_SIZE"):
+        if int(env.get(name, "1")) > 1:
+            raise SpecError(
+                f"another launcher started this command {env[name]} times ({name})",
+                "start it once: it starts the ranks itself, see --launcher",
+            )
     allocation = read_allocation(env) if args.launcher not in ("local", "horovodrun") else None
     if allocation is None:
         if args.launcher == "srun" or (args.launcher == "mpirun" and (args.nodes or 1) > 1):
@@ -193,6 +199,11 @@ def run_once(spec: RunSpec, start: Callable[[RunSpec], None], *, resume: bool, q
         return kept
     if not (resume and same_run(spec)):
         spec.write()
+    elif (earlier := read_run(spec.folder / "run.json")).launcher != spec.launcher:
+        raise SpecError(
+            f"{spec.folder} was started by {earlier.launcher}, not by {spec.launcher}",
+            f"go on with --launcher {earlier.launcher}, or give another --output",
+        )
     say(
         f"seed {spec.seed}: {spec.workload.title}, {spec.problem} problem, {spec.level} level, "
         f"{spec.world_size} ranks, {spec.settings.execution.precision}: {spec.folder}"

@@ -41,8 +41,11 @@ def explain(told: Sequence[Failure], tail: str, code: int, log: Path) -> HpcAi50
     launcher's word, then that report.
     """
     bug = HpcAi500Error.exit_code
+    stopped = PreemptedError.exit_code  # what a launcher does to the peers of a rank that failed, too
     if told:
-        cause = min(told, key=lambda failure: failure.exit_code == bug)
+        cause = min(told, key=lambda failure: (failure.exit_code == bug, failure.exit_code == stopped))
+        if cause.exit_code == stopped and (error := _wrong_plugin(tail)):
+            return error
         if cause.exit_code != bug:
             return as_error(cause)
     for seen in (_out_of_memory, _node_failure, _wrong_plugin, _death):

@@ -104,3 +104,11 @@ def _three_and_one(desk):
     path = desk.folder / "hosts"
     path.write_text("node1\nnode1\nnode1\nnode2\n")
     return path
+
+
+def test_a_plugin_that_does_not_fit_is_a_failure_and_no_preemption(desk):
+    (job,) = desk.submitted("--nodes", "2", "--backend", "horovod", "--slurm", "mpi=pmi2")
+    row = desk.wait_until_over()[0]
+    assert row["state"] == "failed", row
+    assert "plugin does not fit" in row["detail"]
+    assert len(Path(job["folder"], "logs", "jobs").read_text().splitlines()) == 1

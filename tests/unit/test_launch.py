@@ -6,6 +6,7 @@ from hpcai500.errors import (
     HpcAi500Error,
     InputError,
     MachineError,
+    PreemptedError,
     RankError,
     SpecError,
     format_failure,
@@ -169,3 +170,13 @@ def test_what_is_missing_comes_with_the_command_that_gets_it(monkeypatch):
         ("Horovod", "run `make horovod`, which builds it for this torch")
     ]
     assert [name for name, _ in missing("horovod", "srun")] == ["Horovod", "srun"]
+
+
+def test_peers_that_were_stopped_for_a_failed_rank_do_not_hide_it():
+    stopped = (1, PreemptedError("stopped by SIGTERM before training began"))
+    error = explain(told(stopped, (0, RankError("a world of 1"))), "", 75, Path("log"))
+    assert str(error) == "rank 0: a world of 1"
+    text = "The application appears to have been direct launched using \"srun\",\n"
+    error = explain(told(stopped), text, 75, Path("log"))
+    assert str(error).startswith("srun's plugin does not fit")
+    assert isinstance(explain(told(stopped), "", 75, Path("log")), PreemptedError)
