@@ -176,7 +176,7 @@ def test_peers_that_were_stopped_for_a_failed_rank_do_not_hide_it():
     stopped = (1, PreemptedError("stopped by SIGTERM before training began"))
     error = explain(told(stopped, (0, RankError("a world of 1"))), "", 75, Path("log"))
     assert str(error) == "rank 0: a world of 1"
-    text = "The application appears to have been direct launched using \"srun\",\n"
+    text = 'The application appears to have been direct launched using "srun",\n'
     error = explain(told(stopped), text, 75, Path("log"))
     assert str(error).startswith("srun's plugin does not fit")
     assert isinstance(explain(told(stopped), "", 75, Path("log")), PreemptedError)
