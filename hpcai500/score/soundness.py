@@ -96,8 +96,10 @@ def _bound_faults(result: Result) -> Iterator[str]:
     assert flops is not None
     if not 1 <= score.penalty_exponent <= _MOST_EXPONENT:
         yield f"score.penalty_exponent: not from 1 to {_MOST_EXPONENT}"
-    fields = result.model_dump(include={"num_epochs", "time", "flops", "energy", "score", "epochs", "interruptions"})
-    for name, value in _numbers(fields):
+    parts = {"num_epochs", "time", "flops", "energy", "score", "interruptions"}
+    if not _epochs_are_bounded(result):
+        parts.add("epochs")
+    for name, value in _numbers(result.model_dump(include=parts)):
         if not abs(value) < _MOST:
             yield f"{name}: {_shown(value)} is no such figure"
     positive = {
@@ -108,6 +110,18 @@ def _bound_faults(result: Result) -> Iterator[str]:
     for name, figure in positive.items():
         if figure is not None and figure <= 0:
             yield f"{name}: {_shown(figure)} is no such figure"
+
+
+def _epochs_are_bounded(result: Result) -> bool:
+    """At once: there may be a million epochs, and hardly ever one that is at fault."""
+    return all(
+        max(
+            abs(epoch.train_loss), abs(epoch.quality), abs(epoch.flops), abs(epoch.train_sec), abs(epoch.eval_sec),
+            abs(epoch.learning_rate), abs(epoch.energy_joules or 0), abs(epoch.data_wait_sec or 0),
+            abs(epoch.num_samples), abs(epoch.epoch_num),
+        ) < _MOST
+        for epoch in result.epochs
+    )  # fmt: skip
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
