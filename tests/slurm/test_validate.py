@@ -101,6 +101,17 @@ def test_healthy_nodes_pass_and_every_pair_is_measured_once(partition, time):
     assert (folder / "report.html").stat().st_size > 1_000
 
 
+def test_sets_of_nodes_storage_and_training_are_measured_alone_and_together(partition):
+    code, report, _ = partition.validate("collectives,storage,training")
+    assert code == 0, failures(report)
+    measured = {(metric["stage"], metric["num_nodes"]): 0 for metric in report["metrics"]}
+    assert measured.keys() == {
+        ("collectives", 2), ("collectives", 4), ("storage", 1), ("training", 1), ("training", 4),
+    }  # fmt: skip
+    (loss,) = [metric for metric in report["metrics"] if metric["metric"] == "alone_loss"]
+    assert (loss["num_values"], loss["num_distinct"]) == (4, 1)
+
+
 def test_a_slow_link_is_named(partition):
     """What node2 sends to node4, and to no other, passes a token bucket."""
     shape = [
@@ -171,6 +182,7 @@ def test_a_drained_node_is_named_with_its_reason_and_the_others_are_validated(pa
         code, report, _ = partition.validate("health,links")
     finally:
         partition.cluster.run("scontrol", "update", "nodename=node3", "state=resume")
+        partition.cluster.run(sys.executable, TESTBED, "up")  # waits until the node answers again
     assert code == 1
     ((nodes, _, message),) = failures(report)
     assert nodes == ["node3"]
@@ -184,7 +196,7 @@ def test_a_node_that_loses_its_power_is_named_and_the_others_go_on(partition):
         code, report, _ = partition.validate("health,links,inventory")
     partition.cluster.start_node(1)
     assert code == 1
-    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node1",)}, report["findings"]
+    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node1",)}, failures(report)
     answered = {stage["stage"]: stage["num_answered"] for stage in report["stages"]}
     assert answered["links"] >= 3
 
@@ -195,7 +207,7 @@ def test_a_slurmd_that_dies_is_named_though_its_node_goes_on(partition):
         code, report, _ = partition.validate("inventory,health,links")
     assert partition.cluster.run(sys.executable, TESTBED, "up")
     assert code == 1
-    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node3",)}, report["findings"]
+    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node3",)}, failures(report)
 
 
 def test_a_node_that_hangs_is_named_in_time_and_the_others_go_on(partition):
@@ -208,7 +220,7 @@ def test_a_node_that_hangs_is_named_in_time_and_the_others_go_on(partition):
     finally:
         partition.inside("node4", "pkill", "-KILL", "--full", "hpcai500.validate", check=False)
     assert code == 1
-    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node4",)}, report["findings"]
+    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node4",)}, failures(report)
     assert {stage["stage"]: stage["num_answered"] for stage in report["stages"]}["links"] == 3
 
 
@@ -240,10 +252,12 @@ def slow_down():
 
 
 def test_a_slow_node_is_named(partition, slow_down):
+    """One of three, so that the two others have a core each on the smallest machine that runs these tests."""
+
     def measures():
         return list(partition.output.glob("testbed/*/measurements/node3-micro-*"))
 
     with partition.once(measures, lambda: slow_down("node3", 0.12)):
-        code, report, _ = partition.validate("micro")
+        code, report, _ = partition.validate("micro", "--nodes", "node[1-3]")
     assert code == 1
-    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node3",)}, report["findings"]
+    assert {tuple(nodes) for nodes, _, _ in failures(report)} == {("node3",)}, failures(report)
