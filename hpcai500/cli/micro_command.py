@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,8 @@ def micro_text(document: MicroDocument) -> str:
     """At most 100 columns: a table for each part, what was not measured, and what came out wrong."""
     ranks = f", {document.num_ranks} ranks of {document.backend} by {document.launcher}" if document.backend else ""
     lines = [f"{document.host}: {document.accelerator}, {document.device}, {document.num_threads} threads{ranks}"]
-    for title, samples in groupby(document.samples, _section):
+    titles = dict(_shapes_titles(document))
+    for title, samples in groupby(document.samples, lambda sample: _section(sample, titles)):
         lines += ["", title, _table(list(samples))]
     if document.skipped:
         lines += ["", "not measured:", *(f"  {each.name}: {each.reason}" for each in document.skipped)]
@@ -165,10 +166,21 @@ def micro_text(document: MicroDocument) -> str:
     return "\n".join([*lines, *(f"WRONG RESULT: {metric}" for metric in wrong)])
 
 
-def _section(sample: Sample) -> str:
-    head = sample.metric.partition(".")[0].partition("_shapes_")[0]
-    if head != sample.metric:
-        return f"Shapes of {head}, by their share of its FLOPs"
+def _shapes_titles(document: MicroDocument) -> Iterator[tuple[str, str]]:
+    """Of each workload, by the metrics that stand below it: which shapes they are, and how much of a pass."""
+    for found in document.coverages:
+        title = (
+            f"{found.workload} {found.problem} {found.precision}, {found.num_samples} samples a batch: "
+            f"the {len(found.shapes)} heaviest of {found.num_shapes} shapes,\n"
+            f"{found.share:.0%} of the {si(found.pass_flops)}FLOPs of a forward and backward pass"
+        )
+        yield from ((shape.metric, title) for shape in found.shapes)
+        yield f"{found.workload.lower()[:40]}_{found.problem}_shapes_{found.precision}_flops", title
+
+
+def _section(sample: Sample, titles: Mapping[str, str]) -> str:
+    if sample.metric in titles:
+        return titles[sample.metric]
     if sample.metric.startswith("aibench_"):
         return "AIBench's twelve kernels"
     if sample.metric.startswith(("storage_", "prepared_")):

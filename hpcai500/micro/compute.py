@@ -112,12 +112,19 @@ def unsupported(device: torch.device, precisions: Sequence[str]) -> Iterator[Ski
             yield Skipped(name=f"convolution {precision}", reason=reasons[precision])
 
 
-def measure_kernels(kernels: Sequence[Kernel], device: torch.device, budget_sec: float) -> Findings:
-    """Each kernel gets an equal share of what its predecessors left of the budget."""
+def measure_kernels(
+    kernels: Sequence[Kernel], device: torch.device, budget_sec: float, *, overrun: bool = True
+) -> Findings:
+    """Each kernel gets an equal share of what its predecessors left of the budget.
+
+    Once it is used, the rest are measured as briefly as can be; without `overrun` they are left out.
+    """
     deadline = time.monotonic() + budget_sec
     found = Findings()
     for number, kernel in enumerate(kernels):
         share = max(0.0, deadline - time.monotonic()) / (len(kernels) - number)
+        if not (share or overrun) and number:
+            break
         with torch.no_grad(), arithmetic(kernel.precision):
             found += _measured_or_skipped(kernel, device, share)
     return found

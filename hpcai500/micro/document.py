@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from hpcai500 import __version__
-from hpcai500.micro.sample import Findings, Sample, Skipped
+from hpcai500.micro.sample import Coverage, Findings, Sample, Skipped
 from hpcai500.spec.models import Frozen
 from hpcai500.system.hardware import processors
 from hpcai500.system.programs import output_of
@@ -31,6 +31,8 @@ class MicroDocument(Frozen):
     num_ranks: int = 1
     samples: tuple[Sample, ...]
     skipped: tuple[Skipped, ...]
+    coverages: tuple[Coverage, ...] = ()
+    """Of each workload whose shapes were measured."""
 
 
 def describe(host: str, device: str, found: Findings, **ranks: Any) -> MicroDocument:
@@ -47,5 +49,6 @@ def describe(host: str, device: str, found: Findings, **ranks: Any) -> MicroDocu
         num_threads=torch.get_num_threads(),
         samples=found.samples,
         skipped=found.skipped,
+        coverages=found.coverages,
         **ranks,
     )

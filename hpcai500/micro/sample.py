@@ -41,14 +41,48 @@ class Skipped(Frozen):
     reason: str
 
 
+class Shape(Frozen):
+    """One of a workload's products and convolutions."""
+
+    metric: str
+    """Of its sample."""
+    count: int
+    """Times in a pass."""
+    share: float
+    """Of the pass's FLOPs, all times together."""
+
+
+class Coverage(Frozen):
+    """How much of a workload's forward and backward pass the shapes make up that were measured."""
+
+    workload: str
+    problem: str
+    precision: str
+    num_samples: int
+    """Of the batch."""
+    pass_flops: float
+    """Of the whole pass, MAC = 2."""
+    num_shapes: int
+    """In the whole pass, equal ones once."""
+    share: float
+    """Of the pass's FLOPs: that of `shapes` together."""
+    shapes: tuple[Shape, ...]
+    """Those measured, the largest share first."""
+
+
 class Findings(Frozen):
     """What one set of microbenchmarks found."""
 
     samples: tuple[Sample, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    coverages: tuple[Coverage, ...] = ()
 
     def __add__(self, other: "Findings") -> "Findings":
-        return Findings(samples=self.samples + other.samples, skipped=self.skipped + other.skipped)
+        return Findings(
+            samples=self.samples + other.samples,
+            skipped=self.skipped + other.skipped,
+            coverages=self.coverages + other.coverages,
+        )
 
     @property
     def correct(self) -> bool:

@@ -11,17 +11,18 @@ from torch.utils._pytree import tree_leaves
 from hpcai500.micro.compute import measure_kernels, unsupported
 from hpcai500.micro.kernels import DTYPES, Kernel, normal
 from hpcai500.micro.passes import spec_of, trace_workload
-from hpcai500.micro.sample import Findings, Sample, Skipped
+from hpcai500.micro.sample import Coverage, Findings, Sample, Shape, Skipped
 from hpcai500.micro.tracing import Counted, Operation, TensorSpec, Trace, by_flops, with_tensors
 
 SHARE = 0.8
-"""Of the pass's FLOPs that the chosen operations make up, if so many do."""
-MOST = 8
+"""Of a pass's FLOPs that the chosen operations make up."""
 _TITLES = {"convolution": "conv", "convolution_backward": "conv backward", "mm": "product", "addmm": "product"}
 
 
 def measure_workload(name: str, problem: str, device: torch.device, *, precision: str, budget_sec: float) -> Findings:
     """The operations of one workload that need most FLOPs, and their speed together.
+
+    Those that the budget has no time for are left out; a trace that takes long leaves half of it.
 
     Raises:
         SpecError: for an unknown workload or problem.
@@ -34,60 +35,67 @@ def measure_workload(name: str, problem: str, device: torch.device, *, precision
     found = trace_workload(spec, device)
     chosen = list(choose(found))
     kernels = list(_numbered(kernel_of(operation, counted, precision) for operation, counted in chosen))
-    share_of = [counted.count * counted.flops / found.flops for _, counted in chosen]
-    measured = measure_kernels(kernels, device, budget_sec - (time.monotonic() - started))
+    left_sec = max(budget_sec / 2, budget_sec - (time.monotonic() - started))
+    measured = measure_kernels(kernels, device, left_sec, overrun=False)
     by_metric = {sample.metric: sample for sample in measured.samples}
     prefix = f"{spec.workload.name.lower()[:40]}_{problem}"
-    samples, seconds, flops = [], [0.0, 0.0, 0.0], 0
-    for kernel, (_, counted), share in zip(kernels, chosen, share_of, strict=True):
-        if kernel.metric not in by_metric:  # skipped
+    samples, shapes = [], []
+    for kernel, (_, counted) in zip(kernels, chosen, strict=True):
+        if kernel.metric not in by_metric:
             continue
-        sample = by_metric[kernel.metric]
-        detail = f"{sample.detail}; {counted.count} a pass, {share:.1%}"
-        samples.append(sample.model_copy(update={"metric": f"{prefix}.{sample.metric}", "detail": detail}))
-        flops += counted.count * counted.flops
-        values = (sample.value, sample.lower_quartile, sample.upper_quartile)
-        seconds = [
-            total + counted.count * counted.flops / value for total, value in zip(seconds, values, strict=True)
-        ]
+        sample, metric = by_metric[kernel.metric], f"{prefix}.{kernel.metric}"
+        shapes.append(Shape(metric=metric, count=counted.count, share=counted.count * counted.flops / found.flops))
+        detail = f"{sample.detail}; {counted.count} a pass, {shapes[-1].share:.1%}"
+        samples.append(sample.model_copy(update={"metric": metric, "detail": detail}))
+    skipped = measured.skipped
+    if missed := len(kernels) - len(samples) - len(skipped):
+        reason = f"{missed} of the {len(kernels)} heaviest shapes: no time left, give a larger --budget-sec"
+        skipped += (Skipped(name=f"{spec.workload.name} {problem} {precision}", reason=reason),)
+    coverage = Coverage(
+        workload=spec.workload.name,
+        problem=problem,
+        precision=precision,
+        num_samples=spec.micro_batch_size,
+        pass_flops=float(found.flops),
+        num_shapes=len(found.operations),
+        share=sum(shape.share for shape in shapes),
+        shapes=tuple(shapes),
+    )
     if samples:
-        samples.append(_together(prefix, precision, flops, found, seconds, samples, spec.micro_batch_size))
-    return Findings(samples=tuple(samples), skipped=measured.skipped)
+        samples.append(_together(f"{prefix}_shapes_{precision}_flops", coverage, samples))
+    return Findings(samples=tuple(samples), skipped=skipped, coverages=(coverage,))
 
 
 def choose(found: Trace) -> Iterator[tuple[Operation, Counted]]:
-    """Those with most of the FLOPs, until they make up `SHARE` of them or are `MOST`."""
+    """Those with most of the FLOPs, until they make up `SHARE` of them."""
     covered = 0
-    for number, (operation, counted) in enumerate(by_flops(found)):
-        if number == MOST or covered >= SHARE * found.flops:
+    for operation, counted in by_flops(found):
+        if covered >= SHARE * found.flops:
             return
         covered += counted.count * counted.flops
         yield operation, counted
 
 
-def _together(
-    prefix: str,
-    precision: str,
-    flops: int,
-    found: Trace,
-    seconds: list[float],
-    samples: list[Sample],
-    num_samples: int,
-) -> Sample:
-    """FLOPs of all chosen operations over their time, each as often as a pass executes it."""
-    covered = flops / found.flops
+def _together(metric: str, coverage: Coverage, samples: list[Sample]) -> Sample:
+    """FLOPs of all measured operations over their time, each as often as a pass executes it."""
+    counts = [shape.count for shape in coverage.shapes]
+    flops = sum(count * sample.flops for count, sample in zip(counts, samples, strict=True))
+
+    def seconds(rates: Iterable[float]) -> float:
+        return sum(count * sample.flops / rate for count, sample, rate in zip(counts, samples, rates, strict=True))
+
     return Sample(
         name="together",
-        metric=f"{prefix}_shapes_{precision}_flops",
+        metric=metric,
         unit="FLOPS",
-        value=flops / seconds[0],
-        lower_quartile=flops / seconds[1],
-        upper_quartile=flops / seconds[2],
+        value=flops / seconds(sample.value for sample in samples),
+        lower_quartile=flops / seconds(sample.lower_quartile for sample in samples),
+        upper_quartile=flops / seconds(sample.upper_quartile for sample in samples),
         num_repeats=min(sample.num_repeats for sample in samples),
         better="higher",
-        detail=f"{covered:.0%} of a pass's FLOPs, {num_samples} samples a batch",
-        precision=precision,
-        flops=float(flops),
+        detail=f"{coverage.share:.0%} of a pass's FLOPs",
+        precision=coverage.precision,
+        flops=flops,
         correct=all(sample.correct for sample in samples),
     )
 
@@ -112,7 +120,7 @@ def kernel_of(operation: Operation, counted: Counted, precision: str) -> Kernel:
     return Kernel(
         name=shape_name(operation),
         title=_TITLES.get(operation.name, operation.name),
-        shape=", ".join("x".join(map(str, spec.shape)) for spec in operands[-2:]),
+        shape=", ".join(_shapes(operation)),
         precision=precision,
         measures="flops",
         flops=counted.flops,
@@ -125,12 +133,16 @@ def kernel_of(operation: Operation, counted: Counted, precision: str) -> Kernel:
 
 def shape_name(operation: Operation) -> str:
     """`conv.8x64x56x56.64x64x3x3.s1`: operands and stride, as part of a metric's name."""
-    shapes = ["x".join(map(str, spec.shape)) for spec in operation.operands if len(spec.shape) > 1][-2:]
     lists = [value for value in operation.arguments if isinstance(value, tuple) and not isinstance(value, TensorSpec)]
     name = operation.name.strip("_").replace("convolution", "conv")
     at = 1 if name == "conv_backward" else 0  # before the stride stand the bias's sizes
     strides = [f"s{lists[at][0]}"] if name.startswith("conv") and len(lists) > at else []
-    return ".".join([name, *shapes, *strides])[:60]
+    return ".".join([name, *_shapes(operation), *strides])[:60]
+
+
+def _shapes(operation: Operation) -> list[str]:
+    """Of both operands, without a bias."""
+    return ["x".join(map(str, spec.shape)) for spec in operation.operands if len(spec.shape) > 1][-2:]
 
 
 def _numbered(kernels: Iterable[Kernel]) -> Iterator[Kernel]:
