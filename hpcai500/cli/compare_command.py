@@ -11,7 +11,7 @@ from hpcai500.errors import InputError
 from hpcai500.score.archives import opened
 from hpcai500.score.collection import printable
 from hpcai500.score.comparison import Comparison, compare
-from hpcai500.score.compliance import run_folders
+from hpcai500.score.folders import run_folders
 from hpcai500.spec.layers import Layer
 from hpcai500.spec.levels import Level
 

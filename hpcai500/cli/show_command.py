@@ -8,7 +8,7 @@ from hpcai500.errors import InputError
 from hpcai500.report.run_text import run_text
 from hpcai500.score.archives import Opened, opened
 from hpcai500.score.collection import MALFORMED, newest_result, one_line
-from hpcai500.score.compliance import run_folders
+from hpcai500.score.folders import run_folders
 from hpcai500.score.result import Result
 
 

@@ -15,6 +15,7 @@ from hpcai500.events.vocabulary import Key
 from hpcai500.files import read_json
 from hpcai500.launch.diagnosis import START_MARK, explain
 from hpcai500.launch.queue import Job, ended_jobs, has_slurm, queued_jobs
+from hpcai500.score.folders import run_places
 from hpcai500.score.result import Result, derive
 from hpcai500.spec.run import RunSpec, read_run
 
@@ -63,7 +64,8 @@ class Slurm(NamedTuple):
 
 def run_folders(paths: Iterable[Path]) -> list[Path]:
     """Every run at or below `paths`."""
-    return sorted({file.parent for path in paths for file in path.rglob("run.json")})
+    found = {place for path in paths for place in run_places(path, lambda error: None)}
+    return sorted(place for place in found if (place / "run.json").exists())
 
 
 def survey(folders: Iterable[Path], unreadable: dict[Path, str] | None = None) -> list[Progress]:

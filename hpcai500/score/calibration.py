@@ -11,6 +11,7 @@ from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key
 from hpcai500.score.collection import newest_result
 from hpcai500.score.communication import Gradient, Link, Network, Sync, all_reduce, gradients, synchronize
+from hpcai500.score.folders import run_folders
 from hpcai500.score.result import Result
 from hpcai500.spec.run import RunSpec, read_run
 
@@ -93,11 +94,7 @@ def _folders(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder", "name the folder of a finished run")
-        place = path.parent if path.name == "result.json" else path
-        below = sorted(file.parent for file in place.rglob("run.json"))
-        if not below:
-            raise InputError(f"{path}: no run.json there", "name the folder of a run")
-        found += below
+        found += run_folders(path)
     return list(dict.fromkeys(found))
 
 

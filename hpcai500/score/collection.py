@@ -1,7 +1,6 @@
 """Finding results: what may be ranked, and what may not, each with its reason."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from hpcai500.errors import InputError
+from hpcai500.score.folders import run_places
 from hpcai500.score.result import Result, derive
 from hpcai500.score.soundness import MOST_BYTES, fault, identity_fault, require_plain_files
 from hpcai500.spec.models import parse
@@ -99,21 +99,13 @@ def _take(file: Path, collected: Collected, counted: dict[tuple[str | int, ...],
 
 
 def _results(folder: Path, left_out: list[LeftOut]) -> Iterator[Path]:
-    """The place of every result below `folder`, written or not; links are followed, each folder is seen once."""
-    seen: set[tuple[int, int]] = set()
+    """The place of every result below `folder`, written or not."""
 
     def unreadable(error: OSError) -> None:
         left_out.append(LeftOut(one_line(str(error.filename)), f"{error.strerror}: what lies below it is unknown"))
 
-    for place, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
-        status = Path(place).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        if "result.json" in names or "run.json" in names:
-            folders[:] = [name for name in folders if name not in ("checkpoint", "logs")]
-            yield Path(place) / "result.json"
+    for place in run_places(folder, unreadable):
+        yield place / "result.json"
 
 
 def newest_result(file: Path) -> Result:

@@ -4,9 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from hpcai500.errors import HpcAi500Error, InputError
+from hpcai500.errors import HpcAi500Error
 from hpcai500.events.vocabulary import Key
 from hpcai500.score.evidence import Evidence, gather, settings_of
+from hpcai500.score.folders import run_folders
 from hpcai500.score.layer_rules import disclosed_changes, layer_findings
 from hpcai500.score.record_rules import record_findings
 from hpcai500.score.rules import MOST_UNCONVERGED, NUM_RUNS, Breach
@@ -78,24 +79,11 @@ def check(paths: Iterable[Path], reference: Path | None = None) -> list[Report]:
     for path in paths:
         folders = run_folders(path)
         for folder in folders:
-            entries[_entry_key(folder)][folder] = folders == [path]
+            entries[_entry_key(folder)][folder] = folder in (path, path.parent)
     return [
         check_entry(list(folders), whole_set=len(folders) > 1 or not all(folders.values()), framework=framework)
         for _, folders in sorted(entries.items())
     ]
-
-
-def run_folders(path: Path) -> list[Path]:
-    """The folders of runs at or below `path`; `path` may also be one of a run's files."""
-    place = path.parent if path.is_file() else path
-    if not place.is_dir():
-        raise InputError(f"{path}: no such file or folder", "name a run's folder, or a folder of runs")
-    if (place / "run.json").exists() or (place / "events.log").exists():
-        return [place]
-    folders = sorted({file.parent for file in place.rglob("run.json")})
-    if not folders:
-        raise InputError(f"{path}: holds no run", "name a run's folder, or a folder of runs")
-    return folders
 
 
 def _entry_key(folder: Path) -> tuple[str, ...]:
@@ -148,6 +136,8 @@ def _shared(held: Sequence[Evidence]) -> dict[str, set[str]]:
     return {
         "experiment": {evidence.spec.experiment_digest[:16] for evidence in held},
         "system": {evidence.spec.system for evidence in held},
+        "accelerator": {evidence.result.identity.accelerator for evidence in held},
+        "processor": {str(evidence.system.layer(1).get("cpu_model")) for evidence in held},
         "data set": {str((evidence.value(Key.DATASET) or {}).get("digest")) for evidence in held},
         "Layer 5": {str(evidence.system.frameworks()) for evidence in held},
         "model": {str((evidence.structure or {}).get("parameters_digest")) for evidence in held},

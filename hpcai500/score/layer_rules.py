@@ -14,6 +14,9 @@ from hpcai500.spec.reference import ModelReference, Reference, changes, closed_c
 
 _LONGEST = 300
 """Letters of a layer that one line shows; system.json has it whole."""
+_SAME, _OTHER_BACKWARD = 1e-6, 0.01
+"""How far FLOPs may lie from the reference's: where the code is the same; and where another implementation may, say,
+compute the gradient of its input too."""
 _VARIES = 0.5
 """How far the FLOPs of a layer that depends on the data may lie from the reference's."""
 
@@ -41,6 +44,7 @@ def layer_findings(evidence: Evidence, framework: SystemRecord | None) -> Iterat
         yield "4.3", f"the workload's code is not that of {reference.name}; system level allows it"
     if level is not Level.FREE and reference.known:
         yield from (("4.4", line) for line in model_differences(evidence.structure, reference.known.model))
+        yield from _training_flops(evidence, reference.known.flops_per_sample)
     if level is Level.HARDWARE and framework:
         yield from _framework(evidence.system, framework)
 
@@ -58,6 +62,14 @@ def _data_set(evidence: Evidence, reference: Reference) -> Iterator[Finding]:
         yield "4.2", "events.log: no digest of the data set"
     elif expected and held["digest"] != expected:
         yield "4.2", f"the data set's digest is {held['digest']!s:.16}, the reference's {expected:.16}"
+
+
+def _training_flops(evidence: Evidence, expected: float) -> Iterator[Finding]:
+    """The same model needs the same FLOPs to train a sample, whoever counts them by the same convention."""
+    flops = evidence.result.flops
+    slack = _SAME if evidence.spec.level is Level.HARDWARE else _OTHER_BACKWARD
+    if flops and not math.isclose(flops.per_sample, expected, rel_tol=slack):
+        yield "4.4", f"{flops.per_sample:g} FLOPs are counted to train a sample, by the reference {expected:g}"
 
 
 def _framework(system: SystemRecord, reference: SystemRecord) -> Iterator[Finding]:
@@ -82,7 +94,7 @@ def model_differences(structure: Any, reference: ModelReference) -> Iterator[str
     wrong = [
         name
         for name in sorted({*here, *there})
-        if not math.isclose(here.get(name, 0.0), there.get(name, 0.0), rel_tol=_VARIES if name in varying else 1e-6)
+        if not math.isclose(here.get(name, 0.0), there.get(name, 0.0), rel_tol=_VARIES if name in varying else _SAME)
     ]
     if wrong:
         first = wrong[0]

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from hpcai500.errors import HpcAi500Error, InputError, OccupiedError, ShortfallError
 from hpcai500.files import digest_tree, source_files, storage
-from hpcai500.score.compliance import run_folders
+from hpcai500.score.folders import run_folders
 from hpcai500.score.manifest import MANIFEST, SEALED
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.reference import CODE
@@ -69,7 +69,14 @@ def pack(paths: Iterable[Path], archive: Path) -> Contents:
         raise OccupiedError(f"{archive} is there already", "give another --output")
     files: dict[str, Path] = {}
     for folder in dict.fromkeys(folder for path in paths for folder in run_folders(path)):
-        files |= _files_of(folder)
+        found = _files_of(folder)
+        twice = next((name for name in found if name.startswith("runs/") and name in files), None)
+        if twice and files[twice] != found[twice]:
+            raise InputError(
+                f"{found[twice]}: {files[twice]} would stand at the same place of the archive",
+                "a result set has each run of a system once: leave one out",
+            )
+        files |= found
     held: dict[str, Held] = {}
     with storage(archive):
         archive.parent.mkdir(parents=True, exist_ok=True)

@@ -56,6 +56,11 @@ def _one_run(evidence: Evidence) -> Iterator[Finding]:
     for name, (captured, logged) in held.items():
         if first(events, Key.MODEL) and system.layers and captured != logged:
             yield "1.3", f"system.json's {name} is not that of events.log"
+    if evidence.spec.program is None:
+        logged = (evidence.value(Key.RUN) or {}).get("torch_version")
+        captured = {group.layers.get("5", {}).get("torch") for group in (*system.nodes, *system.earlier_nodes)}
+        if logged not in captured:
+            yield "1.3", f"events.log: torch_version is {_short(logged)}, and no node of system.json has it"
 
 
 def _twice_told(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
@@ -96,6 +101,11 @@ def _twice_told(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
     yield "system.json: Layer 6, world_size", programming.get("world_size"), spec.world_size
     yield "system.json: Layer 6, precision", programming.get("precision"), settings.execution.precision
     yield "system.json: Layer 6, backend", programming.get("backend"), spec.backend
+    if spec.program is None:
+        yield "system.json: Layer 6, nodes", programming.get("nodes"), spec.nodes
+        yield "system.json: the number of nodes", sum(group.count for group in system.nodes), spec.nodes
+        synthetic = (evidence.value(Key.DATASET) or {}).get("synthetic")
+        yield "events.log: the data set's `synthetic`", synthetic, spec.is_synthetic
     if system.layers:
         yield "system.json: Layer 7, code_digest", system.layer(7).get("code_digest"), spec.workload.code_digest
         tables = {name: told[name] for name in ("batch", "optimizer", "schedule")}

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 
 from hpcai500.errors import HpcAi500Error
-from hpcai500.events.reader import find
+from hpcai500.events.reader import Event, find
 from hpcai500.events.vocabulary import Key
 from hpcai500.files import read_json
 from hpcai500.score.evidence import Evidence, Finding, pairs
@@ -57,17 +57,29 @@ def _evaluations(evidence: Evidence) -> Iterator[Finding]:
 def _predictions(evidence: Evidence) -> Iterator[Finding]:
     """evaluation.json, where a workload keeps one, names each sample of the evaluation set once."""
     path = evidence.folder / "evaluation.json"
+    epochs = find(evidence.events, Key.EPOCH)
+    logged = epochs[-1].metadata.get("num_records") if epochs and evidence.result.status == "success" else None
     if not path.exists():
+        if logged is not None and not _resumed_after(evidence, epochs[-1]):
+            yield "3.2", f"evaluation.json with the {logged!r} predictions of the last evaluation is missing"
         return
     try:
         records = read_json(path)
+        num_records = len(records)
         indices = [record["index"] for record in records if isinstance(record, dict) and "index" in record]
     except (HpcAi500Error, TypeError) as error:
         yield "3.2", f"evaluation.json: {error}"
         return
+    if logged is not None and num_records != logged:
+        yield "3.2", f"evaluation.json holds {num_records:,} predictions, and {logged!r} were logged"
     expected = list(range(evidence.spec.settings.problem.num_eval_samples))
     if indices and sorted(indices, key=json.dumps) != sorted(expected, key=json.dumps):
         yield "3.2", "evaluation.json does not name each sample of the evaluation set once"
+
+
+def _resumed_after(evidence: Evidence, event: Event) -> bool:
+    """Predictions that nobody had written yet when the run was stopped are lost."""
+    return any(resumed.time_ms >= event.time_ms for resumed in find(evidence.events, Key.RESUMED))
 
 
 def _samples(evidence: Evidence) -> Iterator[Finding]:

@@ -29,6 +29,8 @@ class ModelReference(Frozen):
 class ProblemReference(Frozen):
     dataset_digest: str | None
     """Null where nobody may hand the data on, so that no digest could be taken."""
+    flops_per_sample: float
+    """To train one sample, forward and backward."""
     model: ModelReference
 
 

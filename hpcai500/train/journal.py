@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sized
 from typing import Any, Protocol, TypedDict
 
 import torch
@@ -88,7 +89,10 @@ class RunJournal:
             self._bar.step(epoch, loss, waited_sec)
 
     def epoch(self, row: EpochRow, quality: Quality) -> None:
-        self._events.point(Key.EPOCH, dict(row), epoch_num=row["epoch_num"], **quality.details)
+        details: dict[str, Any] = {"epoch_num": row["epoch_num"], **quality.details}
+        if isinstance(quality.records, Sized):
+            details["num_records"] = len(quality.records)
+        self._events.point(Key.EPOCH, dict(row), **details)
         self._records = quality.records
         self._events.sync()
         print_line = self._bar.print if self._bar else _print

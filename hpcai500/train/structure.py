@@ -1,7 +1,7 @@
 """What a model is, whoever wrote it: its parameters' names and shapes, and the FLOPs of each of its layers."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -53,13 +53,20 @@ def layer_flops(batches: Sequence[tuple[Mapping[str, Mapping[Any, int]], int]]) 
     return {name: LayerFlops(sum(row) / len(row), len(set(row)) > 1) for name, row in rows.items() if any(row)}
 
 
+def _caller(name: str, called: Container[str]) -> str:
+    """The nearest module above `name` that was called: lists of modules are not."""
+    parent = name.rpartition(".")[0]
+    while parent and parent not in called:
+        parent = parent.rpartition(".")[0]
+    return parent or "Global"
+
+
 def own_flops(counts: Mapping[str, Mapping[Any, int]]) -> dict[str, int]:
     """Name of a module, as in `named_modules`, to FLOPs that stand in none of its children."""
     totals = {name: sum(by_operator.values()) for name, by_operator in counts.items()}
     own = dict(totals)
     for name, total in totals.items():
-        parent = name.rpartition(".")[0] or "Global"
-        if parent in own and name != "Global":
-            own[parent] -= total
+        if name != "Global":
+            own[_caller(name, totals)] -= total
     names = {name: OUTSIDE if name == "Global" else name.partition(".")[2] for name in own}
     return {names[name]: flops for name, flops in own.items() if flops > 0}

@@ -89,6 +89,12 @@ FORGED_LOGS = [
     ("3.4", Key.EPOCH, row(flops=1e18)),
     ("3.4", Key.FLOPS_PER_SAMPLE, row(mean=1e18)),
     ("3.4", Key.FLOPS_PER_SAMPLE, lambda record: record["metadata"].update(convention="23 GFLOPs")),
+    ("1.3", Key.RUN, row(torch_version="2.13.0")),
+    ("1.3", Key.DATASET, row(synthetic=True)),
+    ("2.2", Key.EPOCH_START, later(15_000)),
+    ("3.4", Key.MODEL, drop),
+    ("3.4", Key.FLOPS_PER_SAMPLE, row(mean=1.0)),
+    ("4.4", Key.FLOPS_PER_SAMPLE, row(mean=495_771_648 * 1.001)),
     ("4.2", Key.DATASET, row(digest=None)),
     ("4.4", Key.MODEL, structure(parameters_digest="0" * 64)),
     ("4.4", Key.MODEL, lambda record: record["value"]["layer_flops"].update(conv1=1.0)),
@@ -188,6 +194,96 @@ def test_a_changed_copy_breaks_hardware_level_alone_while_its_model_is_the_same(
         folders = [honest_run(spec.model_copy(update={"unranked": False})) for spec in specs]
         assert rules_of(folders) == rules
         assert any("the code of the workload" in line for line in check_entry(folders).changes)
+
+
+@pytest.mark.parametrize(
+    ("level", "factor", "rules"),
+    [
+        (Level.HARDWARE, 1.0, []), (Level.HARDWARE, 1.001, ["4.4"]), (Level.SYSTEM, 1.005, []),
+        (Level.SYSTEM, 0.98, ["4.4"]), (Level.FREE, 0.98, []),
+    ],
+)  # fmt: skip
+def test_training_a_sample_takes_the_flops_of_the_reference(make_spec, level, factor, rules):
+    folders = [
+        honest_run(make_spec(level=level, seed=seed), flops_per_sample=factor * 495_771_648) for seed in range(5)
+    ]
+    assert rules_of(folders) == rules
+
+
+def test_one_run_under_several_seeds_is_named(honest_set):
+    first, second, *_ = folders = honest_set()
+    for key in (Key.EPOCH_START, Key.EPOCH):
+        rows = [json.loads(line.partition(" ")[2]) for line in (first / "events.log").read_text().splitlines()]
+        for number, record in enumerate(record for record in rows if record["key"] == key):
+            edit_log(second, key, lambda there, here=record: there.update(here), number)
+    reseal(second)
+    (breach,) = breaches_of(folders)
+    assert (breach.rule, first.name in breach.message, second.name in breach.message) == ("5.1", True, True)
+
+
+@pytest.mark.parametrize(
+    ("rule", "change"),
+    [
+        ("1.3", lambda system: system["nodes"][0]["layers"]["5"].update(torch="2.13.0")),
+        ("1.3", lambda system: system["nodes"][0]["layers"]["6"].update(nodes=2)),
+        ("1.3", lambda system: system["nodes"][0].update(count=2)),
+        ("4.7", lambda system: system["nodes"][0]["layers"].update({"3": {}})),
+        ("5.4", lambda system: system["nodes"][0]["layers"]["1"].update(cpu_model="Another CPU")),
+        ("5.4", lambda system: system["nodes"][0]["layers"]["1"].update(gpus=[{"model": "A GPU"}])),
+    ],
+)
+def test_an_edited_system_is_named(honest_set, rule, change):
+    folders = honest_set()
+    edit_json(folders[3] / "system.json", change)
+    reseal(folders[3])
+    assert rule in rules_of(folders)
+
+
+def test_predictions_that_were_logged_must_be_there(honest_set):
+    folders = honest_set()
+    num_epochs = 4
+    edit_log(folders[0], Key.EPOCH, lambda record: record["metadata"].update(num_records=2), num_epochs - 1)
+    predictions = folders[0] / "evaluation.json"
+    for content, message in (
+        (None, "is missing"),
+        ("[{}]", "holds 1 predictions"),
+        ("7", "no len"),
+        ("[{}, {}]", ""),
+    ):
+        predictions.unlink(missing_ok=True)
+        if content is not None:
+            predictions.write_text(content)
+        reseal(folders[0])
+        found = breaches_of(folders)
+        assert {breach.rule for breach in found} == ({"3.2"} if message else set())
+        assert all(message in breach.message for breach in found)
+
+
+def test_check_and_package_follow_links_as_rank_does(honest_set, tmp_path, hpcai500):
+    folders = honest_set()
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for folder in folders:
+        (linked / folder.name).symlink_to(folder)
+    (report,) = check([linked])
+    assert (len(report.runs), report.breaches) == (5, ())
+    assert hpcai500("package", linked, "--output", tmp_path / "set.zip")[0] == 0
+    assert hpcai500("check", tmp_path / "set.zip")[0] == 0
+
+
+def test_a_run_named_by_one_of_its_files_is_a_single_run_too(honest_set):
+    folder = honest_set()[0]
+    (report,) = check([folder / "run.json"])
+    assert report.breaches == ()
+
+
+def test_two_runs_for_one_place_of_an_archive_are_refused(honest_set, tmp_path, hpcai500):
+    folders = honest_set()
+    copy = tmp_path / "copy" / folders[0].name
+    shutil.copytree(folders[0], copy)
+    code, _, err = hpcai500("package", folders[0], copy, "--output", tmp_path / "set.zip")
+    assert (code, "would stand at the same place" in err) == (2, True)
+    assert not (tmp_path / "set.zip").exists()
 
 
 def test_another_framework_than_the_references_breaks_hardware_level(honest_set, make_spec):

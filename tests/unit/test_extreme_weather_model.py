@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hpcai500.errors import DataError, SpecError
 from hpcai500.files import data_dir
 from hpcai500.spec.models import parse
+from hpcai500.spec.reference import find_reference
 from hpcai500.spec.workload import load_rules
 from hpcai500.train.flops import count_flops
 from hpcai500.train.optim import build_optimizer
@@ -197,6 +198,18 @@ def test_the_parts_of_the_full_model_take_the_flops_of_their_layers():
         outputs = itertools.chain(*model.rpn.head(levels), judged)
         torch.stack([output.sum() for output in outputs]).sum().backward()
     assert counter.get_total_flops() == training_by_hand(settings, 768, 1152, num_proposals)
+
+
+@pytest.mark.parametrize(
+    ("problem", "height", "width", "num_proposals"), [("mini", HEIGHT, WIDTH, None), ("full", 768, 1152, 512)]
+)
+def test_the_reference_holds_what_the_layers_need(problem, height, width, num_proposals):
+    settings = settings_of(problem)
+    known = find_reference("extreme_weather", problem).known
+    executed = training_by_hand(settings, height, width, num_proposals or settings.num_sampled_proposals)
+    assert known.flops_per_sample == executed
+    stem = conv(16, 64, 7, height // 2, width // 2)
+    assert 3 * sum(known.model.layer_flops.values()) - stem == executed
 
 
 BOX, OTHER = [0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0]

@@ -3,7 +3,10 @@ import torch
 from torch import nn
 from torchvision.models import resnet50
 
+from hpcai500.spec.models import parse
+from hpcai500.spec.reference import ModelReference, find_reference
 from hpcai500.train.flops import count_flops
+from hpcai500.train.structure import structure_of
 
 
 def resnet50_flops(image_size: int, num_classes: int) -> tuple[int, int]:
@@ -61,6 +64,39 @@ def test_the_mini_problem_is_counted_likewise_on_real_tensors_and_under_autocast
             return cross_entropy(model, batch)
 
     assert count_flops(model, [(images, 2)], in_bf16).mean == expected
+
+
+@pytest.mark.parametrize(("problem", "size", "num_classes"), [("mini", 32, 10), ("full", 224, 1000)])
+def test_the_reference_of_image_classification_holds_what_the_layers_need(problem, size, num_classes):
+    known = find_reference("resnet", problem).known
+    forward, executed = resnet50_flops(size, num_classes)
+    assert sum(known.model.layer_flops.values()) == forward
+    assert known.flops_per_sample == executed
+    with torch.device("meta"):
+        model, images = resnet50(num_classes=num_classes), torch.randn(2, 3, size, size)
+    structure = structure_of(model, count_flops(model, [(images, 2)], cross_entropy).layers)
+    assert parse(ModelReference, {key: structure[key] for key in ModelReference.model_fields}, "model") == known.model
+
+
+class Blocks(nn.Module):
+    """A list of modules is never called; the layers in it are."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(4, 3)), nn.Sequential(nn.Linear(3, 2))])
+        self.weight = nn.Parameter(torch.ones(2, 2))
+
+    def forward(self, rows):
+        for block in self.blocks:
+            rows = block(rows)
+        return rows @ self.weight
+
+
+def test_flops_stand_at_the_layer_that_needs_them_and_nowhere_else():
+    layers = count_flops(nn.Sequential(Blocks()), [(torch.ones(5, 4), 5)], lambda m, b: m(b).sum()).layers
+    assert {name: layer.mean for name, layer in layers.items()} == {
+        "0.blocks.0.0": 2 * 4 * 3, "0.blocks.1.0": 2 * 3 * 2, "0": 2 * 2 * 2,
+    }  # fmt: skip
 
 
 def test_the_spread_is_over_batches_of_different_shapes():

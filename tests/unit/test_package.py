@@ -6,7 +6,7 @@ import zipfile
 from contextlib import suppress
 
 import pytest
-from honest import honest_run
+from honest import edit_json, honest_run
 
 from hpcai500.errors import InputError, OccupiedError, ShortfallError
 from hpcai500.score import package
@@ -118,6 +118,59 @@ def test_bombs_are_refused_before_they_are_unpacked(archive, tmp_path, monkeypat
     assert any("would unpack to" in fault for fault in verify(archive))
     monkeypatch.setattr(package, "MOST_FILES", 2)
     assert "more than 2" in verify(archive)[0]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_whose_memory_nobody_bounds_are_refused(archive, tmp_path, method):
+    with zipfile.ZipFile(archive, "a") as source:
+        source.writestr("runs/more", "x" * 1_000, compress_type=method)
+    assert verify(archive) == ["'runs/more': packed by another method than deflate"]
+    with pytest.raises(ShortfallError):
+        unpack(archive, tmp_path / "out", unverified=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        (("runs/a", "runs/a/b"), "'runs/a/b': lies in what is a file too"),
+        (("runs/a", "runs/A"), "'runs/A': stands twice"),
+        ((f"runs/{'r' * 256}",), "not a name"),
+    ],
+)
+def test_names_that_no_disk_can_hold_together_are_refused(archive, tmp_path, names, fault):
+    with zipfile.ZipFile(archive, "a") as source:
+        for name in names:
+            source.writestr(name, "x")
+    assert fault in verify(archive)[0]
+    with pytest.raises(ShortfallError):
+        unpack(archive, tmp_path / "out", unverified=True)
+
+
+def test_a_record_too_large_to_be_one_is_refused(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(package, "_MOST_JSON_BYTES", 100)
+    assert "bytes are no record of a run" in verify(archive)[0]
+
+
+@pytest.mark.parametrize("name", ["run.json", "result.json", "system.json", "events.log", "evaluation.json"])
+def test_records_nested_without_end_are_one_line_and_no_traceback(make_spec, tmp_path, hpcai500, name):
+    folder = honest_run(make_spec(seed=0))
+    nested = "[" * 200_000
+    (folder / name).write_text(f":::MLLOG {nested}" if name == "events.log" else nested)
+    code, out, err = hpcai500("check", folder)
+    assert code == 1
+    assert "Traceback" not in out + err
+    assert hpcai500("rank", tmp_path / "results")[0] in (0, 1, 2)
+
+
+def test_what_a_record_says_cannot_steer_the_terminal(make_spec, hpcai500):
+    folder = honest_run(make_spec(seed=0))
+    edit_json(folder / "system.json", lambda system: system["nodes"][0].update(hosts=["\x1b[2Jn1"]))
+    edit_json(folder / "system.json", lambda system: system["differences"].append(
+        {"hosts": ["\x1b[2Jn1"], "layer": 2, "key": "\x1b[1mkernel", "common": "6.1", "here": "\x1b[31m5.4"}
+    ))  # fmt: skip
+    _, out, err = hpcai500("check", folder)
+    assert "differ in Layer 2" in out
+    assert "\x1b" not in out + err
 
 
 @pytest.mark.parametrize("contents", [b"[" * 100_000, b"{}", b"null", b'{"schema_version": 1, "files": {"x": 3}}'])

@@ -1,0 +1,50 @@
+"""Where runs lie: every command looks below its paths in the same way."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from hpcai500.errors import InputError
+
+OF_A_RUN = ("run.json", "result.json")
+"""A folder with one of these is a run's, whole or not."""
+
+_BESIDE = ("checkpoint", "logs")
+
+
+def run_places(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
+    """The folder of every run at or below `folder`; links are followed, and each folder is seen once.
+
+    `unreadable` hears of each folder that cannot be looked into.
+    """
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
+        status = Path(place).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        if any(name in names for name in OF_A_RUN):
+            folders[:] = [name for name in folders if name not in _BESIDE]
+            yield Path(place)
+
+
+def run_folders(path: Path) -> list[Path]:
+    """The folders of runs at or below `path`; `path` may also be one of a run's files.
+
+    Raises:
+        InputError: for a path that does not exist, holds no run, or holds a folder that may not be read.
+    """
+    place = path.parent if path.is_file() else path
+    if not place.is_dir():
+        raise InputError(f"{path}: no such file or folder", "name a run's folder, or a folder of runs")
+
+    def unreadable(error: OSError) -> None:
+        raise InputError(f"{error.filename}: {error.strerror}", "what lies below it is unknown: make it readable")
+
+    folders = sorted(run_places(place, unreadable))
+    if not folders and (place / "events.log").exists():
+        return [place]
+    if not folders:
+        raise InputError(f"{path}: holds no run", "name a run's folder, or a folder of runs")
+    return folders
