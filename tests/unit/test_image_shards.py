@@ -263,6 +263,29 @@ def test_a_decoder_that_cannot_be_used_is_refused(monkeypatch):
     assert choose_decoder("auto", CPU) == "torchvision"
     with pytest.raises(MachineError, match="not installed"):
         choose_decoder("simplejpeg", CPU)
+    with pytest.raises(MachineError, match="dali: it is not installed"):
+        choose_decoder("dali", CPU)
+
+
+def test_dali_gives_the_same_crops_whatever_the_size_of_the_batch(tree):
+    pytest.importorskip("nvidia.dali", reason="DALI is not installed: pip install hpcai500[dali]")
+    train = read_index(tree, 2).train
+    reader = ImageReader(train, SETTINGS, 3, choose_decoder("dali", CPU))
+    for numbers in ((9, 2, 3, 0), (1,), (9, 2, 3, 0, 4, 5), (7, 8, 6)):
+        keys = [SampleKey(1, number) for number in numbers]
+        batch, here = reader.decode_on(CPU, reader(keys)), ImageReader(train, SETTINGS, 3)(keys)
+        assert torch.equal(batch.images, here.images)
+        assert torch.equal(batch.labels, here.labels)
+
+
+def test_what_dali_refuses_is_named_by_its_file(tree):
+    pytest.importorskip("nvidia.dali", reason="DALI is not installed: pip install hpcai500[dali]")
+    train = read_index(tree, 2).train
+    train.path(2).write_bytes(b"no image")
+    reader = ImageReader(train, SETTINGS, None, "dali")
+    with pytest.raises(DataError, match=train.path(2).name):
+        reader.decode_on(CPU, reader([1, 2]))
+    assert reader.decode_on(CPU, reader([1, 3])).images.shape[0] == 2
 
 
 def test_files_sent_to_be_decoded_elsewhere_give_the_same_crops(tree):

@@ -3,8 +3,9 @@
 import importlib.util
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,11 @@ from hpcai500.errors import MachineError
 # torchvision keeps its decoders for now, and says at each call that TorchCodec will take their place.
 warnings.filterwarnings("ignore", "The image decoding and encoding capabilities of TorchVision", DeprecationWarning)
 
-Decoder = Literal["torchvision", "simplejpeg", "nvjpeg"]
-Wanted = Literal["auto", "torchvision", "simplejpeg", "nvjpeg"]
+Decoder = Literal["torchvision", "simplejpeg", "nvjpeg", "dali"]
+Wanted = Literal["auto", "torchvision", "simplejpeg", "nvjpeg", "dali"]
+
+BATCHED: tuple[Decoder, ...] = ("nvjpeg", "dali")
+"""They decode a batch at once where the model is, and not in the loader's processes."""
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -33,14 +37,26 @@ def choose_decoder(wanted: Wanted, device: torch.device) -> Decoder:
         return "simplejpeg" if has_simplejpeg else "torchvision"
     if wanted == "simplejpeg" and not has_simplejpeg:
         raise MachineError("data.decoder=simplejpeg: it is not installed", "pip install simplejpeg")
+    if wanted == "dali" and not _has_dali():
+        raise MachineError("data.decoder=dali: it is not installed", "pip install hpcai500[dali]")
     if wanted == "nvjpeg" and device.type != "cuda":
         raise MachineError("data.decoder=nvjpeg decodes on a GPU alone", "use data.decoder=auto")
     return wanted
 
 
+def _has_dali() -> bool:
+    with suppress(ModuleNotFoundError):  # of `nvidia` itself, which other packages share
+        return importlib.util.find_spec("nvidia.dali") is not None
+    return False
+
+
 def named(decoder: Decoder) -> str:
     """A decoder and the release of the package that brings it."""
-    return f"{decoder} {version('simplejpeg' if decoder == 'simplejpeg' else 'torchvision')}"
+    if decoder == "dali":
+        import nvidia.dali
+
+        return f"dali {nvidia.dali.__version__}"
+    return f"{decoder} {version('torchvision' if decoder == 'nvjpeg' else decoder)}"
 
 
 def decode(data: Bytes, decoder: Decoder = "torchvision") -> torch.Tensor:
@@ -67,13 +83,47 @@ def _by_simplejpeg(data: Bytes) -> torch.Tensor | None:
         return None  # torchvision decides, so that a file is good or bad whichever decodes
 
 
-def decode_on_gpu(files: Sequence[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
-    """Many files at once by nvJPEG, as uint8 (3, H, W) on `device`; what it refuses is decoded on the CPU.
+class BatchDecoder:
+    """Many files at once, by nvJPEG on a GPU or by DALI where the model is."""
 
-    Raises:
-        RuntimeError: as `decode` does.
-    """
-    try:
-        return decode_jpeg(list(files), mode=ImageReadMode.RGB, device=device)
-    except RuntimeError:
-        return [decode(file.numpy()).to(device) for file in files]
+    def __init__(self, decoder: Decoder, device: torch.device, num_threads: int) -> None:
+        self._decoder, self._device, self._num_threads = decoder, device, num_threads
+        self._pipelines: dict[int, Any] = {}
+
+    def __call__(self, files: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """uint8 (3, H, W) on the device, valid until the next call. What is refused is decoded on the CPU.
+
+        Raises:
+            RuntimeError: as `decode` does.
+        """
+        try:
+            if self._decoder == "dali":
+                return self._by_dali(files)
+            return decode_jpeg(list(files), mode=ImageReadMode.RGB, device=self._device)
+        except RuntimeError:
+            return [decode(file.numpy()).to(self._device) for file in files]
+
+    def _by_dali(self, files: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        size = 1 << (len(files) - 1).bit_length()
+        if size not in self._pipelines:
+            self._pipelines[size] = self._pipeline(size)
+        (images,) = self._pipelines[size].run(files=[file.numpy() for file in files])
+        return [torch.from_dlpack(images[number]).permute(2, 0, 1) for number in range(len(files))]
+
+    def _pipeline(self, size: int) -> Any:
+        """Decodes up to `size` files, on a GPU's engines where there are some; what it returns is there already."""
+        from nvidia.dali import fn, pipeline_def, types
+
+        on_gpu = self._device.type == "cuda"
+
+        @pipeline_def(
+            batch_size=size,
+            num_threads=self._num_threads,
+            device_id=self._device.index or 0 if on_gpu else None,
+            prefetch_queue_depth=1,
+        )
+        def decoding() -> Any:
+            source = fn.external_source(name="files", no_copy=True)
+            return fn.decoders.image(source, device="mixed" if on_gpu else "cpu", output_type=types.RGB)
+
+        return decoding()

@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as transforms
 from hpcai500.train.workload import SampleKey
 
 from .data import DataSettings, ImageIndex, undecodable
-from .decoding import Decoder, decode, decode_on_gpu
+from .decoding import BATCHED, BatchDecoder, Decoder, decode
 
 Labels = npt.NDArray[np.int64]
 
@@ -27,7 +27,7 @@ class ImageBatch(NamedTuple):
 
 
 class EncodedBatch(NamedTuple):
-    """Files as they are stored, for a GPU to decode."""
+    """Files as they are stored, to be decoded where the model is."""
 
     data: torch.Tensor
     """uint8: the files one after the other."""
@@ -74,18 +74,23 @@ class ImageReader:
         decoder: Decoder = "torchvision",
     ) -> None:
         self._index, self._settings, self._seed, self._decoder = index, settings, seed, decoder
+        self._batch_decoder: BatchDecoder | None = None
 
     def __call__(self, keys: Sequence[SampleKey] | Sequence[int]) -> ImageBatch | EncodedBatch:
-        if self._decoder == "nvjpeg":
+        if self._decoder in BATCHED:
             files = [torch.from_numpy(self._index.read(_sample(key))) for key in keys]
             labels = torch.from_numpy(self._labels(keys))
             return EncodedBatch(torch.cat(files), tuple(map(len, files)), tuple(keys), labels)
         memory = torch.empty(self.num_bytes(len(keys)), dtype=torch.uint8)
         return self.batch(memory, self.fill(keys, memory))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For the loader's processes, which decode no batches."""
+        return self.__dict__ | {"_batch_decoder": None}
+
     def num_bytes(self, num_images: int) -> int:
         """Of a batch's pixels; 0 where batches hold files."""
-        return 0 if self._decoder == "nvjpeg" else num_images * 3 * self._settings.image_size**2
+        return 0 if self._decoder in BATCHED else num_images * 3 * self._settings.image_size**2
 
     def fill(self, keys: Sequence[SampleKey] | Sequence[int], memory: torch.Tensor) -> Labels:
         """Put the images of `keys` into `memory` (flat, of at least `num_bytes`); their labels."""
@@ -111,14 +116,15 @@ class ImageReader:
             raise undecodable(self._index.place(index), error) from error
 
     def decode_on(self, device: torch.device, batch: EncodedBatch) -> ImageBatch:
-        """The batch decoded and cropped on a GPU.
+        """The batch decoded and cropped on `device`.
 
         Raises:
             DataError: naming the first file of the batch that cannot be decoded.
         """
-        files = batch.data.split(batch.lengths)
+        if self._batch_decoder is None:
+            self._batch_decoder = BatchDecoder(self._decoder, device, torch.get_num_threads())
         try:
-            images = decode_on_gpu(files, device)
+            images = self._batch_decoder(batch.data.split(batch.lengths))
         except RuntimeError:
             images = [self._decoded(key) for key in batch.keys]  # names the file
         views = [self.view(image, key) for image, key in zip(images, batch.keys, strict=True)]
