@@ -86,9 +86,10 @@ class HorovodRanks:
     def vote(self, stop: bool) -> bool:
         if self.size == 1:
             return stop
-        earlier = self._asked
+        stopped = self._asked is not None and bool(hvd.synchronize(self._asked).item())
+        # Only now: Horovod refuses a second operation of one name while a first is under way.
         self._asked = hvd.allreduce_async(torch.tensor([float(stop)]), op=hvd.Sum, name="vote")
-        return earlier is not None and bool(hvd.synchronize(earlier).item())
+        return stopped
 
     def barrier(self) -> None:
         hvd.barrier()

@@ -118,7 +118,7 @@ def test_a_signal_in_the_middle_of_an_epoch_ends_in_a_checkpoint_and_the_same_cu
 
 @pytest.mark.parametrize("harm", ["none", "torn", "altered", "all gone"])
 def test_a_killed_rank_loses_only_what_its_checkpoints_do_not_hold(bench, undisturbed, harm):
-    (bench.data / "kill-rank-1-epoch-3").touch()
+    (bench.data / "kill-rank-1-epoch-3").write_text("2")
     code, _, err = bench.run("killed")
     assert code == 1
     assert "rank 1 was ended by SIGKILL" in err

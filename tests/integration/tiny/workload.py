@@ -58,8 +58,15 @@ class Tiny(Workload):
             self.hog = bytearray(6_000_000_000)
         order = folder / f"kill-rank-{self.rank}-epoch-{epoch}"
         if order.exists():
+            self._wait_for_checkpoints(int(order.read_text() or 0))
             order.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def _wait_for_checkpoints(self, count):
+        """They are written beside training, and may be late on a busy machine."""
+        deadline = time.monotonic() + 60
+        while len(list(self.spec.folder.glob("checkpoint/*.pt"))) < count and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def _maybe_fail(self, epoch):
         if self.rank != self.settings.model["fail_on_rank"] or epoch < 2:
