@@ -9,7 +9,6 @@ from hpcai500.cli.run_command import host_name
 from hpcai500.errors import InputError, SpecError
 from hpcai500.files import write_atomic
 from hpcai500.report.roofline_text import roofline_plot, roofline_text
-from hpcai500.score.collection import collect
 from hpcai500.score.roofline import Ceilings, Point, Roofline, place
 from hpcai500.spec.workload import shipped_workloads
 from hpcai500.system.devices import num_gpus
@@ -43,14 +42,11 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _points(args: argparse.Namespace, device: str) -> list[Point]:
-    """Of the result set, or of the workloads measured here."""
-    from hpcai500.micro.roofline import measure_point, point_of_run
+    """Of the results, or of the workloads measured here."""
+    from hpcai500.micro.roofline import measure_point, points_of_runs
 
     if args.paths:
-        runs = collect(Path(path) for path in args.paths).runs
-        if not runs:
-            raise InputError(f"{', '.join(args.paths)}: no finished results", "`hpcai500 rank` says why")
-        return [point_of_run(run.path.parent) for run in runs]
+        return points_of_runs(Path(path) for path in args.paths)
     names = args.workload or [folder.name for folder in shipped_workloads()]
     share = args.budget_sec / 2 / len(names)
     return [measure_point(name, args.problem, device, args.precision or "", share) for name in names]

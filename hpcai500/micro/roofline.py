@@ -1,6 +1,7 @@
 """The ceilings of a device and the points of workloads, measured here or taken from files."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -10,8 +11,11 @@ from hpcai500.files import read_json
 from hpcai500.micro.compute import find_device, measure_compute
 from hpcai500.micro.document import MicroDocument, describe
 from hpcai500.micro.passes import spec_of, time_steps, trace_workload
-from hpcai500.score.result import derive
+from hpcai500.score.collection import newest_result
+from hpcai500.score.folders import run_folders
+from hpcai500.score.result import Result
 from hpcai500.score.roofline import Ceilings, Point
+from hpcai500.score.system import read_system
 from hpcai500.spec.models import parse
 from hpcai500.spec.run import RunSpec, read_run
 from hpcai500.spec.workload import find_workload
@@ -80,16 +84,33 @@ def measure_point(name: str, problem: str, device: str, precision: str, budget_s
     )
 
 
-def point_of_run(folder: Path) -> Point:
-    """The FLOPS of one rank of a finished run while it trained; bytes are counted here, on the run's own batch.
+def points_of_runs(paths: Iterable[Path]) -> list[Point]:
+    """Of each experiment at or below `paths`, from its finished runs, ranked or not.
 
     Raises:
-        InputError: if the run has no FLOPS.
-        MachineError: if its pass cannot be traced on this machine.
+        InputError: if none has finished.
+        MachineError: if a pass cannot be traced on this machine.
     """
-    spec, result = read_run(folder / "run.json"), derive(folder)
-    if result.flops is None:
-        raise InputError(f"{folder}: the run has no FLOPS ({result.status})", "give one that has finished")
+    experiments: dict[tuple[str, ...], dict[Path, Result]] = {}
+    left_out = ""
+    for folder in dict.fromkeys(folder for path in paths for folder in run_folders(path)):
+        result = newest_result(folder / "result.json")
+        if result.status != "success" or result.flops is None:
+            left_out = left_out or f"{folder}: {result.status}"
+            continue
+        of = result.identity
+        experiments.setdefault((of.system, of.accelerator, of.experiment_digest), {})[folder] = result
+    if not experiments:
+        raise InputError(f"no finished run ({left_out})", "`hpcai500 status` says how far runs are")
+    return [_point_of(runs) for runs in experiments.values()]
+
+
+def _point_of(runs: Mapping[Path, Result]) -> Point:
+    """The FLOPS of one device while it trained, median over seeds; bytes are counted here, on the runs' own batch."""
+    folder, result = next(iter(runs.items()))
+    spec, of = read_run(folder / "run.json"), result.identity
+    is_on_processors = read_system(folder / "system.json").layer(1).get("cpu_model") == of.accelerator
+    num_devices = of.nodes if is_on_processors else of.world_size
     if not Path(spec.workload.folder).is_dir():
         spec = _with_own_code(spec)
     try:
@@ -102,12 +123,18 @@ def point_of_run(folder: Path) -> Point:
     return Point(
         name=f"{spec.workload.name} {spec.problem}",
         precision=spec.settings.execution.precision,
-        source=f"{result.identity.system}, {result.identity.world_size} ranks",
-        flops=result.flops.train_flops / result.identity.world_size,
+        source=f"{of.system}, {_counted(of.world_size, 'rank')}, {_counted(len(runs), 'run')}",
+        accelerator=of.accelerator,
+        num_ranks=of.world_size,
+        flops=statistics.median(each.flops.train_flops for each in runs.values() if each.flops) / num_devices,
         flops_per_sample=found.flops / num_samples,
         unfused_bytes=found.unfused_bytes / num_samples,
         fused_bytes=found.fused_bytes / num_samples,
     )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _with_own_code(spec: RunSpec) -> RunSpec:

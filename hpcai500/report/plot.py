@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from html import escape
+from itertools import accumulate
 from typing import NamedTuple
 
 from hpcai500.report.columns import si
@@ -28,6 +29,8 @@ class Line(NamedTuple):
     is_dashed: bool = False
     has_markers: bool = True
     has_line: bool = True
+    shares_colour: bool = False
+    """With the line before."""
 
 
 class _Axis(NamedTuple):
@@ -72,8 +75,8 @@ def log_log(
         f'<text transform="translate(18 {(y.start + y.end) / 2:.0f}) rotate(-90)" text-anchor="middle">'
         f"{escape(y_label)}</text>",
     ]
-    for number, line in enumerate(lines):
-        parts += _drawn(line, _COLOURS[number % len(_COLOURS)], x, y)
+    for line, colour in zip(lines, _colours(lines), strict=True):
+        parts += _drawn(line, colour, x, y)
     parts += _legend(lines)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -105,6 +108,15 @@ def ticks(low: float, high: float) -> list[float]:
     return [value for value in values if low <= value <= high]
 
 
+def _colours(lines: Sequence[Line]) -> list[str]:
+    own = accumulate(not line.shares_colour for line in lines)
+    return [_COLOURS[(number - 1) % len(_COLOURS)] for number in own]
+
+
+def _dash(line: Line) -> str:
+    return ' stroke-dasharray="6 4"' if line.is_dashed else ""
+
+
 def _drawn(line: Line, colour: str, x: _Axis, y: _Axis) -> list[str]:
     parts = []
     if line.band:
@@ -112,10 +124,8 @@ def _drawn(line: Line, colour: str, x: _Axis, y: _Axis) -> list[str]:
         edges += [(px, low) for (px, _), (low, _) in reversed(list(zip(line.points, line.band, strict=True)))]
         parts.append(f'<polygon points="{_path(edges, x, y)}" fill="{colour}" fill-opacity=".18"/>')
     if line.has_line:
-        dash = ' stroke-dasharray="6 4"' if line.is_dashed else ""
-        parts.append(
-            f'<polyline points="{_path(line.points, x, y)}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>'
-        )
+        stroke = f'stroke="{colour}" stroke-width="2"{_dash(line)}'
+        parts.append(f'<polyline points="{_path(line.points, x, y)}" fill="none" {stroke}/>')
     if line.has_markers:
         for px, py in line.points:
             tip = f"<title>{escape(line.name)}: {si(px)}, {si(py)}</title>"
@@ -129,8 +139,11 @@ def _path(points: Sequence[Pair], x: _Axis, y: _Axis) -> str:
 
 def _legend(lines: Sequence[Line]) -> list[str]:
     parts = []
-    for number, line in enumerate(lines):
-        colour, at = _COLOURS[number % len(_COLOURS)], _TOP + 20 + 18 * number
-        parts.append(f'<rect x="{_LEFT + 12}" y="{at - 9}" width="12" height="9" fill="{colour}"/>')
-        parts.append(f'<text class="small" x="{_LEFT + 30}" y="{at}">{escape(line.name)}</text>')
+    for number, (line, colour) in enumerate(zip(lines, _colours(lines), strict=True)):
+        at, start = _TOP + 20 + 18 * number, _LEFT + 12
+        stroke = f'stroke="{colour}" stroke-width="{8 if line.band else 3}"{_dash(line)}'
+        parts.append(f'<line x1="{start}" x2="{start + 22}" y1="{at - 4}" y2="{at - 4}" {stroke}/>')
+        if line.has_markers:
+            parts.append(f'<circle cx="{start + 11}" cy="{at - 4}" r="3.5" fill="{colour}"/>')
+        parts.append(f'<text class="small" x="{start + 30}" y="{at}">{escape(line.name)}</text>')
     return parts

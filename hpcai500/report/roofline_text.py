@@ -21,8 +21,12 @@ def roofline_text(found: Roofline) -> str:
     for placed in found.points:
         sentence = f"{_name(placed)} ({placed.point.source}): {placed.sentence}."
         lines += textwrap.wrap(sentence, _WIDTH, subsequent_indent="  ")
+    others = dict.fromkeys(placed.point.accelerator for placed in found.points)
+    for other in (each for each in others if each not in ("", ceilings.accelerator)):
+        note = f"NOTE: some results are of {other}, the ceilings of {ceilings.accelerator}: take them there."
+        lines += textwrap.wrap(note, _WIDTH, subsequent_indent="  ")
     lines += ["", "FLOPs/B: from every operator's operands and results (unfused) to those of products and"]
-    lines += ["convolutions alone (fused). roof: what is attainable there. See docs/microbenchmarks.md."]
+    lines += ["convolutions alone (fused). roof: what is attainable there. x2: a run of 2 ranks."]
     return "\n".join(lines)
 
 
@@ -56,7 +60,8 @@ def _points_table(found: Roofline) -> str:
 
 
 def _name(placed: Placed) -> str:
-    return f"{placed.point.name} {placed.point.precision}"
+    ranks = placed.point.num_ranks
+    return f"{placed.point.name} {placed.point.precision}" + (f" x{ranks}" if ranks > 1 else "")
 
 
 def _span(placed: Placed) -> str:
@@ -79,14 +84,15 @@ def roofline_plot(found: Roofline) -> str:
         lines.append(Line(f"{precision} roof: {si(peak)}FLOPS", corners, has_markers=False))
         if peak > (gemm := ceilings.gemm.get(precision, peak)):
             level = [(gemm / bandwidth, gemm), (highest, gemm)]
-            lines.append(Line(f"{precision} GEMM: {si(gemm)}FLOPS", level, is_dashed=True, has_markers=False))
+            name = f"{precision} GEMM: {si(gemm)}FLOPS"
+            lines.append(Line(name, level, is_dashed=True, has_markers=False, shares_colour=True))
     for placed in found.points:
         bar = [(x, placed.point.flops) for x in (placed.point.low_intensity, placed.point.high_intensity)]
         lines.append(Line(f"{_name(placed)}: {si(placed.point.flops)}FLOPS", bar))
     return log_log(
         f"Roofline of {ceilings.accelerator}",
         "Arithmetic intensity (FLOPs per byte)",
-        "FLOPS of one rank",
+        "FLOPS of one device",
         lines,
         note=f"memory {si(bandwidth)}B/s; a workload's bar reaches from unfused to fused traffic",
         legend_above=True,

@@ -40,9 +40,13 @@ class Point(Frozen):
     name: str
     precision: str
     source: str
-    """What the FLOPS were taken from: steps measured now, or a result."""
+    """What the FLOPS were taken from: steps measured now, or results."""
+    accelerator: str = ""
+    """Of results; empty where steps were measured on the ceilings' own device."""
+    num_ranks: int = 1
+    """That the results trained on together."""
     flops: float = Field(gt=0)
-    """Achieved FLOPS of one rank, while it trains."""
+    """Achieved FLOPS of one device, a GPU or all processors of a node, while it trains."""
     flops_per_sample: float = Field(gt=0)
     unfused_bytes: float = Field(gt=0)
     """Operands and results of every operator: the most that a pass moves."""

@@ -1,10 +1,11 @@
+import json
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 
 from hpcai500.errors import InputError
 from hpcai500.micro.document import MicroDocument
-from hpcai500.micro.roofline import ceilings_of, point_of_run
+from hpcai500.micro.roofline import ceilings_of, points_of_runs
 from hpcai500.micro.sample import Sample
 from hpcai500.report.roofline_text import roofline_plot, roofline_text
 from hpcai500.score.roofline import Ceilings, Point, Roofline, place, roof
@@ -64,7 +65,14 @@ def test_the_plot_is_an_svg_with_units_and_every_workload():
     points = (place(point(150e12, 50.0, 900.0), CEILINGS), place(point(30e12, 20.0, 60.0, "fp32"), CEILINGS))
     root = ElementTree.fromstring(roofline_plot(Roofline(ceilings=CEILINGS, points=points)))
     texts = " ".join(element.text or "" for element in root.iter() if element.tag.endswith("text"))
-    for said in ("FLOPs per byte", "FLOPS of one rank", "Test GPU", "resnet full bf16", "resnet full fp32", "2 TB/s"):
+    for said in (
+        "FLOPs per byte",
+        "FLOPS of one device",
+        "Test GPU",
+        "resnet full bf16",
+        "resnet full fp32",
+        "2 TB/s",
+    ):
         assert said in texts
 
 
@@ -92,10 +100,39 @@ def test_ceilings_are_the_best_kernels_of_each_precision():
         ceilings_of(document(sample("gemm_1024_bf16_flops", 3.0, correct=False), memory), "file")
 
 
-def test_a_runs_point_is_the_flops_of_one_rank_while_it_trained(make_spec, write_run):
+def test_a_runs_point_is_the_flops_of_one_device_while_it_trained(make_spec, write_run):
     folder = write_run(make_spec(nodes=1, procs_per_node=2), [0.5, 0.9], total_sec=8.0, flops_per_sample=1e9)
-    found = point_of_run(folder)
-    # three quarters of each of two epochs train: 1,408 samples in 3 s, shared by two ranks
-    assert found.flops == pytest.approx(1408 * 1e9 / 3 / 2)
+    (found,) = points_of_runs([folder])
+    # three quarters of each of two epochs train: 1,408 samples in 3 s, on one node's processors
+    assert found.flops == pytest.approx(1408 * 1e9 / 3)
     assert found.flops_per_sample == 495_771_648
     assert found.unfused_bytes > found.fused_bytes
+    system = json.loads((folder / "system.json").read_text())
+    system["nodes"][0]["layers"]["1"]["gpus"] = [{"model": "Test GPU"}]
+    (folder / "system.json").write_text(json.dumps(system))
+    (found,) = points_of_runs([folder])
+    assert (found.flops, found.accelerator) == (pytest.approx(1408 * 1e9 / 3 / 2), "Test GPU")
+    assert "image_classification mini fp32 x2  " in roofline_text(
+        Roofline(ceilings=CEILINGS, points=(place(found, CEILINGS),))
+    )
+
+
+def test_seeds_of_one_experiment_are_one_point_at_their_median(make_spec, write_run):
+    """Trials too, which no ranking takes; a run that was cut off is left out."""
+    few = {"problem.num_epochs": 2}
+    for seed, total_sec in enumerate((8.0, 4.0, 16.0)):
+        write_run(make_spec(overrides=few, seed=seed), [0.5, 0.9], total_sec=total_sec)
+    cut_off = write_run(make_spec(overrides=few, seed=3), [0.5], stop="")
+    (found,) = points_of_runs([cut_off.parent])
+    # 3 s of training in the run of the median
+    assert found.flops == pytest.approx(1408 * 1e9 / 3)
+    assert found.source == "testbox, 1 rank, 3 runs"
+    with pytest.raises(InputError, match="no finished run .*: aborted"):
+        points_of_runs([cut_off])
+
+
+def test_ceilings_of_another_accelerator_than_the_results_are_said_to_be():
+    ours, theirs = (point(150e12, 50.0, 900.0).model_copy(update={"accelerator": of}) for of in ("Test GPU", "Other"))
+    same, other = (roofline_text(Roofline(ceilings=CEILINGS, points=(place(p, CEILINGS),))) for p in (ours, theirs))
+    assert "NOTE" not in same
+    assert "NOTE: some results are of Other, the ceilings of Test GPU" in other
