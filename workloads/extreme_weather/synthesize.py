@@ -19,7 +19,7 @@ from .storage import BOX_COLUMNS, BOX_ROWS, writable
 from .synthetic_frame import box_array, make_frame
 from .tasks import run_tasks
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Counts up whenever the same seed gives another data set."""
 _GZIP_LEVEL = 1
 
@@ -33,11 +33,12 @@ class _Frame(NamedTuple):
 def synthesize(settings: DataSettings, folder: Path, *, num_samples: int | None, seed: int) -> Iterator[str]:
     """Write one file for each configured year, and the manifest; files that are there already stay.
 
-    Every frame follows from (seed, year, its number) alone. `num_samples` frames a year, else as configured.
+    Every frame follows from (seed, year, its number) alone, on every processor. `num_samples` frames a year, else as
+    configured.
 
     Raises:
         SpecError: for a negative seed, or less than one frame.
-        OccupiedError: if a file of another content is there.
+        OccupiedError: if a file of another content, or of another version of the generator, is there.
     """
     num_frames = settings.num_synthetic_frames if num_samples is None else num_samples
     if num_frames < 1 or seed < 0:
@@ -50,8 +51,7 @@ def synthesize(settings: DataSettings, folder: Path, *, num_samples: int | None,
             "shape": [num_frames, len(CHANNELS), settings.frame_height, settings.frame_width],
         }
         if path.exists():
-            if not _is(path, identity):
-                raise OccupiedError(f"{path} holds something else", "give another --data")
+            _require(identity, path)
             yield f"{path}: synthesized already"
             continue
         _write(path, year, identity)
@@ -59,12 +59,20 @@ def synthesize(settings: DataSettings, folder: Path, *, num_samples: int | None,
     yield from verify(settings, folder)
 
 
-def _is(path: Path, identity: dict[str, Any]) -> bool:
+def _require(identity: dict[str, Any], path: Path) -> None:
     try:
         with h5py.File(path, "r", locking=False) as file:
-            return all(np.array_equal(file.attrs.get(name), value) for name, value in identity.items())
+            found = {name: file.attrs.get(name) for name in identity}
     except OSError:
-        return False
+        found = {}
+    version = found.get("synthetic")
+    if version is not None and not np.array_equal(version, GENERATOR_VERSION):
+        raise OccupiedError(
+            f"{path} was made by version {version} of the generator, this is version {GENERATOR_VERSION}",
+            f"delete the climo_*.h5 of {path.parent}, or give another --data",
+        )
+    if not all(np.array_equal(found.get(name), value) for name, value in identity.items()):
+        raise OccupiedError(f"{path} holds something else", "give another --data")
 
 
 def _write(path: Path, year: int, identity: dict[str, Any]) -> None:
