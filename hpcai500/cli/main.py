@@ -197,7 +197,8 @@ def _add_micro(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nodes", type=int, metavar="N", help="of `collectives` (default: the allocation's, or 1)")
     parser.add_argument("--procs-per-node", type=int, metavar="N", help="of `collectives`")
     parser.add_argument("--sizes", default="", metavar="LIST", help="of `collectives`: bytes, e.g. 8,1048576")
-    parser.add_argument("--site", help="of `collectives`: a site profile, for srun's options")
+    parser.add_argument("--site", default="", help="of `collectives`: a site profile, for srun's options")
+    _add_slurm(parser)
     parser.add_argument("--output", metavar="FILE", help="write what --json prints there")
 
 

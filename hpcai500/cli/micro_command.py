@@ -11,7 +11,8 @@ from typing import Any
 from tabulate import tabulate
 
 from hpcai500.cli.output import print_json
-from hpcai500.cli.run_command import host_name, layout_here
+from hpcai500.cli.run_command import host_name, layout_here, require_plugin
+from hpcai500.cli.site_options import site_with
 from hpcai500.errors import SpecError, nearest
 from hpcai500.files import write_atomic
 from hpcai500.launch.software import require_software
@@ -20,7 +21,7 @@ from hpcai500.micro.launching import SIZES, Request, start_collectives
 from hpcai500.micro.sample import Findings, Sample
 from hpcai500.report.columns import si
 from hpcai500.spec.models import parse
-from hpcai500.spec.site import Site, load_site, with_site_overrides
+from hpcai500.spec.site import with_site_overrides
 from hpcai500.spec.workload import shipped_workloads
 from hpcai500.system.devices import num_gpus
 
@@ -111,7 +112,7 @@ def _storage(args: argparse.Namespace, budget_sec: float) -> Findings:
 
 def _collectives(args: argparse.Namespace, budget_sec: float) -> tuple[Findings, dict[str, Any]]:
     """What the ranks found, and how they were started."""
-    site = load_site(args.site) if args.site else Site()
+    site = site_with(args.site, args.slurm)
     args.assignments = ["execution.device=cpu"] if args.device == "cpu" or args.backend == "mpi" else []
     if args.backend == "mpi" and args.launcher is None:
         args.launcher = "mpirun"
@@ -121,6 +122,7 @@ def _collectives(args: argparse.Namespace, budget_sec: float) -> tuple[Findings,
     else:
         require_software("torch", "mpirun")  # mpi4py, and mpirun
     if layout.in_allocation:
+        require_plugin(args.backend, layout, site)
         site = with_site_overrides(site, {"slurm.launcher": layout.launcher})
     record = {
         "backend": args.backend,
@@ -210,4 +212,7 @@ def _table(samples: Sequence[Sample]) -> str:
 def _value(sample: Sample) -> str:
     if sample.unit == "s":
         return f"{sample.value * 1e6:,.1f} us"
-    return f"{sample.value:.4g} /s" if sample.unit == "1/s" else f"{si(sample.value)}{sample.unit}"
+    if sample.unit == "1/s":
+        return f"{sample.value:.4g} /s"
+    text = si(sample.value)
+    return text + ("" if " " in text else " ") + sample.unit

@@ -58,7 +58,8 @@ def _network(args: argparse.Namespace, sizes: list[Sized]) -> NetworkBand:
         source = "as given"
     within = _within(args, measured.get(False), latency) or between
     if between is None and within is not None and len(sizes) < 2:
-        raise InputError("the network between nodes is unknown", "give --bandwidth-gb-s, or --network FILE")
+        hint = "give --bandwidth-gb-s, or a --network FILE that was measured over several nodes"
+        raise InputError("the network between nodes is unknown", hint)
     if between is None or within is None:
         return _fitted(sizes, latency, within)
     return band(between, within, source if args.latency_us or measured else f"{source}; latency assumed")

@@ -99,14 +99,22 @@ def layout_here(args: argparse.Namespace, site: Site, env: Mapping[str, str]) ->
     return Layout(launcher, nodes, procs, num_ranks, system, in_allocation=True)
 
 
+def require_plugin(backend: str, layout: Layout, site: Site) -> None:
+    """
+    Raises:
+        SpecError: if srun would start ranks of MPI without its plugin.
+    """
+    if backend != "torch" and layout.launcher == "srun" and site.slurm.mpi == "none":
+        raise SpecError(
+            f"backend {backend} under srun needs a plugin of srun that starts MPI",
+            "set `mpi` in the site's [slurm] to one that `srun --mpi=list` shows (pmix, pmi2), or launcher to mpirun",
+        )
+
+
 def resolve_seed(args: argparse.Namespace, seed: int, layout: Layout, site: Site) -> RunSpec:
     """The run of one seed that `args` ask for, on `layout`; `site` knows where things lie unless `args` say."""
     staging = args.staging or site.places.staging
-    if args.backend == "horovod" and layout.launcher == "srun" and site.slurm.mpi == "none":
-        raise SpecError(
-            "backend horovod under srun needs a plugin of srun that starts MPI",
-            "set `mpi` in the site's [slurm] to one that `srun --mpi=list` shows (pmix, pmi2), or launcher to mpirun",
-        )
+    require_plugin(args.backend, layout, site)
     spec = resolve(
         args.workload,
         problem=args.problem,

@@ -17,11 +17,11 @@ def site_of(args: argparse.Namespace) -> Site:
 
 
 def site_with(name: str, assignments: Sequence[str]) -> Site:
-    """The profile of a name or path, with the values of `--slurm KEY=VALUE` in it."""
+    """The profile of a name or path, none for an empty one, with the values of `--slurm KEY=VALUE` in it."""
     for assignment in assignments:
         if "=" not in assignment:
             raise SpecError(f"--slurm {assignment}: no value", "write --slurm key=value")
-    return with_site_overrides(load_site(name), parse_overrides(assignments))
+    return with_site_overrides(load_site(name) if name else Site(), parse_overrides(assignments))
 
 
 def runs_at(args: argparse.Namespace, site: Site) -> list[list[RunSpec]]:

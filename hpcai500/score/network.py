@@ -75,10 +75,13 @@ def parse_range(text: str, option: str) -> Range:
     return Range(parts[0], math.sqrt(parts[0] * parts[1]), parts[1])
 
 
-def fit(points: Sequence[tuple[float, float]], num_ranks: int) -> LinkBand:
+def fit(
+    points: Sequence[tuple[float, float]], num_ranks: int, quartiles: Sequence[tuple[float, float]] = ()
+) -> LinkBand:
     """Latency and bandwidth at which a ring of `num_ranks` takes what was measured: (bytes, seconds).
 
-    Least squares of the relative errors, neither figure below zero; the band covers the largest error.
+    Least squares of the relative errors, neither figure below zero. The band covers the largest error, against
+    `quartiles` too: two points alone are always met exactly.
 
     Raises:
         InputError: for fewer than two sizes.
@@ -96,7 +99,9 @@ def fit(points: Sequence[tuple[float, float]], num_ranks: int) -> LinkBand:
     if per_byte <= 0:
         raise InputError("the measured all-reduces do not take longer for more bytes", "measure larger sizes")
     likely = Link(latency_sec=float(latency), bytes_per_sec=1 / float(per_byte))
-    factor = float(np.exp(np.abs(np.log(terms @ [latency, per_byte] / seconds)).max()))
+    all_sizes, all_seconds = np.array([*points, *quartiles], dtype=float).T
+    predicted = 2 * (num_ranks - 1) * (latency + per_byte * all_sizes / num_ranks)
+    factor = float(np.exp(np.abs(np.log(predicted / all_seconds)).max()))
     return LinkBand(fast=likely.scaled(factor), likely=likely, slow=likely.scaled(1 / factor))
 
 
@@ -110,16 +115,16 @@ def read_measured(path: Path) -> tuple[LinkBand, int]:
     hint = "write it with `hpcai500 micro --only collectives --json` on the ranks to predict from"
     try:
         nodes, num_ranks = int(record["nodes"]), int(record["num_ranks"])
-        points = [
-            (float(match[1]), float(sample["value"]))
-            for sample in _samples(record)
-            if (match := _METRIC.fullmatch(str(sample.get("metric"))))
-        ]
+        matches = [(sample, _METRIC.fullmatch(str(sample.get("metric")))) for sample in _samples(record)]
+        points, lower, upper = (
+            [(float(match[1]), float(sample[field])) for sample, match in matches if match]
+            for field in ("value", "lower_quartile", "upper_quartile")
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not what `hpcai500 micro --json` writes ({error!r})", hint) from error
     if num_ranks < 2 or not points:
         raise InputError(f"{path}: no all-reduce over two ranks or more", hint)
-    return fit(points, num_ranks), nodes
+    return fit(points, num_ranks, [*lower, *upper]), nodes
 
 
 def _samples(record: Any) -> list[dict[str, Any]]:

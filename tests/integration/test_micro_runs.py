@@ -32,6 +32,35 @@ def test_real_ranks_measure_collectives_and_find_them_right(hpcai500_process, tm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_micro_measured_is_the_network_that_predict_takes(hpcai500_process, short_run, tmp_path):
+    sizes = (8, 65536, 4 << 20)
+    done = hpcai500_process(
+        "micro", "--only", "collectives", "--device", "cpu", "--procs-per-node", 2, "--budget-sec", "2", "--folder",
+        tmp_path, "--sizes", ",".join(map(str, sizes)), "--output", tmp_path / "micro.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    measured = json.loads((tmp_path / "micro.json").read_text())
+    options = ("--nodes", "1,4", "--network", tmp_path / "micro.json", "--json")
+    run = short_run("image_classification", 2)
+    done = hpcai500_process("predict", run, *options, "--bandwidth-gb-s", "10")
+    assert done.returncode == 0, done.stderr
+    network = json.loads(done.stdout)["network"]
+    assert network["likely"]["between"]["bytes_per_sec"] == pytest.approx(10e9)
+    for size in sizes:
+        (sec,) = [each["value"] for each in measured["samples"] if each["metric"] == f"all_reduce_{size}_sec"]
+        # a ring of two sends half and receives half, twice
+        fast, slow = (
+            2 * (network[at]["within"]["latency_sec"] + size / 2 / network[at]["within"]["bytes_per_sec"])
+            for at in ("fast", "slow")
+        )
+        assert fast * 0.999 <= sec <= slow * 1.001
+    # the same file as if its ranks had been a node each
+    (tmp_path / "micro.json").write_text(json.dumps({**measured, "nodes": 2}))
+    done = hpcai500_process("predict", run, *options)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["network"]["likely"]["between"] == network["likely"]["within"]
+
+
 def test_a_roofline_from_ceilings_of_a_file_and_its_plot(hpcai500_process, tmp_path):
     ceilings, plot = tmp_path / "ceilings.json", tmp_path / "roofline.svg"
     done = hpcai500_process(

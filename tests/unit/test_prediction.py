@@ -306,11 +306,18 @@ def test_the_command_prints_json_and_draws_a_plot(tmp_path, capsys):
 
 def test_a_micro_file_gives_the_network(tmp_path, capsys):
     link = Link(latency_sec=30e-6, bytes_per_sec=2e9)
-    samples = [{"metric": f"all_reduce_{n}_sec", "value": ring_sec(n, 4, link)} for n in (8, 1 << 20, 1 << 24)]
+    samples = [
+        {"metric": f"all_reduce_{n}_sec", "value": sec, "lower_quartile": sec / 1.5, "upper_quartile": sec * 2}
+        for n, sec in ((n, ring_sec(n, 4, link)) for n in (8, 1 << 20, 1 << 24))
+    ]
     file = tmp_path / "micro.json"
     file.write_text(json.dumps({"nodes": 4, "num_ranks": 4, "samples": samples}))
     assert main(["predict", str(a_run(tmp_path)), "--nodes", "8", "--network", str(file), "--json"]) == 0
-    between = json.loads(capsys.readouterr().out)["network"]["likely"]["between"]
+    network = json.loads(capsys.readouterr().out)["network"]
+    between = network["likely"]["between"]
+    # the quartiles lie a factor of 2 off at most
+    assert network["slow"]["between"]["bytes_per_sec"] == pytest.approx(1e9)
+    assert network["fast"]["between"]["latency_sec"] == pytest.approx(15e-6)
     assert between["bytes_per_sec"] == pytest.approx(2e9)
     assert between["latency_sec"] == pytest.approx(30e-6)
 
@@ -356,7 +363,7 @@ def test_runs_of_two_systems_make_no_prediction(tmp_path, capsys):
 
 def test_a_folder_without_runs_is_refused(tmp_path, capsys):
     assert main(["predict", str(tmp_path), "--nodes", "2", *COMMAND]) == 2
-    assert "no run.json there" in capsys.readouterr().err
+    assert "holds no run" in capsys.readouterr().err
 
 
 def test_a_plot_draws_its_band_and_refuses_what_has_no_logarithm():
