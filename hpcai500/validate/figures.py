@@ -33,6 +33,16 @@ def change(value: float, reference: float) -> str:
     return f"{100 * (value - reference) / abs(reference):+.3g} %"
 
 
+def share(part: float | None, whole: float | None) -> str:
+    """`4.1 %`, `120 %`; what is below a thousandth is `0 %`, and of nothing there is no share."""
+    if part is None or not whole:
+        return "-"
+    percent = 100 * part / abs(whole)
+    if percent < 0.1:
+        return "0 %"
+    return f"{percent:.2g} %" if percent < 99 else f"{percent:.0f} %"
+
+
 def node_list(names: Sequence[str], most: int = 8) -> str:
     """Names shortened as Slurm does, `node[01-03,07]`, and cut after `most` groups; in order, each once."""
     groups: dict[tuple[str, int, str], list[int]] = {}

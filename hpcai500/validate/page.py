@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 
 from hpcai500 import __version__
 from hpcai500.validate.document import counted, stages, summary
-from hpcai500.validate.figures import figure
+from hpcai500.validate.figures import figure, share
 from hpcai500.validate.merging import subject_text
 from hpcai500.validate.page_data import page_data
 from hpcai500.validate.text import plain
@@ -21,7 +21,7 @@ def report_page(report: Report) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"plain": plain, "subject": subject_text, "figure": figure, "code": _code}
+    environment.filters |= {"plain": plain, "subject": subject_text, "figure": figure, "share": share, "code": _code}
     return environment.from_string(_web("hpcai500.validate", "report.html.j2")).render(
         version=__version__,
         style=_web("hpcai500.report", "page.css") + _web("hpcai500.validate", "report.css"),

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from tabulate import tabulate
 
 from hpcai500.validate.document import MetricSummary, counted, stages, summary
-from hpcai500.validate.figures import figure, node_list
+from hpcai500.validate.figures import figure, node_list, share
 from hpcai500.validate.findings import Finding
 from hpcai500.validate.measurement import Stage
 from hpcai500.validate.merging import subject_text
@@ -89,7 +89,7 @@ def _metrics(report: Report, width: int) -> str:
 def _row(one: MetricSummary) -> tuple[str, ...]:
     assert one.median is not None
     assert one.spread is not None
-    spread = f"{100 * one.spread / abs(one.median):.2g} %" if one.median else "-"
+    spread = share(one.spread, one.median)
     on = f"{' - '.join(one.worst_nodes)} {one.worst_device}".strip()
     size = f" ({one.num_nodes} nodes)" if one.num_nodes > 2 else ""
     worst = figure(one.worst, one.unit)

@@ -11,7 +11,7 @@ from partition import Partition
 
 from hpcai500.errors import SpecError
 from hpcai500.validate.document import ReportDocument
-from hpcai500.validate.figures import figure, node_list
+from hpcai500.validate.figures import figure, node_list, share
 from hpcai500.validate.measurement import Trouble
 from hpcai500.validate.render import FORMATS, format_of, render
 from hpcai500.validate.verdict import judge
@@ -166,3 +166,8 @@ def test_figures_have_prefixes_where_their_unit_takes_one(value, unit, text):
 )
 def test_nodes_are_listed_as_slurm_does(names, text):
     assert node_list(names) == text
+
+
+def test_a_spread_is_two_digits_of_a_percent_and_nothing_where_it_is_nothing():
+    assert [share(part, -200.0) for part in (0.0, 0.03, 8.2, 30.0, 246.0)] == ["0 %", "0 %", "4.1 %", "15 %", "123 %"]
+    assert share(1.0, 0.0) == "-"
