@@ -29,7 +29,7 @@ FRAME = (16, 768, 1152)
 _NUM_FRAMES = 4
 _NUM_JPEGS = 512
 _JPEG_SIZE = (500, 375)
-_NUM_METADATA_FILES = 1_000
+_METADATA_FOLDERS, _FILES_OF_A_FOLDER = 8, 125
 _FEWEST_PASSES = 3
 _MOST_BYTES = 1 << 30
 """Of a prepared data set, that one pass reads."""
@@ -208,23 +208,35 @@ def _cache_state(cached: Sequence[bool | None]) -> str:
 
 
 def measure_metadata(folder: Path, budget_sec: float) -> Findings:
-    """Creating, asking for and removing empty files, one after the other."""
+    """Creating and asking for empty files, folder by folder, and then removing them all.
+
+    They are few, and none is removed before the last is created: ext4 passes over every inode of a group that was
+    removed within the last seconds, so that creating slows down by what was removed before, by this node or another.
+    """
     folder.mkdir()
-    paths = [folder / f"{number:04d}" for number in range(_NUM_METADATA_FILES)]
-    operations: dict[str, Callable[[Path], object]] = {"create": Path.touch, "stat": Path.stat, "unlink": Path.unlink}
-    seconds: dict[str, list[float]] = {name: [] for name in operations}
     deadline = time.monotonic() + budget_sec
-    while len(seconds["unlink"]) < _FEWEST_PASSES or time.monotonic() < deadline:
-        for name, operate in operations.items():
-            started = time.perf_counter()
-            for path in paths:
-                operate(path)
-            seconds[name].append(time.perf_counter() - started)
+    seconds: dict[str, list[float]] = {"create": [], "stat": [], "unlink": []}
+    made: list[list[Path]] = []
+
+    def time_all(name: str, paths: Sequence[Path], operate: Callable[[Path], object]) -> None:
+        started = time.perf_counter()
+        for path in paths:
+            operate(path)
+        seconds[name].append(time.perf_counter() - started)
+
+    while len(made) < _METADATA_FOLDERS and (len(made) < _FEWEST_PASSES or time.monotonic() < deadline):
+        own = folder / str(len(made))
+        own.mkdir()
+        made.append([own / f"{number:04d}" for number in range(_FILES_OF_A_FOLDER)])
+        time_all("create", made[-1], Path.touch)
+        time_all("stat", made[-1], Path.stat)
+    for paths in made:
+        time_all("unlink", paths, Path.unlink)
     return Findings(samples=tuple(_metadata_sample(name, of_name) for name, of_name in seconds.items()))
 
 
 def _metadata_sample(name: str, seconds: Sequence[float]) -> Sample:
-    found = rate(_NUM_METADATA_FILES, seconds)
+    found = rate(_FILES_OF_A_FOLDER, seconds)
     return Sample(
         name=f"storage {name}",
         metric=f"storage_metadata_{name}_per_sec",
@@ -234,7 +246,7 @@ def _metadata_sample(name: str, seconds: Sequence[float]) -> Sample:
         upper_quartile=found.upper_quartile,
         num_repeats=len(seconds),
         better="higher",
-        detail=f"{_NUM_METADATA_FILES:,} empty files",
+        detail=f"{_FILES_OF_A_FOLDER} empty files a folder",
     )
 
 
