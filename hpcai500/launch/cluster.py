@@ -1,10 +1,12 @@
 """What a Slurm cluster says of itself: its configuration, partitions, nodes and MPI plugins."""
 
+import math
 import re
 import subprocess
 from typing import NamedTuple
 
 from hpcai500.errors import InputError, MachineError, nearest
+from hpcai500.spec.site import time_limit_sec
 
 _TIMEOUT_SEC = 60.0
 _NODE_FIELDS = "%R|%N|%T|%c|%m|%G"
@@ -139,6 +141,16 @@ def ask_states(partition: str = "") -> tuple[str, dict[str, NodeState]]:
         wanted = f"no partition {partition!r}" if partition else "the cluster has no default partition"
         raise InputError(wanted, f"{nearest(partition, known)} (have: {', '.join(known)})")
     return name.rstrip("*"), found
+
+
+def longest_sec(partition: str) -> float:
+    """For which the partition lets a job run; infinite where it sets no limit.
+
+    Raises:
+        MachineError: if Slurm does not answer.
+    """
+    limit = _must("sinfo", "--noheader", f"--partition={partition}", "--format=%l").strip().split("\n")[0]
+    return float(time_limit_sec(limit)) if limit[:1].isdigit() else math.inf
 
 
 def parse_states(text: str) -> dict[str, dict[str, NodeState]]:

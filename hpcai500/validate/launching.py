@@ -10,7 +10,7 @@ from typing import NamedTuple
 import hpcai500
 from hpcai500.errors import OccupiedError, SpecError
 from hpcai500.files import storage, write_atomic
-from hpcai500.launch.cluster import NodeState, expand_names
+from hpcai500.launch.cluster import NodeState, expand_names, longest_sec
 from hpcai500.launch.script import site_environment, site_python
 from hpcai500.launch.snapshot import take_package_snapshot
 from hpcai500.launch.submission import submit_script
@@ -135,13 +135,13 @@ def start_in_allocation(folder: Path, site: Site, nodes: Sequence[str]) -> Agent
 def submit_agents(
     folder: Path, site: Site, partition: str, nodes: Sequence[str], *, per_node: bool, timeout_sec: float
 ) -> Agents:
-    """One job on all nodes, or one on each.
+    """One job on all nodes, or one on each, for as long as the command waits and the partition allows.
 
     Raises:
         InputError: with what sbatch says.
     """
     snapshot = str(take_package_snapshot(folder.parents[1]))
-    minutes = max(1, round(timeout_sec / 60))
+    minutes = max(1, int(min(timeout_sec, longest_sec(partition)) / 60))
     name = f"hpcai500-validate-{folder.name}"
 
     def submit(num_nodes: int, nodelist: str) -> str:

@@ -112,6 +112,14 @@ def test_sets_of_nodes_storage_and_training_are_measured_alone_and_together(part
     assert starts == {"alone", "together"}
 
 
+def test_a_level_that_may_take_longer_than_the_partition_allows_runs_all_the_same(partition):
+    """Level 3 waits for three hours; the partition allows one."""
+    code, report, folder = partition.validate("health", "--level", "3", "--nodes", "1")
+    assert code == 0, failures(report)
+    (script,) = (folder / "logs").glob("*_submission.sh")
+    assert "--time=60\n" in script.read_text()
+
+
 def test_a_slow_link_is_named(partition):
     """What node2 sends to node4, and to no other, passes a token bucket."""
     shape = [
