@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from hpcai500.errors import InputError
+from hpcai500.score.compliance import check_entry
 from hpcai500.score.evidence import Evidence, gather
-from hpcai500.score.layer_rules import model_differences
+from hpcai500.score.layer_rules import OTHER_BACKWARD, model_differences
 from hpcai500.score.record_rules import same
+from hpcai500.score.system import flat
 from hpcai500.spec.layers import Layer
 from hpcai500.spec.levels import Level, opens
 from hpcai500.spec.models import Frozen, parse
@@ -108,15 +110,6 @@ def _rows(one: Evidence, other: Evidence) -> Iterator[Row]:
             yield Row(layer=number, key=key, left=pair[0], right=pair[1], differs=not same(*pair))
 
 
-def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and the values that are no tables; the FLOPs of each layer are one value."""
-    if isinstance(value, dict) and value and not key.endswith(("layer_flops", "layer_parameters")):
-        for name, inner in value.items():
-            yield from flat(inner, f"{key}.{name}" if key else name)
-    else:
-        yield key, value
-
-
 def _obstacles(one: Evidence, other: Evidence) -> Iterator[Obstacle]:
     for reason in _problem(one, other):
         yield from (Obstacle(level=level, layer=Layer.PROBLEM_DOMAIN, reason=reason) for level in Level)
@@ -129,11 +122,17 @@ def _obstacles(one: Evidence, other: Evidence) -> Iterator[Obstacle]:
         yield from (Obstacle(level=level, layer=layer, reason=reason) for level in (Level.HARDWARE, Level.SYSTEM))
     if one.spec.workload.code_digest != other.spec.workload.code_digest:
         yield Obstacle(level=Level.HARDWARE, layer=Layer.WORKLOAD_IMPLEMENTATION, reason="another code digest")
+    for reason in _frameworks(one, other):
+        yield Obstacle(level=Level.HARDWARE, layer=Layer.FRAMEWORK, reason=reason)
+
+
+def _frameworks(one: Evidence, other: Evidence) -> Iterator[str]:
     here, there = one.system.frameworks(), other.system.frameworks()
+    if not (here and there):
+        yield "it was not captured"
     for name in sorted(here.keys() & there.keys()):
-        if here[name] != there[name]:
-            reason = f"{name} {here[name]} / {there[name]}"
-            yield Obstacle(level=Level.HARDWARE, layer=Layer.FRAMEWORK, reason=reason)
+        if here[name] != there[name] or " and " in here[name]:
+            yield f"{name} {here[name]} / {there[name]}"
 
 
 def _problem(one: Evidence, other: Evidence) -> Iterator[str]:
@@ -145,13 +144,24 @@ def _problem(one: Evidence, other: Evidence) -> Iterator[str]:
 
 
 def _model(one: Evidence, other: Evidence) -> Iterator[tuple[Layer, str]]:
-    here, there = (evidence.system.layer(7).get("structure") for evidence in (one, other))
+    here, there = _structure(one), _structure(other)
     if not (here and there):
         yield Layer.WORKLOAD_IMPLEMENTATION, "a model's structure was not captured"
         return
-    names = ModelReference.model_fields
-    reference = parse(ModelReference, {name: there.get(name) for name in names}, "system.json: Layer 7")
-    yield from ((Layer.WORKLOAD_IMPLEMENTATION, _other(line)) for line in model_differences(here, reference))
+    varying = (*here.varying_layers, *there.varying_layers)
+    lines = model_differences(here.model_dump(), there.model_copy(update={"varying_layers": varying}))
+    yield from ((Layer.WORKLOAD_IMPLEMENTATION, _other(line)) for line in lines)
+    sizes = [e.result.flops.per_sample for e in (one, other) if e.result.flops]
+    if len(sizes) == 2 and not math.isclose(*sizes, rel_tol=OTHER_BACKWARD):
+        yield Layer.WORKLOAD_IMPLEMENTATION, f"FLOPs to train a sample {sizes[0]:g} / {sizes[1]:g}"
+
+
+def _structure(evidence: Evidence) -> ModelReference | None:
+    found = evidence.system.layer(7).get("structure")
+    if found is None:
+        return None
+    fields = {name: found.get(name) for name in ModelReference.model_fields} if isinstance(found, dict) else {}
+    return parse(ModelReference, fields, f"{evidence.folder / 'system.json'}: Layer 7, structure")
 
 
 def _other(line: str) -> str:
@@ -179,6 +189,6 @@ def _cautions(one: Evidence, other: Evidence) -> Iterator[str]:
     for evidence in (one, other):
         if evidence.result.unranked:
             yield f"{evidence.folder.name} is never ranked: {', '.join(evidence.result.unranked)}"
-    sizes = [e.result.flops.per_sample for e in (one, other) if e.result.flops]
-    if len(sizes) == 2 and not math.isclose(*sizes, rel_tol=0.05):
-        yield f"FLOPs a sample differ: {sizes[0]:g} / {sizes[1]:g}"
+        broken = sorted({breach.rule for breach in check_entry([evidence.folder], whole_set=False).breaches})
+        if broken:
+            yield f"{evidence.folder.name} breaches rules {', '.join(broken)}: see `hpcai500 check`"

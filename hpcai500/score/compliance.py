@@ -1,11 +1,12 @@
 """Is a result what its level says it is? Every rule of docs/levels-and-rules.md, held against files alone."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hpcai500.errors import HpcAi500Error
 from hpcai500.events.vocabulary import Key
+from hpcai500.score.collection import MALFORMED
 from hpcai500.score.evidence import Evidence, gather, settings_of
 from hpcai500.score.folders import run_folders
 from hpcai500.score.layer_rules import disclosed_changes, layer_findings
@@ -15,6 +16,7 @@ from hpcai500.score.system import SystemRecord, read_system
 from hpcai500.score.training_rules import training_findings
 from hpcai500.spec.levels import Level
 from hpcai500.spec.models import Frozen
+from hpcai500.spec.run import read_run
 
 
 class Report(Frozen):
@@ -45,7 +47,7 @@ def check_entry(folders: Sequence[Path], *, whole_set: bool = True, framework: S
         except HpcAi500Error as error:
             breaches.append(Breach(rule="1.1", run=str(folder), message=str(error)))
             continue
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        except MALFORMED as error:
             message = f"a record is not of the form that it must have ({type(error).__name__}: {error})"
             breaches.append(Breach(rule="1.1", run=str(folder), message=message))
             continue
@@ -82,8 +84,25 @@ def check(paths: Iterable[Path], reference: Path | None = None) -> list[Report]:
             entries[_entry_key(folder)][folder] = folder in (path, path.parent)
     return [
         check_entry(list(folders), whole_set=len(folders) > 1 or not all(folders.values()), framework=framework)
-        for _, folders in sorted(entries.items())
+        for folders in _joined(entries)
     ]
+
+
+def _joined(entries: Mapping[tuple[str, ...], dict[Path, bool]]) -> list[dict[Path, bool]]:
+    """Runs of one experiment in several folders are one entry too, as a ranking takes them."""
+    found: dict[object, dict[Path, bool]] = {}
+    for key, folders in sorted(entries.items()):
+        found.setdefault(_experiment(sorted(folders)[0]) or key, {}).update(folders)
+    return list(found.values())
+
+
+def _experiment(folder: Path) -> tuple[str, ...] | None:
+    """What a ranking groups runs by; None for what cannot be read."""
+    try:
+        spec = read_run(folder / "run.json")
+        return spec.workload.name, spec.problem, spec.level, spec.system, spec.experiment_digest
+    except (HpcAi500Error, *MALFORMED):
+        return None
 
 
 def _entry_key(folder: Path) -> tuple[str, ...]:
@@ -112,13 +131,13 @@ def _set_breaches(held: Sequence[Evidence], num_runs: int, *, whole_set: bool) -
             yield Breach(
                 rule="5.1", run=where, message=f"seed {seed} stands in {len(names)} runs: {', '.join(names)}"
             )
-    by_rows: dict[tuple[tuple[float, ...], ...], list[str]] = defaultdict(list)
+    by_rows: dict[tuple[tuple[float, str, str], ...], list[str]] = defaultdict(list)
     for evidence in held:
-        rows = tuple((row.train_loss, row.quality, row.train_sec, row.eval_sec) for row in evidence.epochs)
+        rows = tuple((row.quality, f"{row.train_sec:.5g}", f"{row.eval_sec:.5g}") for row in evidence.epochs)
         by_rows[rows].append(evidence.folder.name)
     for same, names in by_rows.items():
         if same and len(names) > 1:
-            message = f"{len(names)} runs have the same losses, qualities and times: {', '.join(names)}"
+            message = f"{len(names)} runs have the same qualities and times: {', '.join(names)}"
             yield Breach(rule="5.1", run=where, message=message)
     if whole_set and num_runs < NUM_RUNS:
         yield Breach(rule="5.2", run=where, message=f"{num_runs} of {NUM_RUNS} runs")
@@ -137,11 +156,15 @@ def _shared(held: Sequence[Evidence]) -> dict[str, set[str]]:
         "experiment": {evidence.spec.experiment_digest[:16] for evidence in held},
         "system": {evidence.spec.system for evidence in held},
         "accelerator": {evidence.result.identity.accelerator for evidence in held},
-        "processor": {str(evidence.system.layer(1).get("cpu_model")) for evidence in held},
+        "processor": {_processors(evidence.system) for evidence in held},
         "data set": {str((evidence.value(Key.DATASET) or {}).get("digest")) for evidence in held},
         "Layer 5": {str(evidence.system.frameworks()) for evidence in held},
         "model": {str((evidence.structure or {}).get("parameters_digest")) for evidence in held},
     }
+
+
+def _processors(system: SystemRecord) -> str:
+    return " and ".join(sorted({str(kind.layers.get("1", {}).get("cpu_model")) for kind in system.kinds}))
 
 
 def _foreign_notes(held: Sequence[Evidence]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from hpcai500.spec.reference import ModelReference, Reference, changes, closed_c
 
 _LONGEST = 300
 """Letters of a layer that one line shows; system.json has it whole."""
-_SAME, _OTHER_BACKWARD = 1e-6, 0.01
+_SAME, OTHER_BACKWARD = 1e-6, 0.01
 """How far FLOPs may lie from the reference's: where the code is the same; and where another implementation may, say,
 compute the gradient of its input too."""
 _VARIES = 0.5
@@ -42,11 +42,19 @@ def layer_findings(evidence: Evidence, framework: SystemRecord | None) -> Iterat
     yield from _data_set(evidence, reference)
     if level is Level.HARDWARE and evidence.spec.workload.code_digest != reference.code_digest:
         yield "4.3", f"the workload's code is not that of {reference.name}; system level allows it"
-    if level is not Level.FREE and reference.known:
+    if reference.known and (level is not Level.FREE or _is_unchanged(evidence, reference)):
         yield from (("4.4", line) for line in model_differences(evidence.structure, reference.known.model))
-        yield from _training_flops(evidence, reference.known.flops_per_sample)
-    if level is Level.HARDWARE and framework:
+        yield from _training_flops(evidence, reference)
+    if level is Level.HARDWARE:
         yield from _framework(evidence.system, framework)
+
+
+def _is_unchanged(evidence: Evidence, reference: Reference) -> bool:
+    """The model is the reference's whatever the level: its code, and the values that it is built from."""
+    spec = evidence.spec
+    return spec.workload.code_digest == reference.code_digest and not any(
+        key.startswith(("model.", "data.")) for key in changes(spec.settings, reference.settings)
+    )
 
 
 def _values(evidence: Evidence, reference: Reference) -> Iterator[Finding]:
@@ -64,17 +72,20 @@ def _data_set(evidence: Evidence, reference: Reference) -> Iterator[Finding]:
         yield "4.2", f"the data set's digest is {held['digest']!s:.16}, the reference's {expected:.16}"
 
 
-def _training_flops(evidence: Evidence, expected: float) -> Iterator[Finding]:
+def _training_flops(evidence: Evidence, reference: Reference) -> Iterator[Finding]:
     """The same model needs the same FLOPs to train a sample, whoever counts them by the same convention."""
-    flops = evidence.result.flops
-    slack = _SAME if evidence.spec.level is Level.HARDWARE else _OTHER_BACKWARD
+    assert reference.known is not None
+    flops, expected = evidence.result.flops, reference.known.flops_per_sample
+    slack = _SAME if evidence.spec.workload.code_digest == reference.code_digest else OTHER_BACKWARD
     if flops and not math.isclose(flops.per_sample, expected, rel_tol=slack):
         yield "4.4", f"{flops.per_sample:g} FLOPs are counted to train a sample, by the reference {expected:g}"
 
 
-def _framework(system: SystemRecord, reference: SystemRecord) -> Iterator[Finding]:
-    here, there = system.frameworks(), reference.frameworks()
-    for name in sorted({*here, *there} - {"horovod"}):
+def _framework(system: SystemRecord, reference: SystemRecord | None) -> Iterator[Finding]:
+    here = system.frameworks()
+    yield from (("4.6", f"{name} is {held}: nodes differ") for name, held in here.items() if " and " in held)
+    there = reference.frameworks() if reference else {}
+    for name in sorted({*here, *there} - {"horovod"} if reference else ()):
         if here.get(name) != there.get(name):
             yield "4.6", f"{name} is {here.get(name)}, in the reference {there.get(name)}; system level allows it"
 
@@ -89,8 +100,9 @@ def model_differences(structure: Any, reference: ModelReference) -> Iterator[str
             f"names and shapes of the model's {structure['num_parameters']:,} parameters differ from the "
             f"reference's {reference.num_parameters:,}"
         )
-    here, there = structure["layer_flops"], reference.layer_flops
-    varying = {*structure["varying_layers"], *reference.varying_layers}
+    elif structure["num_parameters"] != reference.num_parameters:
+        yield f"{structure['num_parameters']:,} parameters are logged, not {reference.num_parameters:,}"
+    here, there, varying = structure["layer_flops"], reference.layer_flops, reference.varying_layers
     wrong = [
         name
         for name in sorted({*here, *there})
@@ -107,7 +119,9 @@ def model_differences(structure: Any, reference: ModelReference) -> Iterator[str
 def disclosed_changes(evidence: Evidence) -> Iterator[str]:
     """Everything in which a run differs from the reference, allowed or not: what free level must show."""
     if evidence.reference is None:
-        yield "no shipped workload has its benchmark: a problem of its own"
+        yield f"no shipped workload has benchmark {evidence.spec.workload.benchmark!r} with problem " + (
+            f"{evidence.spec.problem!r}: a problem of its own"
+        )
         return
     for key, (here, there) in changes(evidence.spec.settings, evidence.reference.settings).items():
         if evidence.spec.program is None or layer_of(key) is Layer.PROBLEM_DOMAIN:

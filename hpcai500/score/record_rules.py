@@ -58,7 +58,7 @@ def _one_run(evidence: Evidence) -> Iterator[Finding]:
             yield "1.3", f"system.json's {name} is not that of events.log"
     if evidence.spec.program is None:
         logged = (evidence.value(Key.RUN) or {}).get("torch_version")
-        captured = {group.layers.get("5", {}).get("torch") for group in (*system.nodes, *system.earlier_nodes)}
+        captured = {kind.layers.get("5", {}).get("torch") for kind in system.kinds}
         if logged not in captured:
             yield "1.3", f"events.log: torch_version is {_short(logged)}, and no node of system.json has it"
 
@@ -76,6 +76,7 @@ def _twice_told(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
     }
     for name, expected in known.items() if spec.program is None else ():  # a foreign program cannot know them
         yield f"events.log: {name}", run.get(name), expected
+    num_micro_batches = spec.samples_per_rank // spec.micro_batch_size
     logged: tuple[tuple[Key, Any], ...] = (
         (Key.SEED, spec.seed),
         (Key.SUBMISSION_PLATFORM, spec.system),
@@ -84,6 +85,7 @@ def _twice_told(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
         (Key.TRAIN_SAMPLES, settings.problem.num_train_samples),
         (Key.EVAL_SAMPLES, settings.problem.num_eval_samples),
         (Key.GLOBAL_BATCH_SIZE, batch.global_batch_size),
+        *(() if spec.program else ((Key.GRADIENT_ACCUMULATION_STEPS, num_micro_batches),)),
         (Key.OPT_NAME, spec.program.stated.get("8", {}).get("opt_name") if spec.program else optimizer.name),
         (
             Key.OPT_BASE_LEARNING_RATE,
@@ -97,17 +99,29 @@ def _twice_told(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
             yield f"events.log: {key.value}", found, value
     told = settings.model_dump(mode="json")
     system = evidence.system
-    programming = system.layer(6)
-    yield "system.json: Layer 6, world_size", programming.get("world_size"), spec.world_size
-    yield "system.json: Layer 6, precision", programming.get("precision"), settings.execution.precision
-    yield "system.json: Layer 6, backend", programming.get("backend"), spec.backend
+    programming: dict[str, Any] = {
+        "world_size": spec.world_size,
+        "precision": settings.execution.precision,
+        "backend": spec.backend,
+    }
     if spec.program is None:
-        yield "system.json: Layer 6, nodes", programming.get("nodes"), spec.nodes
+        changed = ("compile", "gradient_compression", "deterministic")
+        programming |= {"nodes": spec.nodes, "launcher": spec.launcher}
+        programming |= {name: told["execution"][name] for name in changed}
+    for kind in system.nodes:
+        held = kind.layers.get("6", {})
+        for name, expected in programming.items():
+            yield f"system.json: Layer 6 of {', '.join(kind.hosts)[:80]}, {name}", held.get(name), expected
+    if spec.program is None:
         yield "system.json: the number of nodes", sum(group.count for group in system.nodes), spec.nodes
         synthetic = (evidence.value(Key.DATASET) or {}).get("synthetic")
         yield "events.log: the data set's `synthetic`", synthetic, spec.is_synthetic
     if system.layers:
-        yield "system.json: Layer 7, code_digest", system.layer(7).get("code_digest"), spec.workload.code_digest
+        seven = {"code_digest": spec.workload.code_digest}
+        if spec.program is None:
+            seven |= {"workload": spec.workload.name, "model": told["model"], "data": told["data"]}
+        for name, expected in seven.items():
+            yield f"system.json: Layer 7, {name}", system.layer(7).get(name), expected
         tables = {name: told[name] for name in ("batch", "optimizer", "schedule")}
         yield "system.json: Layer 8", system.layer(8), spec.program.stated.get("8", {}) if spec.program else tables
         nine = {key: value for key, value in system.layer(9).items() if key != "data"}
@@ -209,6 +223,9 @@ def _clock(evidence: Evidence) -> Iterator[Finding]:
     ready = first(evidence.events, Key.INIT_STOP)
     if ready and start and ready.time_ms > start.time_ms:
         yield "2.2", "events.log: run_start stands before init_stop"
+    begun = first(evidence.events, Key.INIT_START)
+    if ready and begun and begun.time_ms > ready.time_ms:
+        yield "2.2", "events.log: init_stop stands before init_start"
 
 
 def _timed(evidence: Evidence) -> Iterator[Finding]:
@@ -247,6 +264,11 @@ def _seconds(evidence: Evidence) -> Iterator[Finding]:
     """Down time inside an epoch is in its events and not in its seconds."""
     resumed = find(evidence.events, Key.RESUMED)
     for row, events in pairs(evidence):
+        if (row.data_wait_sec or 0) > row.train_sec * (1 + _SLACK) + _SLACK_SEC:
+            yield (
+                "2.3",
+                f"epoch {row.epoch_num}: data_wait_sec is {row.data_wait_sec:g}, of {row.train_sec:g} s in all",
+            )
         if any(len(found) != 1 for found in events.values()):
             continue  # rule 1.5 says so
         for name, seconds, first_key, last_key in (

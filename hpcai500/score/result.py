@@ -231,7 +231,8 @@ def _accelerator(folder: Path, spec: RunSpec) -> str:
     if spec.program and "1" not in layers:
         return "not disclosed"
     hardware = layers["1"]
-    gpus = [] if spec.settings.execution.device == "cpu" else hardware.get("gpus")
+    device = layers.get("6", {}).get("device", spec.settings.execution.device)
+    gpus = [] if device == "cpu" else hardware.get("gpus")
     return str(gpus[0]["model"] if gpus else hardware.get("cpu_model", "unknown"))
 
 
@@ -316,7 +317,7 @@ def _energy(events: list[Event], epochs: tuple[Epoch, ...]) -> Energy | None:
     used = [epoch.energy_joules for epoch in epochs]
     known = [joules for joules in used if joules is not None]
     return Energy(
-        joules=sum(known) if known and len(known) == len(used) else None,
+        joules=sum(known) if known and len(known) == len(used) and record["sources"] else None,
         sources=tuple(record["sources"]),
         missing=tuple(record["missing"]),
     )

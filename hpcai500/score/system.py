@@ -1,5 +1,6 @@
 """system.json as rules and comparisons read it: nine layers, of which the nodes of a run share the last three."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,6 @@ class SystemRecord(Frozen):
     schema_version: int
     nodes: tuple[Nodes, ...] = Field(min_length=1)
     """The most common kind first."""
-    differences: tuple[Difference, ...] = ()
     earlier_nodes: tuple[Nodes, ...] = ()
     """Of earlier starts of a run that was resumed elsewhere."""
     layers: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -47,15 +47,57 @@ class SystemRecord(Frozen):
         return self.layers.get(key, {}) if key in RUN_LAYERS else self.nodes[0].layers.get(key, {})
 
     @property
+    def kinds(self) -> tuple[Nodes, ...]:
+        """Of nodes, those of earlier starts too."""
+        return (*self.nodes, *self.earlier_nodes)
+
+    @property
+    def differences(self) -> list[Difference]:
+        """In what other nodes differ from the most common kind; what the file itself says of it is not read."""
+        common = dict(flat(self.nodes[0].layers))
+        return [
+            Difference(hosts=kind.hosts, layer=_layer_number(key), key=key.partition(".")[2], common=usual, here=here)
+            for kind in self.kinds[1:]
+            for key, usual, here in _unequal(common, dict(flat(kind.layers)))
+        ]
+
+    @property
     def missing_layers(self) -> list[str]:
-        nodes = [key for key in NODE_LAYERS if not all(group.layers.get(key) for group in self.nodes)]
+        nodes = [key for key in NODE_LAYERS if not all(kind.layers.get(key) for kind in self.nodes)]
         return nodes + [key for key in RUN_LAYERS if not self.layers.get(key)]
 
     def frameworks(self) -> dict[str, str]:
-        """Layer 5 without what hardware decides: public versions, `2.15.0` of `2.15.0+cu130`; Horovod where used."""
-        found = self.layer(5)
+        """Layer 5 without what hardware decides: public versions, `2.15.0` of `2.15.0+cu130`; Horovod where used.
+
+        Where nodes differ, all that stand there: `2.13.0 and 2.15.0`. Empty where none was captured.
+        """
+        kinds = [kind.layers["5"] for kind in self.kinds if kind.layers.get("5")]
         names = ["torch", "torchvision"] + ["horovod"] * (self.layer(6).get("backend") == "horovod")
-        return {name: str(found.get(name)).split("+")[0] for name in names}
+        return {
+            name: " and ".join(sorted({str(found.get(name)).split("+")[0] for found in kinds}))
+            for name in names
+            if kinds
+        }
+
+
+def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and the values that are no tables; the FLOPs of each layer are one value."""
+    if isinstance(value, dict) and value and not key.endswith(("layer_flops", "layer_parameters")):
+        for name, inner in value.items():
+            yield from flat(inner, f"{key}.{name}" if key else name)
+    else:
+        yield key, value
+
+
+def _unequal(common: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for key in sorted({*common, *other}):
+        if common.get(key) != other.get(key):
+            yield key, common.get(key), other.get(key)
+
+
+def _layer_number(key: str) -> int:
+    number = key.partition(".")[0]
+    return int(number) if number in NODE_LAYERS else 0
 
 
 def read_system(path: Path) -> SystemRecord:

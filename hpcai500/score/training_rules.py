@@ -10,9 +10,11 @@ from hpcai500.events.vocabulary import Key
 from hpcai500.files import read_json
 from hpcai500.score.evidence import Evidence, Finding, pairs
 from hpcai500.score.metric import CONVENTION
+from hpcai500.score.soundness import fault
 
-_MOST_PASSES = 3
-"""Of the forward pass's FLOPs in a training step: one forward, two backward. More would count recomputation."""
+_MOST_PASSES = 3.5
+"""Of the forward pass's FLOPs in a training step: one forward, two backward; of fused attention, whose backward pass
+computes its scores again, two and a half. More would count recomputation."""
 
 
 def training_findings(evidence: Evidence) -> Iterator[Finding]:
@@ -20,6 +22,8 @@ def training_findings(evidence: Evidence) -> Iterator[Finding]:
     yield from _evaluations(evidence)
     yield from _samples(evidence)
     yield from _flops(evidence)
+    if evidence.result.status == "success" and (reason := fault(evidence.result)):
+        yield "3.5", f"no run has such figures: {reason}"
 
 
 def _epochs(evidence: Evidence) -> Iterator[Finding]:
@@ -45,9 +49,11 @@ def _evaluations(evidence: Evidence) -> Iterator[Finding]:
             yield "3.2", f"{where}: quality {row.quality:g} is not that of its eval_accuracy"
         if not 0 <= row.quality <= 1:
             yield "3.2", f"{where}: quality {row.quality:g} is no fraction"
-        evaluated = details[row.epoch_num].get("num_samples", problem.num_eval_samples)
+        unsaid = None if evidence.reference else problem.num_eval_samples
+        evaluated = details[row.epoch_num].get("num_samples", unsaid)
         if evaluated != problem.num_eval_samples:
-            yield "3.2", f"{where}: {evaluated:,} of {problem.num_eval_samples:,} samples were evaluated"
+            shown = "an untold number" if evaluated is None else f"{evaluated:,}"
+            yield "3.2", f"{where}: {shown} of {problem.num_eval_samples:,} samples were evaluated"
         correct = row.quality * problem.num_eval_samples
         if "accuracy" in problem.metric and not math.isclose(correct, round(correct), abs_tol=1e-4):
             yield "3.2", f"{where}: no number of right answers among {problem.num_eval_samples:,} is {row.quality!r}"
@@ -59,6 +65,9 @@ def _predictions(evidence: Evidence) -> Iterator[Finding]:
     path = evidence.folder / "evaluation.json"
     epochs = find(evidence.events, Key.EPOCH)
     logged = epochs[-1].metadata.get("num_records") if epochs and evidence.result.status == "success" else None
+    required = _keeps_predictions(evidence)
+    if required and logged is None and epochs:
+        yield "3.2", "events.log: the last epoch has no num_records, and this workload keeps its predictions"
     if not path.exists():
         if logged is not None and not _resumed_after(evidence, epochs[-1]):
             yield "3.2", f"evaluation.json with the {logged!r} predictions of the last evaluation is missing"
@@ -73,8 +82,19 @@ def _predictions(evidence: Evidence) -> Iterator[Finding]:
     if logged is not None and num_records != logged:
         yield "3.2", f"evaluation.json holds {num_records:,} predictions, and {logged!r} were logged"
     expected = list(range(evidence.spec.settings.problem.num_eval_samples))
-    if indices and sorted(indices, key=json.dumps) != sorted(expected, key=json.dumps):
+    if (indices or required) and sorted(indices, key=json.dumps) != sorted(expected, key=json.dumps):
         yield "3.2", "evaluation.json does not name each sample of the evaluation set once"
+
+
+def _keeps_predictions(evidence: Evidence) -> bool:
+    reference, spec = evidence.reference, evidence.spec
+    return bool(
+        reference
+        and reference.known
+        and reference.known.keeps_predictions
+        and spec.workload.code_digest == reference.code_digest
+        and evidence.result.status == "success"
+    )
 
 
 def _resumed_after(evidence: Evidence, event: Event) -> bool:
@@ -108,6 +128,6 @@ def _flops(evidence: Evidence) -> Iterator[Finding]:
         if not forward * (1 - 1e-6) <= per_sample <= forward * _MOST_PASSES * (1 + 1e-6):
             yield (
                 "3.4",
-                f"{per_sample:g} FLOPs a sample lie outside one to {_MOST_PASSES} times the {forward:g} of the "
+                f"{per_sample:g} FLOPs a sample lie outside one to {_MOST_PASSES:g} times the {forward:g} of the "
                 "layers' forward passes",
             )

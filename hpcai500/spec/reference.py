@@ -31,6 +31,8 @@ class ProblemReference(Frozen):
     """Null where nobody may hand the data on, so that no digest could be taken."""
     flops_per_sample: float
     """To train one sample, forward and backward."""
+    keeps_predictions: bool
+    """Whether `evaluation.json` names each sample of the last evaluation."""
     model: ModelReference
 
 
@@ -92,12 +94,18 @@ def closed_changes(level: Level, settings: Settings, reference: Reference) -> di
 
 
 def require_reference(level: Level, benchmark: str, problem: str, settings: Settings, code_digest: str) -> None:
-    """Refuse to start what `level` forbids in a folder of the user's own; a new benchmark has nothing to differ from.
+    """Refuse to start what `level` forbids in a folder of the user's own; a new problem has free level alone.
 
     Raises:
         SpecError: naming the key or the layer, and the level that would allow it.
     """
     reference = find_reference(benchmark, problem)
+    if reference is None and level is not Level.FREE:
+        raise SpecError(
+            f"no shipped workload has benchmark {benchmark!r} with problem {problem!r}: nothing to be equal to at "
+            f"{level} level",
+            "--level free runs a problem of its own",
+        )
     if reference is None:
         return
     for key, (here, there) in closed_changes(level, settings, reference).items():

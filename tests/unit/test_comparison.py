@@ -1,6 +1,7 @@
 import json
 
-from honest import honest_run
+import pytest
+from honest import edit_json, honest_run, reseal
 
 from hpcai500.score.comparison import compare
 from hpcai500.spec.levels import Level
@@ -46,6 +47,63 @@ def test_open_values_show_as_differences_and_close_no_level(make_spec):
     assert comparison.comparable_at is Level.HARDWARE
     assert {"batch.global_batch_size", "precision"} <= {row.key for row in comparison.rows if row.differs}
     assert any("FLOPS of different precision" in line for line in comparison.cautions)
+
+
+def edited(folder, change):
+    edit_json(folder / "system.json", change)
+    reseal(folder)
+    return folder
+
+
+def test_what_was_not_captured_is_no_equality(make_spec):
+    left = honest_run(make_spec())
+    right = edited(honest_run(make_spec(system="b")), lambda system: system["nodes"][0]["layers"].update({"5": {}}))
+    for pair in ((left, right), (right, left), (right, right)):
+        comparison = compare(*pair)
+        assert comparison.comparable_at is Level.SYSTEM
+        assert "Layer 5 differs (it was not captured)" in comparison.verdict
+
+
+def test_nodes_with_another_torch_are_no_hardware_level(make_spec):
+    def mix(system):
+        (kind,) = system["nodes"]
+        other = {**kind["layers"], "5": {**kind["layers"]["5"], "torch": "2.3.0"}}
+        system["nodes"] = [{**kind, "count": 1}, {"count": 1, "hosts": ["n1"], "layers": other}]
+
+    left = honest_run(make_spec(nodes=2, launcher="srun"))
+    right = edited(honest_run(make_spec(nodes=2, launcher="srun", system="b")), mix)
+    assert "torch 2.15.0 / 2.15.0 and 2.3.0" in compare(left, right).verdict
+
+
+def test_another_count_of_flops_leaves_free_level(make_spec):
+    left = honest_run(make_spec())
+    right = honest_run(make_spec(system="b"), flops_per_sample=1.03 * 495_771_648)
+    comparison = compare(left, right)
+    assert comparison.comparable_at is Level.FREE
+    assert "FLOPs to train a sample 4.95772e+08 / 5.10645e+08" in comparison.verdict
+    assert comparison.cautions == (f"{right.name} breaches rules 4.4: see `hpcai500 check`",)
+
+
+def test_an_altered_run_is_cautioned_of(make_spec):
+    left, right = honest_run(make_spec()), honest_run(make_spec(system="b"))
+    (right / "events.log").write_text((right / "events.log").read_text() + "\n")
+    assert compare(left, right).cautions == (f"{right.name} breaches rules 1.2: see `hpcai500 check`",)
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [[1], 5, {"layer_flops": None}, {"layer_flops": {"conv1": "x"}}, {"varying_layers": 5}, {"varying_layers": None}],
+)
+def test_a_structure_that_is_none_is_one_line(make_spec, hpcai500, structure):
+    def spoil(system):
+        held = system["layers"]["7"]["structure"]
+        system["layers"]["7"]["structure"] = held | structure if isinstance(structure, dict) else structure
+
+    left, right = honest_run(make_spec()), honest_run(make_spec(system="b"))
+    edit_json(right / "system.json", spoil)
+    for pair in ((left, right), (right, left)):
+        code, _, err = hpcai500("compare", *pair)
+        assert (code, err.count("\n")) == (2, 1)
 
 
 def test_the_command_shows_differences_by_default_and_exits_by_level(make_spec, hpcai500):

@@ -8,14 +8,27 @@ from pathlib import Path
 import pytest
 from honest import edit_json, edit_log, honest_run, reseal
 
+from hpcai500.errors import SpecError
 from hpcai500.events.vocabulary import Key
 from hpcai500.score.compliance import breaches_of, check, check_entry
 from hpcai500.score.rules import RULES
 from hpcai500.score.system import read_system
 from hpcai500.spec.levels import Level
+from hpcai500.spec.run import read_run
 from hpcai500.spec.workload import shipped_workloads
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "levels-and-rules.md"
+
+
+@pytest.fixture
+def my_copy(tmp_path):
+    """Image Classification in a folder of one's own, with other code for the same model."""
+    source = next(folder for folder in shipped_workloads() if folder.name == "image_classification")
+    copy = tmp_path / "mine"
+    shutil.copytree(source, copy)
+    with (copy / "workload.py").open("a") as file:
+        file.write("# another implementation\n")
+    return copy
 
 
 @pytest.fixture
@@ -94,9 +107,15 @@ FORGED_LOGS = [
     ("2.2", Key.EPOCH_START, later(15_000)),
     ("3.4", Key.MODEL, drop),
     ("3.4", Key.FLOPS_PER_SAMPLE, row(mean=1.0)),
+    ("1.3", Key.GRADIENT_ACCUMULATION_STEPS, value(99)),
+    ("2.2", Key.INIT_STOP, later(-1_000)),
+    ("2.3", Key.EPOCH, row(data_wait_sec=1e6)),
+    ("3.2", Key.EPOCH, lambda record: record["metadata"].pop("num_samples")),
+    ("3.5", Key.EPOCH, row(learning_rate=1e41)),
     ("4.4", Key.FLOPS_PER_SAMPLE, row(mean=495_771_648 * 1.001)),
     ("4.2", Key.DATASET, row(digest=None)),
     ("4.4", Key.MODEL, structure(parameters_digest="0" * 64)),
+    ("4.4", Key.MODEL, structure(num_parameters=7)),
     ("4.4", Key.MODEL, lambda record: record["value"]["layer_flops"].update(conv1=1.0)),
 ]
 
@@ -132,6 +151,14 @@ def test_a_file_that_is_missing_or_broken_is_a_breach_and_no_traceback(honest_se
     found = [breach for breach in breaches_of(folders) if breach.run == str(folders[1])]
     assert found
     assert {breach.rule for breach in found} & {"1.1", "1.2", "1.4", "1.5"}
+
+
+@pytest.mark.parametrize("change", [row(num_samples=10**4000), row(train_sec=-1.0), row(quality="good")])
+def test_figures_that_no_run_can_have_are_one_breach_and_spare_the_other_runs(honest_set, change):
+    folders = honest_set()
+    edit_log(folders[2], Key.EPOCH, change)
+    (breach,) = breaches_of(folders)
+    assert (breach.rule, breach.run) == ("1.1", str(folders[2]))
 
 
 def test_an_edited_result_is_named(honest_set):
@@ -183,14 +210,9 @@ def test_what_a_level_fixes_is_the_references_and_what_it_opens_is_disclosed(mak
     assert any(line.startswith(key) for line in report.changes)
 
 
-def test_a_changed_copy_breaks_hardware_level_alone_while_its_model_is_the_same(make_spec, tmp_path):
-    source = next(folder for folder in shipped_workloads() if folder.name == "image_classification")
-    copy = tmp_path / "mine"
-    shutil.copytree(source, copy)
-    with (copy / "workload.py").open("a") as file:
-        file.write("# another implementation\n")
+def test_a_changed_copy_breaks_hardware_level_alone_while_its_model_is_the_same(make_spec, my_copy):
     for level, rules in ((Level.HARDWARE, ["4.3"]), (Level.SYSTEM, []), (Level.FREE, [])):
-        specs = [make_spec(workload=copy, level=level, seed=seed, unranked=True) for seed in range(5)]
+        specs = [make_spec(workload=my_copy, level=level, seed=seed, unranked=True) for seed in range(5)]
         folders = [honest_run(spec.model_copy(update={"unranked": False})) for spec in specs]
         assert rules_of(folders) == rules
         assert any("the code of the workload" in line for line in check_entry(folders).changes)
@@ -199,23 +221,66 @@ def test_a_changed_copy_breaks_hardware_level_alone_while_its_model_is_the_same(
 @pytest.mark.parametrize(
     ("level", "factor", "rules"),
     [
-        (Level.HARDWARE, 1.0, []), (Level.HARDWARE, 1.001, ["4.4"]), (Level.SYSTEM, 1.005, []),
-        (Level.SYSTEM, 0.98, ["4.4"]), (Level.FREE, 0.98, []),
+        (Level.HARDWARE, 1.0, []), (Level.HARDWARE, 1.001, ["4.4"]), (Level.SYSTEM, 1.005, ["4.4"]),
+        (Level.FREE, 0.98, ["4.4"]),
     ],
 )  # fmt: skip
-def test_training_a_sample_takes_the_flops_of_the_reference(make_spec, level, factor, rules):
+def test_training_a_sample_takes_the_flops_of_the_reference_whose_code_it_is(make_spec, level, factor, rules):
     folders = [
         honest_run(make_spec(level=level, seed=seed), flops_per_sample=factor * 495_771_648) for seed in range(5)
     ]
     assert rules_of(folders) == rules
 
 
+@pytest.mark.parametrize(
+    ("level", "factor", "rules"),
+    [(Level.SYSTEM, 1.005, []), (Level.SYSTEM, 0.98, ["4.4"]), (Level.FREE, 0.98, []), (Level.FREE, 1.17, [])],
+)
+def test_another_implementation_may_count_a_gradient_more(make_spec, my_copy, level, factor, rules):
+    specs = [make_spec(workload=my_copy, level=level, seed=seed, unranked=True) for seed in range(5)]
+    specs = [spec.model_copy(update={"unranked": False}) for spec in specs]
+    assert rules_of([honest_run(spec, flops_per_sample=factor * 495_771_648) for spec in specs]) == rules
+
+
+def test_free_level_counts_the_layers_of_unchanged_code_as_the_reference_does(honest_set):
+    """A thousand times the FLOPs, told alike wherever they stand."""
+    folders = honest_set(Level.FREE)
+
+    def larger(structure):
+        structure["layer_flops"] = {name: 1_000 * flops for name, flops in structure["layer_flops"].items()}
+
+    for folder in folders:
+        edit_log(folder, Key.MODEL, lambda record: larger(record["value"]))
+        edit_json(folder / "system.json", lambda system: larger(system["layers"]["7"]["structure"]))
+        edit_log(folder, Key.FLOPS_PER_SAMPLE, lambda record: record["value"].update(mean=495_771_648_000.0))
+        for number in range(4):
+            edit_log(
+                folder, Key.EPOCH, lambda record: record["value"].update(flops=1e3 * record["value"]["flops"]), number
+            )
+        reseal(folder)
+    assert rules_of(folders) == ["4.4"]
+
+
+def test_layers_vary_where_the_reference_says_so_alone(honest_set):
+    folders = honest_set()
+
+    def vary(structure):
+        structure["varying_layers"] = sorted(structure["layer_flops"])
+        structure["layer_flops"]["conv1"] *= 1.4
+
+    edit_log(folders[0], Key.MODEL, lambda record: vary(record["value"]))
+    edit_json(folders[0] / "system.json", lambda system: vary(system["layers"]["7"]["structure"]))
+    reseal(folders[0])
+    assert rules_of(folders) == ["4.4"]
+
+
 def test_one_run_under_several_seeds_is_named(honest_set):
     first, second, *_ = folders = honest_set()
-    for key in (Key.EPOCH_START, Key.EPOCH):
-        rows = [json.loads(line.partition(" ")[2]) for line in (first / "events.log").read_text().splitlines()]
-        for number, record in enumerate(record for record in rows if record["key"] == key):
-            edit_log(second, key, lambda there, here=record: there.update(here), number)
+    run_id = read_run(second / "run.json").run_id
+    (second / "events.log").write_text((first / "events.log").read_text())
+    edit_log(second, Key.RUN, row(run_id=run_id))
+    edit_log(second, Key.SEED, value(1))
+    edit_log(second, Key.EPOCH, row(train_loss=1.000000000001))
     reseal(second)
     (breach,) = breaches_of(folders)
     assert (breach.rule, first.name in breach.message, second.name in breach.message) == ("5.1", True, True)
@@ -226,6 +291,9 @@ def test_one_run_under_several_seeds_is_named(honest_set):
     [
         ("1.3", lambda system: system["nodes"][0]["layers"]["5"].update(torch="2.13.0")),
         ("1.3", lambda system: system["nodes"][0]["layers"]["6"].update(nodes=2)),
+        ("1.3", lambda system: system["nodes"][0]["layers"]["6"].update(compile="max-autotune")),
+        ("1.3", lambda system: system["layers"]["7"]["model"].update(num_classes=7)),
+        ("1.3", lambda system: system["layers"]["7"]["structure"].update(num_parameters=7)),
         ("1.3", lambda system: system["nodes"][0].update(count=2)),
         ("4.7", lambda system: system["nodes"][0]["layers"].update({"3": {}})),
         ("5.4", lambda system: system["nodes"][0]["layers"]["1"].update(cpu_model="Another CPU")),
@@ -284,6 +352,39 @@ def test_two_runs_for_one_place_of_an_archive_are_refused(honest_set, tmp_path, 
     code, _, err = hpcai500("package", folders[0], copy, "--output", tmp_path / "set.zip")
     assert (code, "would stand at the same place" in err) == (2, True)
     assert not (tmp_path / "set.zip").exists()
+
+
+@pytest.mark.parametrize("level", [Level.HARDWARE, Level.SYSTEM])
+def test_a_problem_of_its_own_starts_at_free_level_alone(make_spec, my_copy, level):
+    rules = my_copy / "workload.toml"
+    rules.write_text(rules.read_text().replace('benchmark = "resnet"', 'benchmark = "resnet2"'))
+    with pytest.raises(SpecError, match="no shipped workload has benchmark 'resnet2' with problem 'mini'"):
+        make_spec(workload=my_copy, level=level)
+    report = check_entry([honest_run(make_spec(workload=my_copy, level=Level.FREE))], whole_set=False)
+    assert report.changes == (
+        "no shipped workload has benchmark 'resnet2' with problem 'mini': a problem of its own",
+    )
+
+
+def test_seeds_in_two_folders_are_one_entry_as_a_ranking_takes_them(honest_set, tmp_path):
+    folders = honest_set()
+    for number, folder in enumerate(folders):
+        place = tmp_path / ("a" if number < 3 else "b")
+        place.mkdir(exist_ok=True)
+        shutil.move(folder, place / folder.name)
+    (report,) = check([tmp_path / "a", tmp_path / "b"])
+    assert (len(report.runs), report.breaches) == (5, ())
+
+
+def test_joules_without_a_source_are_nobody_s(honest_set, hpcai500):
+    folders = honest_set()
+    for folder in folders:
+        for number in range(4):
+            edit_log(folder, Key.EPOCH, row(energy_joules=0.001), number)
+        reseal(folder)
+    code, out, _ = hpcai500("rank", "--json", folders[0].parent)
+    (entry,) = json.loads(out)["lists"][0]["entries"]
+    assert (code, entry["vflops_per_watt"]["mean"]) == (0, None)
 
 
 def test_another_framework_than_the_references_breaks_hardware_level(honest_set, make_spec):
@@ -376,10 +477,40 @@ def test_check_groups_runs_and_spares_a_single_one_the_rules_of_sets(honest_set,
     assert hpcai500("check", "/absent")[0] == 2
 
 
+def another_node(layer, **values):
+    """Of two nodes the second differs, and nothing in the file says so."""
+
+    def change(system):
+        (kind,) = system["nodes"]
+        layers = {number: dict(held) for number, held in kind["layers"].items()}
+        layers[str(layer)].update(values)
+        system["nodes"] = [
+            {"count": 1, "hosts": ["n6"], "layers": kind["layers"]}, {"count": 1, "hosts": ["n7"], "layers": layers},
+        ]  # fmt: skip
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("layer", "values", "rule"),
+    [
+        (1, {"cpu_model": "Another CPU"}, "5.4"),
+        (5, {"torch": "2.3.0"}, "4.6"),
+        (6, {"precision": "bf16"}, "1.3"),
+        (6, {"backend": "horovod"}, "1.3"),
+    ],
+)
+def test_every_node_is_looked_at(honest_set, layer, values, rule):
+    folders = honest_set(nodes=2, launcher="srun")
+    assert rules_of(folders) == []
+    edit_json(folders[3] / "system.json", another_node(layer, **values))
+    reseal(folders[3])
+    assert rule in rules_of(folders)
+
+
 def test_nodes_that_differ_are_noted(honest_set):
-    folders = honest_set()
-    difference = {"hosts": ["n7"], "layer": 2, "key": "kernel", "common": "6.1", "here": "5.4"}
-    edit_json(folders[3] / "system.json", lambda system: system["differences"].append(difference))
+    folders = honest_set(nodes=2, launcher="srun")
+    edit_json(folders[3] / "system.json", another_node(2, kernel="5.4"))
     reseal(folders[3])
     report = check_entry(folders)
     assert report.breaches == ()

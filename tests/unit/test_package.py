@@ -164,10 +164,9 @@ def test_records_nested_without_end_are_one_line_and_no_traceback(make_spec, tmp
 
 def test_what_a_record_says_cannot_steer_the_terminal(make_spec, hpcai500):
     folder = honest_run(make_spec(seed=0))
-    edit_json(folder / "system.json", lambda system: system["nodes"][0].update(hosts=["\x1b[2Jn1"]))
-    edit_json(folder / "system.json", lambda system: system["differences"].append(
-        {"hosts": ["\x1b[2Jn1"], "layer": 2, "key": "\x1b[1mkernel", "common": "6.1", "here": "\x1b[31m5.4"}
-    ))  # fmt: skip
+    layers = {"2": {"\x1b[1mkernel": "\x1b[31m5.4"}, "6": {"precision": "\x1b[5mfp8"}}
+    other = {"count": 1, "hosts": ["\x1b[2Jn1"], "layers": layers}
+    edit_json(folder / "system.json", lambda system: system["nodes"].append(other))
     _, out, err = hpcai500("check", folder)
     assert "differ in Layer 2" in out
     assert "\x1b" not in out + err

@@ -149,7 +149,7 @@ class ExtremeWeather(Workload):
         precisions = average_precisions(results, NUM_CLASSES)
         named = {f"ap_{CLASS_NAMES[label].replace(' ', '_')}": value for label, value in precisions.items()}
         records = [result._asdict() for result in results]
-        return Quality(sum(precisions.values()) / len(precisions), named, records)
+        return Quality(sum(precisions.values()) / len(precisions), named | {"num_samples": len(results)}, records)
 
     @classmethod
     def prepare_data(cls, problem: str, settings: Settings, source: Path | None, folder: Path) -> Iterator[str]:
