@@ -14,6 +14,8 @@ BUDGET_SEC = {1: 4.0, 2: 15.0, 3: 30.0}
 """Of a set, by level."""
 SIZES = {1: (1 << 10, 1 << 20), 2: (1 << 10, 1 << 20, 1 << 24), 3: (1 << 10, 1 << 16, 1 << 20, 1 << 24, 1 << 28)}
 """Bytes of a message."""
+_MOST_ON_HOST = 1 << 24
+"""Between processors: 256 MiB take 2 GB of a rank's memory with what they are compared to, more than jobs may have."""
 _NAMES = {
     1: ("all_reduce",),
     2: ("all_reduce", "all_gather"),
@@ -51,7 +53,8 @@ def measure(place: Place, names: str, local_rank: str, local_size: str) -> Itera
     )
     ranks = TorchRanks(rank, "auto", lambda: meet(rank, place.folder / ADDRESSES, os.environ))
     level = place.plan.level
-    findings = measure_collectives(ranks, sizes=SIZES[level], budget_sec=BUDGET_SEC[level], names=_NAMES[level])
+    sizes = [size for size in SIZES[level] if num_gpus() or size <= _MOST_ON_HOST]
+    findings = measure_collectives(ranks, sizes=sizes, budget_sec=BUDGET_SEC[level], names=_NAMES[level])
     ranks.close()
     if rank.rank:
         return
