@@ -15,7 +15,7 @@ BUDGET_SEC = {1: 4.0, 2: 15.0, 3: 30.0}
 SIZES = {1: (1 << 10, 1 << 20), 2: (1 << 10, 1 << 20, 1 << 24), 3: (1 << 10, 1 << 16, 1 << 20, 1 << 24, 1 << 28)}
 """Bytes of a message."""
 _MOST_ON_HOST = 1 << 24
-"""Between processors: 256 MiB take 2 GB of a rank's memory with what they are compared to, more than jobs may have."""
+"""Between processors: 256 MiB take 2 GB of a rank, with what they are compared to, more than jobs may have."""
 _NAMES = {
     1: ("all_reduce",),
     2: ("all_reduce", "all_gather"),
