@@ -80,6 +80,8 @@ def storage_error(path: Path, error: OSError) -> HpcAi500Error:
         )
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return InputError(f"{path}: {error.strerror}", "choose a place that you may write to")
+    if error.errno == errno.ENAMETOOLONG:
+        return InputError(f"{path}: {error.strerror}", "give a shorter name")
     return MachineError(f"{path}: {error.strerror or error}")
 
 

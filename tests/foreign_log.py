@@ -71,6 +71,16 @@ def change(key, /, **fields):
     return spoil
 
 
+def omit(key, field, name):
+    """A spoiler: the first record of `key` has no `name` in its `field`."""
+
+    def spoil(records):
+        record = next(record for record in records if record["key"] == key)
+        record[field] = {inner: value for inner, value in record[field].items() if inner != name}
+
+    return spoil
+
+
 def drop(key):
     def spoil(records):
         records[:] = [record for record in records if record["key"] != key]

@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> int:
     if twin:
         result, state = read_result(twin / "result.json"), "ingested already, kept"
     else:
-        result, state = store(spec, events, log, timing_of(argv, watched)), "ingested"
+        result, state = store(spec, events, log, timing_of(watched)), "ingested"
     if args.json:
         print_json({"folder": str(spec.folder), "state": state, "result": result.model_dump(mode="json")})
     else:
@@ -58,12 +58,11 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def timing_of(argv: tuple[str, ...], watched: Watched | None) -> Timing | None:
+def timing_of(watched: Watched | None) -> Timing | None:
     if watched is None:
         return None
     start, stop = (watched.arrivals_ms.get(key) for key in ("run_start", "run_stop"))
     return Timing(
-        argv=argv,
         started_ms=watched.started_ms,
         ended_ms=watched.ended_ms,
         run_start_ms=start,

@@ -1,6 +1,7 @@
 """The command line: arguments here, one module a command, imported when it is asked for."""
 
 import argparse
+import errno
 import sys
 import traceback
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from hpcai500 import __version__
-from hpcai500.errors import HpcAi500Error, SpecError
+from hpcai500.errors import HpcAi500Error, InputError, SpecError
 from hpcai500.launch.software import BACKENDS, LAUNCHERS
 
 
@@ -295,6 +296,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("hpcai500: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            long = InputError(f"{error.filename}: {error.strerror}", "give a shorter name")
+            return _fail(long, long.exit_code, debug)
         if not debug:
             error = HpcAi500Error(f"{type(error).__name__}: {error}", "this is a bug: --debug shows where")
         return _fail(error, HpcAi500Error.exit_code, debug)

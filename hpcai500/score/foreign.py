@@ -6,12 +6,12 @@ What is read here may come from anyone: sizes, keys and values are held against 
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from hpcai500.errors import InputError, nearest
 from hpcai500.events.reader import Event, find, first
@@ -19,33 +19,27 @@ from hpcai500.events.vocabulary import Key
 from hpcai500.events.writer import TOKEN
 from hpcai500.files import digest_tree, source_files
 from hpcai500.score.collection import printable
+from hpcai500.score.foreign_forms import MOST_TEXT, require_form, require_layer
 from hpcai500.score.record_rules import AT_LEAST_ONCE, ONCE
 from hpcai500.spec.levels import Level
-from hpcai500.spec.models import Frozen, parse
+from hpcai500.spec.models import parse
 from hpcai500.spec.run import SYNTHETIC, RunSpec
 from hpcai500.spec.workload import find_workload, load_rules, problem_settings
 
 MOST_LOG_BYTES = 256 * 2**20
 MOST_LINE_BYTES = 2**20
 MOST_SOURCE_BYTES = 64 * 2**20
-MOST_NAME = 200
-"""Letters of a name that a table shows."""
 
 _OURS = "hpcai500."
 _SEE = "docs/results-format.md lists the lines that a program must write"
 _STATED = range(1, 10)
+_MUST_BE_STATED = (6, 7)
+"""Without these there is no number of ranks, and no name of a model."""
 _HYPER_PARAMETERS = ("opt_", "lars_", "sgd_", "lamb_", "global_batch_size", "gradient_accumulation_steps")
 _STATUSES = ("success", "aborted")
-
-
-class Structure(Frozen):
-    """The least that `hpcai500.model` says of a foreign program's model."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    num_parameters: Annotated[int, Field(ge=1)]
-    layer_flops: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)]
-    """Name of a layer to FLOPs of its forward pass for one sample: what the count a sample is held against."""
+_ONCE_HERE = (
+    Key.SEED, Key.OPT_BASE_LEARNING_RATE, Key.OPT_LEARNING_RATE_WARMUP_EPOCHS, Key.OPT_WEIGHT_DECAY, Key.ENERGY,
+)  # fmt: skip
 
 
 def read_log(path: Path) -> list[Event]:
@@ -99,8 +93,9 @@ def _event(text: str, where: str) -> Event:
         known = [key for key in Key if key.startswith(_OURS)]
         raise InputError(
             f"{where}: key {_short(event.key)} is none that this version knows",
-            f"{nearest(event.key[:MOST_NAME], known)}; or update hpcai500",
+            f"{nearest(event.key[:MOST_TEXT], known)}; or update hpcai500",
         )
+    require_form(event, where)
     return event
 
 
@@ -116,7 +111,7 @@ def _require_keys(path: Path, events: list[Event]) -> None:
     for key in (*ONCE, *AT_LEAST_ONCE):
         if key is not Key.RUN and not counts[key]:
             raise InputError(f"{path}: no {key.value} event", _SEE)
-    for key in (*ONCE, Key.SEED):
+    for key in (*ONCE, *_ONCE_HERE):
         if counts[key] > 1:
             raise InputError(
                 f"{path}: {key.value} stands {counts[key]} times", "a log holds one run: give each its own"
@@ -126,7 +121,6 @@ def _require_keys(path: Path, events: list[Event]) -> None:
             raise InputError(
                 f"{path}: {key.value} is an event of this harness's own runs", "rank its folder as it is"
             )
-    parse(Structure, _first(events, Key.MODEL).value, f"{path}: {Key.MODEL.value}")
     status = _first(events, Key.RUN_STOP).metadata.get("status")
     if status not in _STATUSES:
         raise InputError(f"{path}: run_stop has the status {_short(status)}", f"write one of {', '.join(_STATUSES)}")
@@ -148,7 +142,8 @@ def stated_layers(events: list[Event], log: Path) -> dict[int, dict[str, Any]]:
     """What the program says of its layers: number to record; hyper-parameters of their official keys among them.
 
     Raises:
-        InputError: for a statement that is no record, of no layer, or of one that has been stated.
+        InputError: for a statement that is no record, of no layer, of one that has been stated, or incomplete;
+            and where Layer 6 or 7 is not stated.
     """
     stated: dict[int, dict[str, Any]] = {}
     for event in find(events, Key.LAYER):
@@ -158,7 +153,11 @@ def stated_layers(events: list[Event], log: Path) -> dict[int, dict[str, Any]]:
         if number in stated or not isinstance(event.value, dict):
             fault = "stands twice" if number in stated else "has no record as its value"
             raise InputError(f"{log}: {Key.LAYER.value} of layer {number} {fault}", _SEE)
+        require_layer(number, event.value, f"{log}: {Key.LAYER.value} of layer {number}")
         stated[number] = event.value
+    for number in _MUST_BE_STATED:
+        if number not in stated:
+            raise InputError(f"{log}: no {Key.LAYER.value} of layer {number}", _SEE)
     official = {event.key: event.value for event in events if event.key.startswith(_HYPER_PARAMETERS)}
     stated[8] = official | stated.get(8, {})
     return {number: values for number, values in stated.items() if values}
@@ -194,9 +193,9 @@ def spec_of(
     for key, value in expected.items():
         if value is not None and logged(key) != value:
             raise InputError(f"{log}: {key.value} is {_short(logged(key))}, not {value!r}", "one of the two is wrong")
-    execution = stated.get(6, {})
-    world_size = execution.get("world_size")
-    if type(world_size) is not int or not nodes <= world_size <= 2**31:
+    execution = stated[6]
+    world_size = execution["world_size"]
+    if not nodes <= world_size <= 2**31:
         raise InputError(
             f"{log}: {Key.LAYER.value} of layer 6 has world_size {_short(world_size)}, on {nodes} nodes",
             "state how many ranks there were, at least one a node",
@@ -207,7 +206,7 @@ def spec_of(
         "workload": {
             "name": folder.name, "folder": str(source) if source else "",
             "code_digest": source_digest(source) if source else "", "title": rules.title,
-            "benchmark": rules.benchmark, "model": _name(stated.get(7, {}).get("model", "not stated"), log),
+            "benchmark": rules.benchmark, "model": stated[7]["model"],
         },
         "problem": problem, "level": Level.FREE, "backend": "foreign", "launcher": "foreign",
         "nodes": nodes, "procs_per_node": procs, "num_ranks": 0 if procs * nodes == world_size else world_size,
@@ -222,9 +221,12 @@ def spec_of(
                 "momentum": 0.0, "weight_decay": logged(Key.OPT_WEIGHT_DECAY),
             },
             "schedule": {"name": "stated", "warmup_epochs": logged(Key.OPT_LEARNING_RATE_WARMUP_EPOCHS)},
-            "execution": {"precision": execution.get("precision"), "device": execution.get("device", "auto")},
+            "execution": {"precision": execution["precision"], "device": execution.get("device", "auto")},
         },
-        "program": {"argv": argv, "stated": {str(n): stated[n] for n in sorted(stated) if 3 <= n <= 8}},
+        "program": {
+            "command": (command := command_of(argv, source)), "num_arguments": len(argv) - len(command),
+            "stated": {str(n): stated[n] for n in sorted(stated) if 3 <= n <= 8},
+        },
     }  # fmt: skip
     return parse(RunSpec, record, str(log))
 
@@ -239,14 +241,15 @@ def _logged(events: list[Event], log: Path) -> Callable[[Key], Any]:
     return value
 
 
-def _name(value: Any, log: Path) -> str:
-    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= MOST_NAME:
-        raise InputError(f"{log}: layer 7 names its model {_short(value)}", "give it a short name")
-    return value
-
-
 def _synthetic(dataset: Any) -> bool:
     return isinstance(dataset, dict) and bool(dataset.get("synthetic"))
+
+
+def command_of(argv: Sequence[str], source: Path | None) -> tuple[str, ...]:
+    """What may be told of a command line: the program, and the first argument that is a file of its source."""
+    known = {path.absolute() for path in source_files(source)} if source else set()
+    scripts = (word for word in argv[1:] if Path(word).absolute() in known)
+    return (*argv[:1], *islice(scripts, 1))
 
 
 def source_digest(source: Path) -> str:

@@ -13,7 +13,6 @@ class Timing(Frozen):
     """Milliseconds since 1970, by the clock of the machine on which `ingest --run` ran."""
 
     schema_version: Literal[1] = 1
-    argv: tuple[str, ...]
     started_ms: float
     ended_ms: float
     run_start_ms: float | None = None

@@ -44,8 +44,11 @@ class WorkloadIdentity(Frozen):
 class Program(Frozen):
     """A foreign program: one that trains by itself, and whose log `hpcai500 ingest` took in."""
 
-    argv: tuple[str, ...] = ()
-    """As `ingest --run` started it; empty where its log alone was given."""
+    command: tuple[str, ...] = ()
+    """The program that `ingest --run` started, and its script where that is a file of its source; empty where its log
+    alone was given. Other arguments may hold secrets, and are not kept."""
+    num_arguments: Annotated[int, Field(ge=0)] = 0
+    """How many those were."""
     stated: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Layers 3 to 8 as its log states them, by number."""
 
@@ -162,7 +165,7 @@ class RunSpec(Frozen):
         if self.program is None:
             del record["program"]
         else:
-            del record["program"]["argv"]  # which names the seed
+            del record["program"]["command"], record["program"]["num_arguments"]  # of this seed, at this place
         return record | {"synthetic": self.is_synthetic}
 
     @property
