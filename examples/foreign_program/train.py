@@ -86,9 +86,6 @@ def main():
     for key, value in {"org": "me", "platform": args.system, "division": "open", "benchmark": "resnet",
                        "status": "research"}.items():  # fmt: skip
         point(f"submission_{key}", value)
-    train_images, train_labels, train_digest = read_split(args.data / "train")
-    eval_images, eval_labels, eval_digest = read_split(args.data / "val")
-    point("hpcai500.dataset", {"digest": f"{train_digest}-{eval_digest}"})
     model, flops = build_model()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     point("hpcai500.model", {"num_parameters": parameters, "layer_flops": flops})
@@ -97,8 +94,6 @@ def main():
     convention = "convolutions and matrix products as executed, forward and backward, MAC = 2"
     point("hpcai500.flops_per_sample", {"mean": per_sample, "standard_deviation": 0.0}, convention=convention)
     point("seed", args.seed)
-    point("train_samples", len(train_images))
-    point("eval_samples", len(eval_images))
     point("global_batch_size", BATCH)
     for key, value in {"name": "adamw", "base_learning_rate": RATE, "learning_rate_warmup_epochs": WARM_UP_EPOCHS,
                        "weight_decay": DECAY}.items():  # fmt: skip
@@ -119,6 +114,11 @@ def main():
     log("INTERVAL_END", "init_stop")
 
     log("INTERVAL_START", "run_start")
+    train_images, train_labels, train_digest = read_split(args.data / "train")
+    eval_images, eval_labels, eval_digest = read_split(args.data / "val")
+    point("hpcai500.dataset", {"digest": f"{train_digest}-{eval_digest}"})
+    point("train_samples", len(train_images))
+    point("eval_samples", len(eval_images))
     for epoch in range(1, EPOCHS + 1):
         begun = time.perf_counter()
         log("INTERVAL_START", "epoch_start", epoch_num=epoch)

@@ -24,6 +24,8 @@ def test_the_example_is_trained_timed_checked_and_ranked(hpcai500_process, tmp_p
         "--run", sys.executable, EXAMPLE / "train.py", data, "--system", "box", "--seed", "7",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    keys = [json.loads(line.split(" ", 1)[1])["key"] for line in (tmp_path / "train.log").read_text().splitlines()]
+    assert keys.index("init_stop") < keys.index("run_start") < keys.index("hpcai500.dataset")
     folder = next((tmp_path / "results" / "box").rglob("run.json")).parent
     checked = hpcai500_process("check", folder, "--json")
     (report,) = json.loads(checked.stdout)
