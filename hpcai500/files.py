@@ -5,11 +5,12 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from hpcai500.errors import HpcAi500Error, InputError, MachineError
@@ -52,10 +53,13 @@ def read_json(path: Path) -> Any:
     """The value in `path`.
 
     Raises:
-        InputError: if it cannot be read, or is too large for a record of anything.
+        InputError: if it cannot be read, is no plain file (a pipe may never end), or is too large for a record.
     """
     try:
-        if (num_bytes := path.stat().st_size) > _MOST_JSON_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"{path}: no plain file")
+        if (num_bytes := found.st_size) > _MOST_JSON_BYTES:
             raise InputError(f"{path}: {num_bytes:,} bytes are no record of anything")
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -123,8 +127,17 @@ def source_files(folder: Path, suffixes: tuple[str, ...] = ()) -> Iterator[Path]
 
 def digest_tree(folder: Path, suffixes: tuple[str, ...] = ()) -> str:
     """SHA-256, in hex, of the names and bytes of the `source_files` of `folder`."""
+    return digest_names(
+        {
+            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in source_files(folder, suffixes)
+        }
+    )
+
+
+def digest_names(sha256: Mapping[str, str]) -> str:
+    """SHA-256, in hex, of the files of a folder: relative path to the SHA-256 of its bytes."""
     total = hashlib.sha256()
-    for path in source_files(folder, suffixes):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        total.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    for name in sorted(sha256, key=PurePosixPath):
+        total.update(f"{name}\0{sha256[name]}\n".encode())
     return total.hexdigest()

@@ -4,20 +4,32 @@ import argparse
 import json
 from pathlib import Path
 
-from hpcai500.score.archives import Opened, opened
+from hpcai500.errors import InputError
+from hpcai500.score.archives import Opened, one_run, opened
 from hpcai500.score.collection import printable
 from hpcai500.score.compliance import Report, check
 
 
 def main(args: argparse.Namespace) -> int:
-    reference = Path(args.reference) if args.reference else None
-    with opened(args.paths, unverified=args.unverified, strict=True) as found:
-        reports = [_marked(report, found) for report in check(found.paths, reference)]
+    with (
+        opened(filter(None, [args.reference]), strict=True) as reference,
+        opened(args.paths, unverified=args.unverified, strict=True) as found,
+    ):
+        framework = [_reference(path) for path in reference.paths]
+        reports = [_marked(report, found) for report in check(found.paths, *framework)]
     if args.json:
         print(found.label(json.dumps([report.model_dump(mode="json") for report in reports], indent=2)))
     else:
         print(found.label("\n\n".join(text(report) for report in reports)))
     return 1 if any(report.breaches for report in reports) else 0
+
+
+def _reference(path: Path) -> Path:
+    """The folder whose system.json holds Layer 5."""
+    folder = path if (path / "system.json").exists() else one_run(path)
+    if not (folder / "system.json").exists():
+        raise InputError(f"--reference {path}: no system.json", "name the folder of a run, or an archive of one")
+    return folder
 
 
 def _marked(report: Report, found: Opened) -> Report:

@@ -2,16 +2,13 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
-from hpcai500.errors import InputError
-from hpcai500.score.archives import opened
+from hpcai500.score.archives import one_run, opened
 from hpcai500.score.collection import printable
 from hpcai500.score.comparison import Comparison, compare
-from hpcai500.score.folders import run_folders
 from hpcai500.spec.layers import Layer
 from hpcai500.spec.levels import Level
 
@@ -20,7 +17,7 @@ _WIDTH = 40
 
 def main(args: argparse.Namespace) -> int:
     with opened([args.left, args.right], strict=True) as found:
-        comparison = compare(*(_one_run(path) for path in found.paths))
+        comparison = compare(*(one_run(path) for path in found.paths))
     if args.json:
         record = comparison.model_dump(mode="json") | {"verdict": comparison.verdict}
         print(found.label(json.dumps(record, indent=2, allow_nan=False)))
@@ -29,16 +26,6 @@ def main(args: argparse.Namespace) -> int:
     if args.level is None:
         return 0 if comparison.comparable_at else 1
     return 1 if any(found.level is Level(args.level) for found in comparison.obstacles) else 0
-
-
-def _one_run(path: Path) -> Path:
-    """`path`, or the one run below the folder of an archive."""
-    if path.is_file() or (path / "run.json").exists():
-        return path
-    folders = run_folders(path)
-    if len(folders) > 1:
-        raise InputError(f"{path}: {len(folders)} runs", f"name one of them, e.g. {folders[0]}")
-    return folders[0]
 
 
 def text(comparison: Comparison, *, everything: bool) -> str:

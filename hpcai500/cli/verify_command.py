@@ -4,13 +4,14 @@ import argparse
 from pathlib import Path
 
 from hpcai500.cli.output import print_json
-from hpcai500.score.package import verify
+from hpcai500.score.package import look
 
 
 def main(args: argparse.Namespace) -> int:
-    faults = verify(Path(args.archive))
+    faults, notes = look(Path(args.archive))
     if args.json:
-        print_json({"archive": args.archive, "faults": faults})
+        print_json({"archive": args.archive, "faults": faults, "notes": notes})
     else:
-        print("\n".join(faults) or f"{args.archive}: every file is the one that was packed")
+        lines = faults or [f"{args.archive}: every file is the one that was packed"]
+        print("\n".join([*lines, *(f"note: {line}" for line in notes)]))
     return 1 if faults else 0

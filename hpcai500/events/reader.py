@@ -3,13 +3,20 @@
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hpcai500.errors import InputError
 from hpcai500.events.vocabulary import Key, Type
 from hpcai500.events.writer import TOKEN
+
+MOST_LOG_BYTES = 256 * 2**20
+"""Of a whole log, with what a foreign program prints between its events."""
+MOST_EVENTS = 100_000
+"""A real run has about ten an epoch, and fewer than a thousand epochs."""
+MOST_EVENT_BYTES = 16 * 2**20
+"""Of all lines with events, hundreds of times a real run's: read, they may take twenty times the memory."""
 
 
 class Event(BaseModel):
@@ -44,12 +51,35 @@ def parse_lines(lines: Iterable[str], source: str) -> Iterator[Event]:
 
 
 def read_events(path: Path) -> list[Event]:
-    """All whole events of a log, in order."""
+    """All whole events of a log, in order.
+
+    Raises:
+        InputError: for a log that cannot be read, is larger than a log may be, or was altered.
+    """
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return list(parse_lines(file, str(path)))
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: no plain file")
+        with path.open("rb") as file:
+            return list(parse_lines(_bounded(file, path), str(path)))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
+
+
+def _bounded(file: IO[bytes], path: Path) -> Iterator[str]:
+    """The lines of a log, as long as there are no more than a log may have."""
+    num_bytes = num_events = event_bytes = 0
+    while line := file.readline(MOST_EVENT_BYTES + 1):
+        num_bytes += len(line)
+        if TOKEN.encode() in line:
+            num_events += 1
+            event_bytes += len(line)
+        for number, most, what in (
+            (num_bytes, MOST_LOG_BYTES, "bytes"), (num_events, MOST_EVENTS, "events"),
+            (max(event_bytes, len(line)), MOST_EVENT_BYTES, "bytes of events"),
+        ):  # fmt: skip
+            if number > most:
+                raise InputError(f"{path}: more than {most:,} {what} are no log of a run", "log epochs, not steps")
+        yield line.decode(errors="replace")
 
 
 def find(events: Iterable[Event], key: Key) -> list[Event]:

@@ -2,7 +2,10 @@
 
 import re
 import shutil
+import signal
+import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,10 +13,9 @@ from pathlib import Path
 
 from hpcai500.errors import HpcAi500Error, InputError
 from hpcai500.score.collection import LeftOut, one_line
-from hpcai500.score.package import unpack, verify
+from hpcai500.score.folders import run_folders
+from hpcai500.score.package import SUFFIX, unpack, verify
 from hpcai500.score.ranking import Entry, RankedList
-
-SUFFIX = ".zip"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,9 @@ class Opened:
 
 @contextmanager
 def opened(paths: Iterable[str], *, unverified: bool = False, strict: bool = False) -> Iterator[Opened]:
-    """`paths` with archives unpacked into a folder that goes when the block ends.
+    """`paths` with archives unpacked into a folder that goes when the block ends, by SIGTERM too.
+
+    A path may lead into an archive: `set.zip/runs/...` is one of its runs.
 
     What `verify` finds fault with is put into `refused`, and raised where `strict`; `unverified` takes what was
     altered, but never what no archive may hold.
@@ -60,14 +64,14 @@ def opened(paths: Iterable[str], *, unverified: bool = False, strict: bool = Fal
         ShortfallError: naming the first altered file; InputError for what is no archive: both only if `strict`.
     """
     found = Opened(paths=[])
-    place = Path(tempfile.mkdtemp(prefix="hpcai500-"))
-    try:
+    with _ends_in_order(), _temporary_folder() as place:
         for number, path in enumerate(Path(text) for text in paths):
-            if path.suffix.lower() != SUFFIX or path.is_dir() or not path.exists():
+            archive = _archive_of(path)
+            if archive is None:
                 found.paths.append(path)
                 continue
             try:
-                _open(path, place / str(number), found, unverified=unverified)
+                _open(archive, path.relative_to(archive), place / str(number), found, unverified=unverified)
             except HpcAi500Error as error:
                 if strict:
                     raise
@@ -77,17 +81,64 @@ def opened(paths: Iterable[str], *, unverified: bool = False, strict: bool = Fal
         except HpcAi500Error as error:
             error.message, error.hint = found.label(error.message), found.label(error.hint)
             raise
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    place = Path(tempfile.mkdtemp(prefix="hpcai500-"))
+    try:
+        yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _open(archive: Path, folder: Path, found: Opened, *, unverified: bool) -> None:
+@contextmanager
+def _ends_in_order() -> Iterator[None]:
+    """SIGTERM as an exception, so that what must be done at the end is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _archive_of(path: Path) -> Path | None:
+    """The archive that `path` is, or leads into."""
+    return next(
+        (place for place in (path, *path.parents) if place.suffix.lower() == SUFFIX and place.is_file()), None
+    )
+
+
+def one_run(path: Path) -> Path:
+    """The folder of the one run that is at or below `path`, which may also be one of its files.
+
+    Raises:
+        InputError: if there are several, or none.
+    """
+    if path.is_file() or (path / "run.json").exists():
+        return path.parent if path.is_file() else path
+    folders = run_folders(path)
+    if len(folders) > 1:
+        raise InputError(f"{path}: {len(folders)} runs", f"name one of them, e.g. {folders[0]}")
+    return folders[0]
+
+
+def _open(archive: Path, inner: Path, folder: Path, found: Opened, *, unverified: bool) -> None:
     faults = verify(archive) if unverified else []
     unpack(archive, folder, unverified=unverified)
     runs = folder / "runs"
     if not runs.is_dir():
         raise InputError(f"{archive}: holds no run")
-    found.paths.append(runs)
+    if ".." in inner.parts or not (folder / inner).exists():
+        raise InputError(f"{archive}: no {inner} in it", f"name one of its runs, e.g. {archive}/{_example(folder)}")
+    found.paths.append(runs if inner == Path() else folder / inner)
     found.labels[str(folder)] = re.sub(r"[^\w./+=@:-]", "?", str(archive), flags=re.ASCII)
     if faults:
         found.altered[str(folder)] = faults[0]
+
+
+def _example(folder: Path) -> Path:
+    return run_folders(folder / "runs")[0].relative_to(folder)

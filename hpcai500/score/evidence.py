@@ -1,5 +1,6 @@
 """All files of one run, read once, for the rules to be held against."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ from hpcai500.errors import InputError
 from hpcai500.events.reader import Event, find, first, read_events
 from hpcai500.events.vocabulary import Key
 from hpcai500.files import read_json
+from hpcai500.score.collection import MALFORMED
 from hpcai500.score.result import Epoch, Result, derive
+from hpcai500.score.soundness import require_plain_files
 from hpcai500.score.system import SystemRecord, read_system
 from hpcai500.score.timing import Timing, read_timing
 from hpcai500.spec.models import parse
@@ -38,9 +41,6 @@ class Evidence:
         event = first(self.events, key)
         return event.value if event else None
 
-    def of_epoch(self, key: Key, epoch_num: int) -> list[Event]:
-        return [event for event in find(self.events, key) if event.metadata.get("epoch_num") == epoch_num]
-
     @property
     def structure(self) -> dict[str, Any] | None:
         """The model's, as logged; a foreign program may leave out what only torch can tell."""
@@ -59,6 +59,7 @@ def gather(folder: Path) -> Evidence:
         InputError: for a file that is missing, broken, or not of the form that it must have.
     """
     try:
+        require_plain_files(folder)
         spec = read_run(folder / "run.json")
         log = folder / "events.log"
         events = read_events(log)
@@ -73,7 +74,7 @@ def gather(folder: Path) -> Evidence:
             reference=find_reference(spec.workload.benchmark, spec.problem),
             timing=read_timing(folder),
         )
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError, ZeroDivisionError, RecursionError) as error:
+    except MALFORMED as error:
         raise InputError(f"{folder}: not the files of a run ({type(error).__name__}: {error})") from error
 
 
@@ -92,5 +93,10 @@ def stored_result(folder: Path) -> Any:
 def pairs(evidence: Evidence) -> Iterator[tuple[Epoch, dict[Key, list[Event]]]]:
     """Each epoch's row with the events that must surround it."""
     keys = (Key.EPOCH_START, Key.EPOCH_STOP, Key.EVAL_START, Key.EVAL_ACCURACY, Key.EVAL_STOP)
+    held: dict[tuple[str, Any], list[Event]] = defaultdict(list)
+    for event in evidence.events:
+        number = event.metadata.get("epoch_num")
+        if event.key in keys and isinstance(number, int | float):
+            held[event.key, number].append(event)
     for row in evidence.epochs:
-        yield row, {key: evidence.of_epoch(key, row.epoch_num) for key in keys}
+        yield row, {key: held.get((key, row.epoch_num), []) for key in keys}

@@ -9,6 +9,7 @@ import re
 import stat
 import zipfile
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Annotated, Literal
@@ -16,21 +17,26 @@ from typing import IO, Annotated, Literal
 from pydantic import Field
 
 from hpcai500.errors import HpcAi500Error, InputError, OccupiedError, ShortfallError
-from hpcai500.files import digest_tree, source_files, storage
+from hpcai500.events.reader import MOST_LOG_BYTES
+from hpcai500.files import digest_names, digest_tree, source_files, storage
 from hpcai500.score.folders import run_folders
 from hpcai500.score.manifest import MANIFEST, SEALED
+from hpcai500.score.soundness import require_plain_files
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.reference import CODE
 from hpcai500.spec.run import RunSpec, read_run
 
+SUFFIX = ".zip"
 CONTENTS = "package.json"
 _OF_A_RUN = (*SEALED, MANIFEST, "result.json", "job.sbatch")
 
 MOST_FILES = 100_000
 MOST_BYTES = 8 * 2**30
 MOST_CONTENTS_BYTES = 64 * 2**20
-MOST_RATIO = 1_000
-"""Bytes that one packed byte may become: logs shrink a hundredfold, bombs a thousandfold and more."""
+MOST_LOGS_BYTES = 256 * 2**20
+"""Of the logs of all runs together: those of ten thousand real ones."""
+MOST_RATIO = 200
+"""Bytes that one packed byte may become: records of real runs shrink tenfold, bombs a thousandfold."""
 
 _MOST_JSON_BYTES = 32 * 2**20
 """Of a file that is read as one value: its tables may take thirty times as much memory."""
@@ -42,8 +48,13 @@ _UNREADABLE = (
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _BLOCK = 2**20
-_NAME = re.compile(r"[A-Za-z0-9._+=@-]+(/[A-Za-z0-9._+=@-]+)*")
-"""No space, quote, angle bracket, backslash, colon or control character: what no page and no shell can mistake."""
+_PART = r"[A-Za-z0-9_]([A-Za-z0-9._+=@-]*[A-Za-z0-9_+=@-])?"
+_NAME = re.compile(rf"{_PART}(/{_PART})*")
+"""No space, quote, angle bracket, backslash, colon or control character, and no part that begins like an option, a
+formula or a hidden file: what no page, no shell and no spreadsheet can mistake."""
+_DEVICE = re.compile(r"(?i:con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+"""What a name means to Windows, in any folder."""
+_SOURCE = re.compile(r"(workloads/[^/]+/[^/]+)/(.+)")
 
 
 class Held(Frozen):
@@ -62,9 +73,11 @@ def pack(paths: Iterable[Path], archive: Path) -> Contents:
     """Write the runs at or below `paths` into `archive`; the same bytes for the same files.
 
     Raises:
-        InputError: for a path without runs, or a file whose name no archive of ours may hold.
+        InputError: for a path without runs, or what no archive of ours may hold.
         OccupiedError: if `archive` is there.
     """
+    if archive.suffix.lower() != SUFFIX:
+        raise InputError(f"--output {archive}: an archive is a {SUFFIX} file", f"name it {archive.stem}{SUFFIX}")
     if archive.exists():
         raise OccupiedError(f"{archive} is there already", "give another --output")
     files: dict[str, Path] = {}
@@ -77,28 +90,49 @@ def pack(paths: Iterable[Path], archive: Path) -> Contents:
                 "a result set has each run of a system once: leave one out",
             )
         files |= found
-    held: dict[str, Held] = {}
+    for name, path in files.items():
+        if fault := _name_fault(name):
+            raise InputError(f"{path}: {fault}", "rename it")
     with storage(archive):
         archive.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(archive, "x", zipfile.ZIP_DEFLATED) as target:
-            for name in sorted(files):
-                if fault := _name_fault(name):
-                    raise InputError(f"{files[name]}: {fault}", "rename it")
-                content = files[name].read_bytes()
-                held[name] = Held(sha256=hashlib.sha256(content).hexdigest(), num_bytes=len(content))
-                target.writestr(_entry(name), content)
-            contents = Contents(files=held)
-            target.writestr(_entry(CONTENTS), json.dumps(contents.model_dump(mode="json"), indent=1) + "\n")
+        with archive.open("xb"):
+            pass
+    try:
+        return _write(files, archive)
+    except BaseException:
+        archive.unlink()
+        raise
+
+
+def _write(files: dict[str, Path], archive: Path) -> Contents:
+    held: dict[str, Held] = {}
+    with storage(archive), zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in sorted(files):
+            content = files[name].read_bytes()
+            held[name] = Held(sha256=hashlib.sha256(content).hexdigest(), num_bytes=len(content))
+            target.writestr(_entry(name), content, _method(content))
+        contents = Contents(files=held)
+        target.writestr(_entry(CONTENTS), json.dumps(contents.model_dump(mode="json"), indent=1) + "\n")
+    with zipfile.ZipFile(archive) as written:
+        for fault in _form_faults(written):
+            raise InputError(f"{archive}: {fault}", "leave the run out, or the file")
     return contents
+
+
+def _method(content: bytes) -> int:
+    """Deflate, but for what would shrink like a bomb, as a warning does that is printed ten thousand times."""
+    is_suspect = len(content) > _BLOCK and len(content) > MOST_RATIO * len(zlib.compress(content))
+    return zipfile.ZIP_STORED if is_suspect else zipfile.ZIP_DEFLATED
 
 
 def _files_of(folder: Path) -> dict[str, Path]:
     """Name in the archive to path: of one run, and of its workload where the source is the one that ran."""
+    require_plain_files(folder)
     spec = read_run(folder / "run.json")
     place = f"runs/{spec.system}/{spec.workload.name}/{spec.problem}-{spec.level}/{folder.name}"
     found = {f"{place}/{name}": folder / name for name in _OF_A_RUN if (folder / name).is_file()}
     logs = folder / "logs"
-    found |= {f"{place}/logs/{path.name}": path for path in sorted(logs.glob("*")) if path.is_file()}
+    found |= {f"{place}/logs/{path.name}": path for path in sorted(logs.glob("[!.]*")) if path.is_file()}
     return found | _source_of(spec)
 
 
@@ -107,8 +141,12 @@ def _source_of(spec: RunSpec) -> dict[str, Path]:
     folder, suffixes = Path(spec.workload.folder), () if spec.program else CODE
     if not spec.workload.folder or digest_tree(folder, suffixes) != spec.workload.code_digest:
         return {}
-    place = f"workloads/{spec.workload.code_digest[:16]}/{spec.workload.name}"
+    place = _source_place(spec.workload.code_digest, spec.workload.name)
     return {f"{place}/{path.relative_to(folder).as_posix()}": path for path in source_files(folder, suffixes)}
+
+
+def _source_place(code_digest: str, name: str) -> str:
+    return f"workloads/{code_digest[:16]}/{name}"
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -121,15 +159,26 @@ def _entry(name: str) -> zipfile.ZipInfo:
 def verify(archive: Path) -> list[str]:
     """One line for each file that is altered, missing, unnamed, or that no archive of ours may hold.
 
+    The source of a workload must be what the runs of the archive say that they ran.
+
     Raises:
         InputError: if it is no archive, or has no contents to hold it against.
     """
+    return look(archive)[0]
+
+
+def look(archive: Path) -> tuple[list[str], list[str]]:
+    """What `verify` gives, and a note for each workload whose source is not in a whole archive."""
+    if archive.exists() and not archive.is_file():
+        raise InputError(f"{archive}: no plain file")
     try:
         with zipfile.ZipFile(archive) as source:
             faults = list(_form_faults(source))
             if faults:
-                return faults  # not a byte of these is unpacked
-            return list(_content_faults(source, _contents(source, archive)))
+                return faults, []  # not a byte of these is unpacked
+            contents = _contents(source, archive)
+            faults = list(_content_faults(source, contents))
+            return (faults, []) if faults else _source_faults(source, contents)
     except OSError as error:
         raise InputError(f"{archive}: {error.strerror or error}") from error
     except _UNREADABLE as error:
@@ -168,11 +217,15 @@ def _unpack_one(source: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> N
 def _form_faults(source: zipfile.ZipFile) -> Iterator[str]:
     """What can be told without unpacking."""
     entries = source.infolist()
+    if not _is_seamless(source):
+        yield "has bytes before, between or after its files"
     if len(entries) > MOST_FILES:
         yield f"holds {len(entries):,} files, more than {MOST_FILES:,}"
         return
     if (total := sum(info.file_size for info in entries)) > MOST_BYTES:
         yield f"would unpack to {total:,} bytes, more than {MOST_BYTES:,}"
+    if (logged := sum(info.file_size for info in entries if _is_log(info))) > MOST_LOGS_BYTES:
+        yield f"holds {logged:,} bytes of events, more than {MOST_LOGS_BYTES:,}"
     seen: set[str] = set()
     for info in entries:
         mode = info.external_attr >> 16
@@ -186,6 +239,8 @@ def _form_faults(source: zipfile.ZipFile) -> Iterator[str]:
             yield f"{_shown(info.filename)}: packed by another method than deflate"
         if info.filename.endswith(".json") and info.filename != CONTENTS and info.file_size > _MOST_JSON_BYTES:
             yield f"{_shown(info.filename)}: {info.file_size:,} bytes are no record of a run"
+        if _is_log(info) and info.file_size > MOST_LOG_BYTES:
+            yield f"{_shown(info.filename)}: {info.file_size:,} bytes are no log of a run"
         if info.filename.casefold() in seen:
             yield f"{_shown(info.filename)}: stands twice"
         seen.add(info.filename.casefold())
@@ -194,11 +249,35 @@ def _form_faults(source: zipfile.ZipFile) -> Iterator[str]:
             yield f"{_shown(name)}: lies in what is a file too"
 
 
+def _is_log(info: zipfile.ZipInfo) -> bool:
+    return info.filename.endswith("/events.log")
+
+
+def _is_seamless(source: zipfile.ZipFile) -> bool:
+    """Whether the files begin at byte 0 and follow each other, their directory and its end record follow them, and
+    nothing does that.
+
+    Source: APPNOTE.TXT 4.3.7 (a local header: 30 bytes, the lengths of name and extra field at 26) and 4.3.16.
+    """
+    file, end = source.fp, 0
+    assert file is not None
+    for info in sorted(source.infolist(), key=lambda entry: entry.header_offset):
+        file.seek(info.header_offset)
+        header = file.read(30)
+        if info.header_offset != end or header[:4] != b"PK\x03\x04":
+            return False
+        lengths = (int.from_bytes(header[place : place + 2], "little") for place in (26, 28))
+        end += len(header) + sum(lengths) + info.compress_size
+    file.seek(-22, 2)
+    record = file.read()
+    return end == source.start_dir and record[:4] == b"PK\x05\x06" and record[-2:] == b"\0\0"
+
+
 def _name_fault(name: str) -> str:
     parts = name.split("/")
     if (
-        not _NAME.fullmatch(name) or len(name) > 1_000 or {"..", "."} & set(parts)
-        or max(map(len, parts)) > _LONGEST_PART
+        not _NAME.fullmatch(name) or len(name) > 1_000 or max(map(len, parts)) > _LONGEST_PART
+        or any(_DEVICE.fullmatch(part) for part in parts)
     ):  # fmt: skip
         return f"{_shown(name)}: not a name that an archive may hold"
     return ""
@@ -238,6 +317,39 @@ def _content_faults(source: zipfile.ZipFile, contents: Contents) -> Iterator[str
             altered = True
         if altered:
             yield f"{_shown(name)}: altered"
+
+
+def _source_faults(source: zipfile.ZipFile, contents: Contents) -> tuple[list[str], list[str]]:
+    """Faults: trees that are not what a run in it ran. Notes: what ran, and is not in it."""
+    trees: dict[str, dict[str, str]] = defaultdict(dict)
+    faults, ran = [], {}
+    for name, held in sorted(contents.files.items()):
+        if found := _SOURCE.fullmatch(name):
+            trees[found[1]][found[2]] = held.sha256
+        elif name.startswith("workloads/"):
+            faults.append(f"{_shown(name)}: of no workload")
+        elif name.startswith("runs/") and name.endswith("/run.json"):
+            digest, workload = _what_ran(source, name)
+            if digest:
+                ran[_source_place(digest, workload), digest] = workload
+    for place, files in trees.items():
+        if not any(there == place for there, _ in ran):
+            faults.append(f"{_shown(place)}: the source of no run in it")
+        elif (place, digest_names(files)) not in ran:
+            faults.append(f"{_shown(place)}: not the source that ran: its digest is {digest_names(files)[:16]}")
+    absent = sorted((workload, digest) for (place, digest), workload in ran.items() if place not in trees)
+    return faults, [
+        f"source of {_shown(workload)} ({_shown(digest[:16])}) is not in it" for workload, digest in absent
+    ]
+
+
+def _what_ran(source: zipfile.ZipFile, name: str) -> tuple[str, str]:
+    """Digest and name of a run's workload; empty where its record, which `check` judges, does not say."""
+    try:
+        workload = json.loads(source.read(name))["workload"]
+        return str(workload["code_digest"] or ""), str(workload["name"])
+    except (KeyError, TypeError, *_UNREADABLE):
+        return "", ""
 
 
 def _blocks(file: IO[bytes], num_bytes: int) -> Iterator[bytes]:

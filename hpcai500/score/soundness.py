@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from hpcai500.errors import InputError
+from hpcai500.score.manifest import MANIFEST, SEALED
 from hpcai500.score.metric import valid_flops
 from hpcai500.score.result import Result
 
 MOST_BYTES = 32_000_000
 """Of a JSON file of a run."""
 _MOST_LOG_BYTES = 1_000_000_000
-_RUN_FILES = ("result.json", "run.json", "system.json", "manifest.json", "events.log")
+_RUN_FILES = ("result.json", MANIFEST, *SEALED)
 _MOST_EXPONENT = 100
 _MOST = 1e40
 _MOST_VFLOPS = 1e150  # squares stay finite, whatever the exponent

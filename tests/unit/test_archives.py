@@ -1,7 +1,9 @@
 """Archives as paths of the commands: read where they are whole, refused where a byte changed, marked on demand."""
 
 import json
+import os
 import shutil
+import signal
 import stat
 import tempfile
 import zipfile
@@ -9,6 +11,7 @@ import zipfile
 import pytest
 from honest import edit_json, honest_run, reseal
 
+from hpcai500.score.archives import opened
 from hpcai500.score.package import pack
 from hpcai500.spec.workload import shipped_workloads
 
@@ -129,10 +132,7 @@ def hostile(tmp_path, name, content=b"x", mode=stat.S_IFREG):
 )
 @pytest.mark.parametrize("style", FORMATS)
 @pytest.mark.parametrize("unverified", [(), ("--unverified",)])
-def test_hostile_archives_are_left_out_and_shown_harmless(
-    tmp_path, hpcai500, monkeypatch, name, content, mode, style, unverified
-):
-    monkeypatch.setattr("hpcai500.score.package.MOST_RATIO", 500)
+def test_hostile_archives_are_left_out_and_shown_harmless(tmp_path, hpcai500, name, content, mode, style, unverified):
     archive = hostile(tmp_path, name, content, mode)
     code, out, err = hpcai500("rank", archive, "--format", style, *unverified)
     assert (code, err) == (0, "")
@@ -172,3 +172,56 @@ def test_another_benchmark_has_a_list_of_its_own(make_spec, tmp_path, hpcai500):
     reseal(other)
     lists = json.loads(hpcai500("rank", "--json", tmp_path / "results")[1])["lists"]
     assert sorted(found["workload"] for found in lists) == ["image_classification", "mine"]
+
+
+def test_a_path_may_lead_to_a_run_in_an_archive(pack_set, tmp_path, hpcai500):
+    archive = pack_set("whole")
+    _, _, err = hpcai500("compare", archive, archive)
+    one = err.strip().split("e.g. ")[1]
+    assert one.startswith(f"{archive}/runs/")
+    code, out, _ = hpcai500("compare", one, one.replace("seed0", "seed1"))
+    assert (code, f"A  {one}" in out) == (0, True)
+    code, out, _ = hpcai500("check", one)
+    assert (code, "note: one run" in out) == (0, True)
+    assert hpcai500("show", one)[1].count("Image Classification") == 1
+    for inner in ("runs/nothing", "../whole.zip", "runs/../../../x"):
+        code, _, err = hpcai500("check", archive / inner)
+        assert (code, err.count("\n")) == (2, 1)
+    code, out, _ = hpcai500("rank", archive / "runs" / "nothing")
+    assert (code, "no runs/nothing in it" in out) == (0, True)
+
+
+def test_an_archive_is_a_set_even_of_one_run(make_spec, tmp_path, hpcai500):
+    folder = honest_run(make_spec())
+    pack([folder], tmp_path / "one.zip")
+    code, out, _ = hpcai500("check", tmp_path / "one.zip")
+    assert (code, "5.2  " in out) == (1, True)
+
+
+def test_the_reference_may_be_a_run_s_file_or_an_archive_of_one_run(make_spec, pack_set, tmp_path, hpcai500):
+    several = pack_set("several")
+    folder = honest_run(make_spec())
+    pack([folder], tmp_path / "one.zip")
+    for reference in (folder, folder / "system.json", tmp_path / "one.zip"):
+        assert hpcai500("check", folder, "--reference", reference)[0] == 0
+    for reference, words in ((several, "5 runs; name one of them"), (tmp_path / "data.csv", "no such file")):
+        code, _, err = hpcai500("check", folder, "--reference", reference)
+        assert (code, err.count("\n"), words in err) == (2, 1, True)
+    change_byte(tmp_path / "one.zip")
+    assert hpcai500("check", folder, "--reference", tmp_path / "one.zip", "--unverified")[0] == 1
+
+
+def test_sigterm_leaves_nothing_of_an_open_archive(pack_set, temporary):
+    archive = pack_set("whole")
+
+    def killed():
+        with opened([str(archive)]) as found:
+            assert found.paths[0].is_relative_to(temporary)
+            assert found.paths[0].is_dir()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended:
+        killed()
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert not list(temporary.iterdir())
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
