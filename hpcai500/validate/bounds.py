@@ -9,7 +9,8 @@ standard deviation of normal noise without being moved by outliers; b(n) correct
 Rousseeuw, Time-efficient algorithms for two highly robust estimators of scale, COMPSTAT 1992); 3.5 is the limit of
 Iglewicz and Hoaglin (How to Detect and Handle Outliers, 1993), and z, the quantile of the normal distribution, raises
 it with the number of values n (Bonferroni), so that 3,000 healthy nodes raise no more alarms than 100. With MAD = 0
-the relative bound alone decides.
+the relative bound alone decides. A rate of less than a fifth of the median is off whatever the noise: where healthy
+rates spread by 30 %, k(n) s is more than the median, and the first bound would pass one that has nothing left.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from hpcai500.spec.models import Frozen
@@ -27,6 +29,8 @@ MOST_ALARMS = 0.001
 FEWEST = 3
 """Values of which one can be told from the others."""
 _LEAST_FACTOR = 3.5
+_OUTRIGHT = 0.8
+"""Part of the median that no healthy rate falls short of."""
 _FEW = {2: 1.196, 3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8: 1.129, 9: 1.107}
 
 Array = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -80,6 +84,14 @@ def centre_and_scale(values: Array) -> tuple[float, float]:
     """The median, and the standard deviation that the MAD stands for."""
     centre = float(np.median(values))
     return centre, consistency(len(values)) * float(np.median(np.abs(values - centre)))
+
+
+def beyond_noise(
+    values: Array, centre: float, scale: float, better: Literal["higher", "lower", "same"]
+) -> npt.NDArray[np.bool_]:
+    """Where a value passes the statistical bound, on either side; (n,) of bool."""
+    found: npt.NDArray[np.bool_] = np.abs(values - centre) > factor(len(values)) * scale
+    return found | (shortfall(values, centre, better) > _OUTRIGHT) if better == "higher" else found
 
 
 def shortfall(values: Array, centre: float | Array, better: Literal["higher", "lower", "same"]) -> Array:

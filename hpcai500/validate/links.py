@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hpcai500.validate.bounds import FEWEST, Array, PeerRule, consistency, factor, relative_bound, shortfall
+from hpcai500.validate.bounds import FEWEST, Array, PeerRule, beyond_noise, consistency, relative_bound, shortfall
 from hpcai500.validate.deviations import Deviation, by_size
 from hpcai500.validate.peers import column
 from hpcai500.validate.reading import Series, Subject
@@ -27,7 +27,7 @@ def compare_links(series: Series, rules: Sequence[PeerRule]) -> list[Deviation]:
     if centre == 0:
         return []
     part = shortfall(links.values, centre, series.better)
-    is_slow = (part > relative) & (np.abs(links.values - centre) > factor(len(part)) * scale)
+    is_slow = (part > relative) & beyond_noise(links.values, centre, scale, series.better)
     slow = set(map(int, np.flatnonzero(is_slow)))
     found = []
     for name, own in _culprits(of_node, slow):

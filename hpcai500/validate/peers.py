@@ -6,7 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcai500.validate.bounds import FEWEST, Array, PeerRule, centre_and_scale, factor, relative_bound, shortfall
+from hpcai500.validate.bounds import (
+    FEWEST,
+    Array,
+    PeerRule,
+    beyond_noise,
+    centre_and_scale,
+    factor,
+    relative_bound,
+    shortfall,
+)
 from hpcai500.validate.deviations import Deviation, by_size
 from hpcai500.validate.figures import figure, node_list
 from hpcai500.validate.findings import Finding
@@ -43,7 +52,7 @@ def compare_figures(series: Series, rules: Sequence[PeerRule]) -> tuple[list[Dev
     if centre == 0:
         return [], None
     part = shortfall(values, centre, series.better)
-    is_off = (np.abs(part) > relative) & (np.abs(values - centre) > factor(len(values)) * scale)
+    is_off = (np.abs(part) > relative) & beyond_noise(values, centre, scale, series.better)
     found = [
         Deviation(
             "peers" if part[index] > 0 else "better",

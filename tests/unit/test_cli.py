@@ -41,7 +41,7 @@ SURFACE = {
     "show": SHARED | {"paths"},
     "micro": SHARED
     | {"--only", "--device", "--precisions", "--budget-sec", "--workload", "--problem", "--folder", "--data"}
-    | {"--backend", "--launcher", "--nodes", "--procs-per-node", "--sizes", "--site", "--output"},
+    | {"--backend", "--launcher", "--nodes", "--procs-per-node", "--sizes", "--site", "--slurm", "--output"},
     "roofline": SHARED
     | {"paths", "--workload", "--problem", "--precision", "--device", "--ceilings", "--budget-sec", "--plot"},
     "validate": SHARED
