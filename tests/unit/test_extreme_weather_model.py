@@ -315,8 +315,10 @@ def test_a_random_batch_trains_and_evaluates_to_a_named_precision_for_each_class
     state = workload.evaluation_state()
     assert [result.index for result in state] == [0, 1, 2, 3]
     quality = workload.quality([state])
-    assert quality.value == pytest.approx(sum(quality.details.values()) / len(quality.details))
-    assert set(quality.details) <= {
+    details = dict(quality.details)
+    assert details.pop("num_samples") == 4
+    assert quality.value == pytest.approx(sum(details.values()) / len(details))
+    assert set(details) <= {
         "ap_tropical_depression",
         "ap_tropical_cyclone",
         "ap_extratropical_cyclone",
