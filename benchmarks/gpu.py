@@ -305,6 +305,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("--device cuda: torch sees no GPU here")
     plan = ON_GPU if device == "cuda" else ON_CPU
     plan = plan._replace(precisions=tuple(args.precisions or plan.precisions), modes=tuple(args.modes or plan.modes))
     args.output.mkdir(parents=True, exist_ok=True)

@@ -278,6 +278,20 @@ def test_dali_gives_the_same_crops_whatever_the_size_of_the_batch(tree):
         assert torch.equal(batch.labels, here.labels)
 
 
+@pytest.mark.parametrize("decoder", ["simplejpeg", "dali"])
+def test_nobody_turns_an_image_by_its_exif_tag(tree, decoder):
+    if decoder == "dali":
+        pytest.importorskip("nvidia.dali", reason="DALI is not installed: pip install hpcai500[dali]")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    train = read_index(tree, 2).train
+    photograph(1, 200, 120).save(train.path(2), "JPEG", quality=90, exif=turned)
+    keys = [SampleKey(1, 2), SampleKey(2, 2)]
+    reader, expected = ImageReader(train, SETTINGS, 3, decoder), ImageReader(train, SETTINGS, 3)(keys)
+    batch = reader(keys) if decoder == "simplejpeg" else reader.decode_on(CPU, reader(keys))
+    assert torch.equal(batch.images, expected.images)
+
+
 def test_what_dali_refuses_is_named_by_its_file(tree):
     pytest.importorskip("nvidia.dali", reason="DALI is not installed: pip install hpcai500[dali]")
     train = read_index(tree, 2).train

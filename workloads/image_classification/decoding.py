@@ -124,6 +124,11 @@ class BatchDecoder:
         )
         def decoding() -> Any:
             source = fn.external_source(name="files", no_copy=True)
-            return fn.decoders.image(source, device="mixed" if on_gpu else "cpu", output_type=types.RGB)
+            return fn.decoders.image(
+                source,
+                device="mixed" if on_gpu else "cpu",
+                output_type=types.RGB,
+                adjust_orientation=False,  # as the other decoders
+            )
 
         return decoding()
