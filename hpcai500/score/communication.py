@@ -44,7 +44,7 @@ class Gradient(NamedTuple):
     """Of one layer, in the order of the backward pass."""
 
     num_bytes: float
-    """In fp32, by which buckets are filled."""
+    """In fp32."""
     ready: float
     """When it is complete, as a fraction of the backward pass."""
 
@@ -145,7 +145,8 @@ def synchronize(
 ) -> Sync:
     """One step's collectives, one after the other, each begun when its gradients are there and the last has ended.
 
-    `wire_bytes` is what is sent for each byte of fp32. Horovod fuses, once a cycle, all that is ready.
+    `wire_bytes` is what is sent for each byte of fp32. Horovod fuses, once a cycle, all that is ready; it compresses
+    each gradient before that (horovod/torch/optimizer.py), DDP its full buckets.
     """
     if not grads:
         return Sync(0.0, 0.0, "")
@@ -170,12 +171,13 @@ def _fused(
         begun = max(free, grads[position].ready * backward_sec)
         held = 0.0
         while position < len(grads) and grads[position].ready * backward_sec <= begun:
-            if held and held + grads[position].num_bytes > HOROVOD_FUSION_BYTES:
+            num_bytes = grads[position].num_bytes * wire_bytes
+            if held and held + num_bytes > HOROVOD_FUSION_BYTES:
                 break
-            held += grads[position].num_bytes
+            held += num_bytes
             position += 1
-        sec, _ = cost(held * wire_bytes)
+        sec, _ = cost(held)
         busy += sec
         free = begun + max(sec, HOROVOD_CYCLE_SEC if position < len(grads) else 0.0)
         largest = max(largest, held)
-    return Sync(max(0.0, free - backward_sec), busy, cost(largest * wire_bytes).algorithm)
+    return Sync(max(0.0, free - backward_sec), busy, cost(largest).algorithm)

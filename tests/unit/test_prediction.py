@@ -155,6 +155,17 @@ def test_horovod_fuses_what_became_ready_meanwhile_up_to_128_mib():
     assert sync.busy_sec == 3.0
 
 
+def test_horovod_fills_its_buffer_with_compressed_bytes():
+    calls = []
+
+    def cost(num_bytes):
+        calls.append(num_bytes / MIB)
+        return AllReduce(1.0, "by hand")
+
+    synchronize([Gradient(100 * MIB, 1.0), Gradient(100 * MIB, 1.0)], 1.0, cost, backend="horovod", wire_bytes=0.5)
+    assert calls[0] == 100  # both at once: 2 x 50
+
+
 def test_overlap_hides_at_most_everything_and_exposes_at_most_all():
     grads = gradients([(1e6, 1.0)] * 30)
     for seconds in (0.0, 1e-12, 1e-9, 1e-6):
