@@ -59,9 +59,10 @@ def _rows(path: Path) -> list[BatchLimit]:
     return rows
 
 
-def largest_batch(limits: Sequence[BatchLimit], optimizer: str, measured: int) -> int:
-    """The largest global batch whose quality is known for `optimizer`."""
-    return max([measured, *(limit.global_batch_size for limit in limits if limit.optimizer == optimizer)])
+def largest_batch(limits: Sequence[BatchLimit], optimizer: str, measured: int, target: float) -> int:
+    """The largest global batch that `optimizer` is known to have trained to `target`; else the measured one."""
+    good = [limit.global_batch_size for limit in limits if limit.optimizer == optimizer and limit.quality >= target]
+    return max([measured, *good])
 
 
 def reach(
@@ -70,18 +71,20 @@ def reach(
     """The quality to expect at `batch`, from `achieved` at `measured` and what others reached with `optimizer`.
 
     Where the smallest published batch that is large enough reached the target, the measured quality stands; where it
-    fell short, no more than it reached is expected.
+    fell short, no more than it reached is expected, nor beyond the last one.
     """
     if batch <= measured:
         return Reach(achieved, True, "")
-    for limit in limits:
-        if limit.optimizer == optimizer and batch <= limit.global_batch_size:
+    own = [limit for limit in limits if limit.optimizer == optimizer]
+    for limit in own:
+        if batch <= limit.global_batch_size:
             quality = achieved if limit.quality >= target else min(achieved, limit.quality)
             note = f"{optimizer} reached {limit.quality:.4g} at {limit.global_batch_size:,}: {limit.source}"
             return Reach(quality, True, note)
     others = [limit for limit in limits if batch <= limit.global_batch_size]
-    furthest = largest_batch(limits, optimizer, measured)
+    furthest = max([measured, *(limit.global_batch_size for limit in own)])
     note = f"beyond {furthest:,}, the largest known for {optimizer}"
     if others:
         note += f"; {others[0].optimizer} reached {others[0].quality:.4g} at {others[0].global_batch_size:,}"
-    return Reach(achieved, False, note)
+    short = own[-1].quality if own and own[-1].quality < target else achieved
+    return Reach(min(achieved, short), False, note)

@@ -259,15 +259,16 @@ class _Model:
         )
 
     def global_batch(self, num_ranks: int, scaling: Scaling, limits: Sequence[BatchLimit]) -> int:
-        """Weak: the measured share a rank. Strong: the measured batch. Recipe: weak up to the largest known batch."""
+        """Weak: the measured share a rank. Strong: the measured batch. Recipe: weak up to the largest good one."""
         spec = self.base.spec
         settings = spec.settings
         measured, most = settings.batch.global_batch_size, settings.problem.num_train_samples
+        good = largest_batch(limits, settings.optimizer.name, measured, settings.problem.target_quality)
         weak = spec.samples_per_rank * num_ranks
         wanted = {
             "weak": weak,
             "strong": measured,
-            "recipe": min(weak, largest_batch(limits, settings.optimizer.name, measured)),
+            "recipe": min(weak, good),
         }[scaling]
         batch = max(1, min(wanted, most) // num_ranks) * num_ranks
         if batch > most:

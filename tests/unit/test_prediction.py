@@ -12,7 +12,7 @@ from hpcai500.cli.main import main
 from hpcai500.errors import InputError
 from hpcai500.report.plot import Line, log_log, ticks
 from hpcai500.report.prediction_text import prediction_text
-from hpcai500.score.batch_limits import batch_limits, reach
+from hpcai500.score.batch_limits import batch_limits, largest_batch, reach
 from hpcai500.score.calibration import bisect, compute_sec, fit_bandwidth, read_sizes
 from hpcai500.score.communication import (
     MIB,
@@ -211,8 +211,15 @@ def test_limits_of_the_batch_follow_the_optimizer_and_the_literature():
     assert "lars reached 0.763 at 32,768" in beyond.note
     assert reach(32_768, limits, "lars", **known)[:2] == (0.77, True)
     assert reach(81_920, limits, "lars", **known)[:2] == (0.7508, True)
-    assert not reach(81_921, limits, "lars", **known).is_known
+    assert reach(81_921, limits, "lars", **known)[:2] == (0.7508, False)  # beyond a shortfall no better than it
     assert batch_limits("extreme_weather", "full") == ()
+
+
+def test_a_batch_that_missed_the_target_is_none_that_trains_well():
+    limits = batch_limits("image_classification", "full")
+    assert largest_batch(limits, "lars", 256, 0.763) == 32_768
+    assert largest_batch(limits, "lars", 256, 0.750) == 81_920
+    assert largest_batch(limits, "adam", 256, 0.763) == 256
 
 
 def test_what_is_predicted_for_the_measured_size_is_what_was_measured(tmp_path):
