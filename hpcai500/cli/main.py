@@ -210,7 +210,7 @@ def _add_validation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--level", type=int, default=1, choices=(1, 2, 3), help="1: a minute; 2: ten minutes; 3: with training"
     )
-    parser.add_argument("--stages", default="", metavar="LIST", help="e.g. inventory,health (default: the level's)")
+    parser.add_argument("--stages", metavar="LIST", help="e.g. inventory,health (default: the level's)")
     parser.add_argument("--per-node", action="store_true", help="one job on each idle node, for a busy partition")
     parser.add_argument("--output", default="validation", metavar="DIR", help="default: validation")
     parser.add_argument("--baseline", metavar="FILE", help="an earlier run's figures, to hold this one against")

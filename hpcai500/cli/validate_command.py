@@ -12,13 +12,14 @@ from typing import NamedTuple
 from hpcai500 import __version__
 from hpcai500.cli.run_command import host_name
 from hpcai500.cli.site_options import site_with
-from hpcai500.errors import SpecError, nearest
+from hpcai500.errors import InputError, SpecError, nearest
 from hpcai500.files import write_atomic
 from hpcai500.launch.allocation import read_allocation
 from hpcai500.launch.cluster import ask_states, expand_names
 from hpcai500.launch.local import handled
 from hpcai500.spec.site import Site
-from hpcai500.validate.baseline import save_baseline
+from hpcai500.validate.baseline import parse_baseline, read_baseline, save_baseline
+from hpcai500.validate.expectations import read_site_values
 from hpcai500.validate.jobs import Agents
 from hpcai500.validate.launching import (
     NEEDS_OTHERS,
@@ -57,12 +58,12 @@ class Target(NamedTuple):
 
 
 def main(args: argparse.Namespace) -> int:
-    folder = Path(args.report) if args.report else validated(args, stages_of(args))
+    require_usable(args)
+    folder = validated(args, stages_of(args)) if args.report is None else Path(args.report)
     report = judge(
         folder, baseline=_path(args.baseline), expected=_path(args.expected), any_baseline=args.any_baseline
     )
-    print(render(report, args.format or ("json" if args.json else "text")))
-    if not args.report:
+    if args.report is None:
         for name in ("json", "html"):
             write_atomic(folder / f"report.{name}", render(report, name) + "\n")
         print(f"{folder}: report.html and report.json", file=sys.stderr)
@@ -70,12 +71,37 @@ def main(args: argparse.Namespace) -> int:
         left_out = save_baseline(report, Path(args.save_baseline))
         said = f" without {', '.join(left_out)}, which failed" if left_out else ""
         print(f"baseline {args.save_baseline}{said}", file=sys.stderr)
+    try:
+        print(render(report, args.format or ("json" if args.json else "text")), flush=True)
+    except BrokenPipeError:  # the reader went away; the verdict stands
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return report.exit_code
+
+
+def require_usable(args: argparse.Namespace) -> None:
+    """What would otherwise be wrong only when the measurements are over.
+
+    Raises:
+        SpecError, InputError: for a time that is none, files that cannot be read, a baseline that cannot be written.
+    """
+    for option, seconds in (("--timeout-sec", args.timeout_sec), ("--step-timeout-sec", args.step_timeout_sec)):
+        if seconds is not None and not seconds > 0:
+            raise SpecError(f"{option} {seconds:g}: no time at all", "give seconds above 0, or leave it out")
+    for option in ("report", "baseline", "expected", "save_baseline"):
+        if getattr(args, option) == "":
+            raise SpecError(f"--{option.replace('_', '-')}: empty", "name a path, or leave it out")
+    if args.expected:
+        read_site_values(Path(args.expected))
+    if args.baseline:
+        parse_baseline(Path(args.baseline))
+    place = Path(args.save_baseline or "baseline.json").parent
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise InputError(f"--save-baseline {args.save_baseline}: {place} is no folder to write to", "make it first")
 
 
 def stages_of(args: argparse.Namespace) -> tuple[Stage, ...]:
     """Those of `--stages`, else the level's, in their own order; with `--per-node`, those that need no other node."""
-    if args.stages:
+    if args.stages is not None:
         asked = [name.strip() for name in args.stages.split(",")]
         for name in asked:
             if name not in _STAGES:
@@ -101,15 +127,16 @@ def validated(args: argparse.Namespace, stages: tuple[Stage, ...]) -> Path:
         system=target.system, site=target.site, partition=target.partition, level=args.level, stages=stages,
         nodes=target.choice.nodes, started=started, version=__version__,
     )  # fmt: skip
+    if args.baseline:
+        read_baseline(Path(args.baseline), plan, any_baseline=args.any_baseline)
     write_atomic(folder / PLAN, plan.model_dump_json(indent=2) + "\n")
     append(folder, WRITER, target.choice.troubles)
 
     def say(line: str) -> None:
-        if not args.json:
-            print(line, file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
     members = target.choice.members
-    say(f"{folder}: {len(members)} nodes, {', '.join(stages)}")
+    say(f"{folder}: {len(members)} {'node' if len(members) == 1 else 'nodes'}, {', '.join(stages)}")
     for trouble in target.choice.troubles:
         say(f"{', '.join(trouble.nodes)}: {trouble.message}")
     step_sec = args.step_timeout_sec or STEP_TIMEOUT_SEC[args.level]

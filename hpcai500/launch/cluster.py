@@ -5,7 +5,7 @@ import re
 import subprocess
 from typing import NamedTuple
 
-from hpcai500.errors import InputError, MachineError, nearest
+from hpcai500.errors import InputError, MachineError, SpecError, nearest
 from hpcai500.spec.site import time_limit_sec
 
 _TIMEOUT_SEC = 60.0
@@ -166,8 +166,11 @@ def expand_names(names: str) -> list[str]:
     """`node[1-3],login` as single names, by Slurm's own word.
 
     Raises:
+        SpecError: for brackets that do not close.
         MachineError: if Slurm does not answer.
     """
+    if set("[]") & set(re.sub(r"\[[^][]*\]", "", names)):
+        raise SpecError(f"{names!r}: a bracket has no other", "write nodes as Slurm does, node[1-3],login")
     return _must("scontrol", "show", "hostnames", names).split()
 
 

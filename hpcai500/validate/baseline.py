@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hpcai500.errors import InputError, ShortfallError
 from hpcai500.files import read_json, write_json
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.validate.bounds import PeerRule, centre_and_scale, factor, relative_bound
 from hpcai500.validate.deviations import Deviation, by_size
+from hpcai500.validate.findings import Finding
 from hpcai500.validate.measurement import Plan, Stage
-from hpcai500.validate.peers import column
+from hpcai500.validate.peers import column, missing_finding
 from hpcai500.validate.reading import Key, Series, Subject
 
 if TYPE_CHECKING:
@@ -45,7 +47,14 @@ class BaselineMetric(Frozen):
     median: float | None
     """Over `values`; nothing for texts."""
     spread: float | None
-    values: tuple[BaselineValue, ...]
+    values: Annotated[tuple[BaselineValue, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        is_text = self.median is None
+        if (self.spread is None) != is_text or any(isinstance(one.median, str) != is_text for one in self.values):
+            raise ValueError(f"{self.metric}: figures and texts in one metric")
+        return self
 
 
 class Baseline(Frozen):
@@ -116,13 +125,18 @@ def _value(subject: Subject, values: list[float | str]) -> BaselineValue:
     return BaselineValue(nodes=subject.nodes, device=subject.device, median=centre, spread=scale, repeats=len(values))
 
 
+def parse_baseline(path: Path) -> Baseline:
+    """Raises InputError for what is no baseline."""
+    return parse(Baseline, read_json(path), str(path))
+
+
 def read_baseline(path: Path, plan: Plan, *, any_baseline: bool = False) -> Baseline:
     """The baseline in `path`, if it may measure `plan`.
 
     Raises:
         InputError: if it is of another system or partition, unless `any_baseline`; or no baseline at all.
     """
-    baseline = parse(Baseline, read_json(path), str(path))
+    baseline = parse_baseline(path)
     of = (baseline.system, baseline.partition)
     if of != (plan.system, plan.partition) and not any_baseline:
         raise InputError(
@@ -130,6 +144,29 @@ def read_baseline(path: Path, plan: Plan, *, any_baseline: bool = False) -> Base
             "give one of this partition, or --any-baseline to compare all the same",
         )
     return baseline
+
+
+def lost_since(
+    series: dict[Key, Series], baseline: Baseline, answered: dict[Stage, set[str]], excused: set[tuple[Stage, str]]
+) -> list[Finding]:
+    """What a node had then and lacks now of metrics that were measured, in stages that it answered: a device, a link.
+
+    `excused`: (stage, node) whose trouble explains it.
+    """
+    lacking: dict[tuple[Stage, tuple[str, ...]], list[str]] = defaultdict(list)
+    for then in baseline.metrics:
+        now = series.get(Key(then.stage, then.metric, then.num_nodes))
+        there = answered.get(then.stage, set())
+        for value in then.values if now else ():
+            names = set(value.nodes)
+            if not names <= there or any((then.stage, name) in excused for name in names):
+                continue
+            if Subject(value.nodes, value.device) not in now.values:  # type: ignore[union-attr]
+                lacking[then.stage, value.nodes].append(f"{value.device} {then.metric}".strip())
+    return [
+        missing_finding(stage, tuple(metrics), list(nodes), "of the baseline")
+        for (stage, nodes), metrics in lacking.items()
+    ]
 
 
 def _name(system: str, partition: str) -> str:

@@ -204,11 +204,13 @@ def missing(
     together: dict[tuple[Stage, tuple[str, ...]], list[str]] = defaultdict(list)
     for (stage, name), metrics in lacking.items():
         together[stage, tuple(metrics)].append(name)
-    return [_missing(stage, metrics, nodes) for (stage, metrics), nodes in together.items()]
+    return [missing_finding(stage, metrics, nodes) for (stage, metrics), nodes in together.items()]
 
 
-def _missing(stage: Stage, metrics: tuple[str, ...], nodes: list[str]) -> Finding:
-    count = f"{len(metrics)} metrics that most nodes have, first: " if len(metrics) > 1 else ""
+def missing_finding(
+    stage: Stage, metrics: tuple[str, ...], nodes: list[str], whose: str = "that most nodes have"
+) -> Finding:
+    count = f"{len(metrics)} metrics {whose}, first: " if len(metrics) > 1 else ""
     return Finding(
         severity="fail",
         kind="missing",

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from hpcai500.validate.baseline import compare_baseline, read_baseline
+from hpcai500.validate.baseline import compare_baseline, lost_since, read_baseline
 from hpcai500.validate.bounds import FEWEST, PeerRule, relative_bound
 from hpcai500.validate.deviations import Deviation
 from hpcai500.validate.expectations import SiteValues, compare_expected, read_site_values
@@ -63,19 +63,23 @@ def judge(
     site = read_site_values(expected) if expected else SiteValues()
     deviations, findings = _among_peers(reading, site)
     remarks = _remarks(reading, site)
+    excused = {(trouble.stage, name) for trouble in reading.troubles for name in trouble.nodes}
+    lost: list[Finding] = []
     if baseline:
         kept = read_baseline(baseline, reading.plan, any_baseline=any_baseline)
         more, said = compare_baseline(reading.series, kept, site.peers)
         deviations += more
         remarks += said
+        lost = lost_since(reading.series, kept, reading.answered, excused)
     if expected:
         more, said = compare_expected(reading.series, site.expect, str(expected))
         deviations += more
         remarks += said
     findings = merge_equal(findings) + findings_of(deviations, reading.series)
     findings += _silent(reading, of_troubles(reading.troubles))
-    excused = {(trouble.stage, name) for trouble in reading.troubles for name in trouble.nodes}
-    findings += missing(reading.series, reading.answered, excused)
+    among = missing(reading.series, reading.answered, excused)
+    told = {(one.stage, name) for one in among for name in one.nodes}
+    findings += among + [one for one in lost if not told.intersection((one.stage, name) for name in one.nodes)]
     return Report(
         plan=reading.plan,
         findings=tuple(sorted(findings, key=_order)),

@@ -99,6 +99,31 @@ def test_a_baseline_of_another_partition_is_refused_unless_asked_for(folder, bas
     assert judge(path, baseline=baseline, any_baseline=True).verdict == "pass"
 
 
+def test_a_device_that_a_node_had_then_and_lacks_now_is_a_failure(tmp_path, folder):
+    save_baseline(judge(folder(Partition(1, num_gpus=2))), tmp_path / "b.json")
+    lost = Partition(1, num_gpus=2).drop(lambda one: one.stage == "micro" and one.device == "gpu1")
+    report = judge(folder(lost), baseline=tmp_path / "b.json")
+    assert kinds(report, "fail") == [("fail", "missing", "micro", ("node0001",))]
+    assert "metrics of the baseline, first: gpu1 " in report.findings[0].message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda metric: metric["values"][0].update(median="fast"),
+        lambda metric: metric.update(spread=None),
+        lambda metric: metric.update(values=[]),
+        lambda metric: metric.update(median=None),
+    ],
+)
+def test_a_doctored_baseline_is_one_line(folder, baseline, change):
+    kept = json.loads(baseline.read_text())
+    change(next(one for one in kept["metrics"] if one["metric"] == "gemm_bf16_flops"))
+    baseline.write_text(json.dumps(kept))
+    with pytest.raises(InputError, match=r"baseline\.json"):
+        judge(folder(Partition(6)), baseline=baseline)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema_version": 2}', '{"metrics": 3, "x": 1}'])
 def test_what_is_no_baseline_is_one_line(folder, baseline, text):
     baseline.write_text(text)

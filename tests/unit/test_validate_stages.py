@@ -306,7 +306,8 @@ def test_what_an_old_gpu_does_not_know_is_passed_over(nvml, place):
 def test_layers_become_dotted_texts():
     layer = {"gpus": [{"model": "H100"}], "mig": False, "nics": [], "driver": None, "memory_bytes": 25_276_510_208}
     assert dict(flattened(layer)) == {
-        "gpus.0.model": "H100", "mig": "False", "nics": "none", "driver": "none", "memory_bytes": "24 GiB",
+        "gpus.count": "1", "gpus.0.model": "H100", "mig": "False", "nics.count": "0", "driver": "none",
+        "memory_bytes": "24 GiB",
     }  # fmt: skip
     assert metric_name("layer5.build.USE_CUDA-Ö") == "layer5.build.use_cuda__"
 
@@ -416,6 +417,36 @@ def test_a_validation_of_this_machine_alone_writes_its_folder_and_passes(hpcai50
     again = hpcai500("validate", "--report", folder, "--format", "text")
     assert again[0] == code
     assert report["verdict"].upper() in again[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--report", ""), "--report: empty"),
+        (("--stages", ""), "unknown stage"),
+        (("--timeout-sec", "-1"), "no time at all"),
+        (("--step-timeout-sec", "0"), "no time at all"),
+        (("--expected", "/absent.toml"), "/absent.toml: No such file"),
+        (("--baseline", "/absent.json"), "/absent.json: No such file"),
+        (("--save-baseline", "/absent/b.json"), "no folder to write to"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_measured(hpcai500, tmp_path, arguments, message):
+    code, out, err = hpcai500("validate", "--output", tmp_path / "v", *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert not (tmp_path / "v").exists()
+
+
+def test_a_reader_that_goes_away_leaves_verdict_report_and_baseline(tmp_path):
+    words = f"{sys.executable} -m hpcai500.cli.main validate --stages health --output {tmp_path}/v"
+    script = f"{words} --save-baseline {tmp_path}/b.json | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    (folder,) = (tmp_path / "v").glob("*/*")
+    verdict = json.loads((folder / "report.json").read_text())["verdict"]
+    assert done.stdout.strip() == ("1" if verdict == "fail" else "0")
+    assert (folder / "report.html").exists()
+    assert (tmp_path / "b.json").exists() == (verdict != "fail")
 
 
 def test_an_unknown_stage_is_named_with_the_nearest_one(hpcai500):

@@ -36,15 +36,20 @@ def measure(place: Place) -> Iterator[Found]:
 
 
 def flattened(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted key and text of each leaf: `gpus.0.model`. An empty list or table is one leaf."""
-    if isinstance(value, dict | list) and value:
+    """Dotted key and text of each leaf, `gpus.0.model`, and of each list its length, `gpus.count`.
+
+    A node that lacks a device has all the others' leaves: its length alone differs.
+    """
+    if isinstance(value, list):
+        yield f"{key}.count", str(len(value))
+    if isinstance(value, list) or (isinstance(value, dict) and value):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for name, item in items:
             yield from flattened(item, f"{key}.{name}" if key else str(name))
     elif key.endswith("memory_bytes") and isinstance(value, int):
         yield key, f"{value / _MEMORY_GRAIN_BYTES:.0f} GiB"
     else:
-        yield key, "none" if value in (None, {}, []) else str(value)
+        yield key, "none" if value in (None, {}) else str(value)
 
 
 def metric_name(text: str) -> str:
