@@ -3,17 +3,19 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from hpcai500.cli.output import print_json
 from hpcai500.errors import InputError
 from hpcai500.files import write_atomic
 from hpcai500.report.prediction_text import prediction_plot, prediction_text
-from hpcai500.score.calibration import Sized, fit_bandwidth, read_sizes
+from hpcai500.score.calibration import Sized, read_sizes
 from hpcai500.score.network import LinkBand, NetworkBand, Range, band, link_band, parse_range, read_measured
 from hpcai500.score.prediction import predict
+from hpcai500.score.step_model import fit_bandwidth
 
-_LATENCY_US = "5..20"
-"""Of a message between nodes, where nothing tells: from InfiniBand to Ethernet."""
+_ASSUMED = parse_range("5..20", "--latency-us")
+"""Of a message, where nothing tells: from InfiniBand to Ethernet."""
 _LARGEST = 1_000_000
 
 
@@ -25,7 +27,7 @@ def main(args: argparse.Namespace) -> int:
         raise InputError(f"--plot {args.plot}: plots are SVG", "name a file that ends in .svg")
     sizes = read_sizes(Path(path) for path in args.paths)
     prediction = predict(
-        sizes, nodes, _network(args, sizes), ranks_per_node=args.procs_per_node, scaling=args.scaling
+        sizes, nodes, _network(args, sizes, nodes), ranks_per_node=args.procs_per_node, scaling=args.scaling
     )
     if args.plot:
         if not prediction.points:
@@ -48,41 +50,99 @@ def parse_nodes(text: str) -> list[int]:
     return sorted({int(part) for part in parts})
 
 
-def _network(args: argparse.Namespace, sizes: list[Sized]) -> NetworkBand:
-    """As measured, as given, or as a second measured size makes it."""
-    measured = {nodes > 1: link for link, nodes in (read_measured(Path(path)) for path in args.network)}
-    latency = parse_range(args.latency_us or _LATENCY_US, "--latency-us")
-    between, source = measured.get(True), "measured"
-    if args.bandwidth_gb_s:
-        between = link_band(latency, parse_range(args.bandwidth_gb_s, "--bandwidth-gb-s"))
-        source = "as given"
-    within = _within(args, measured.get(False), latency) or between
-    if between is None and within is not None and len(sizes) < 2:
-        hint = "give --bandwidth-gb-s, or a --network FILE that was measured over several nodes"
-        raise InputError("the network between nodes is unknown", hint)
-    if between is None or within is None:
-        return _fitted(sizes, latency, within)
-    return band(between, within, source if args.latency_us or measured else f"{source}; latency assumed")
+class _Known(NamedTuple):
+    link: LinkBand
+    source: str
 
 
-def _within(args: argparse.Namespace, measured: LinkBand | None, latency: Range) -> LinkBand | None:
-    if not args.within_node_gb_s:
-        return measured
-    given = args.within_node_latency_us
-    within = parse_range(given, "--within-node-latency-us") if given else latency
-    return link_band(within, parse_range(args.within_node_gb_s, "--within-node-gb-s"))
+def _network(args: argparse.Namespace, sizes: list[Sized], nodes: list[int]) -> NetworkBand:
+    """Each link as measured, as given, or as a second measured size makes it.
 
-
-def _fitted(sizes: list[Sized], latency: Range, within: LinkBand | None) -> NetworkBand:
-    """The bandwidth that explains the largest measured size."""
-    if len(sizes) < 2:
-        raise InputError(
-            "the network is unknown",
-            "give --bandwidth-gb-s, or --network FILE, or runs of two sizes that it follows from",
+    Raises:
+        InputError: for a link told of twice, or one that is needed and that nothing tells of.
+    """
+    measured = _measured(args.network)
+    delay, inner_delay = _range(args, "--latency-us"), _range(args, "--within-node-latency-us")
+    between = _known(measured.get(True), _range(args, "--bandwidth-gb-s"), delay, "--bandwidth-gb-s, --latency-us")
+    within = _known(
+        measured.get(False), _range(args, "--within-node-gb-s"), inner_delay or delay,
+        "--within-node-gb-s, --within-node-latency-us", is_told=inner_delay is not None,
+    )  # fmt: skip
+    many = [size for size in sizes[1:] if size.spec.nodes > 1]
+    if between is None and not many and (max(nodes) > 1 or sizes[0].spec.nodes > 1):
+        alone = (
+            "all measured ranks are on one node" if sizes[-1].spec.world_size > 1 else "one rank tells nothing of it"
         )
-    links = within or (None, None, None)
-    networks = [
-        fit_bandwidth(sizes[0], sizes[-1], delay * 1e-6, link) for delay, link in zip(latency, links, strict=True)
-    ]
-    source = f"bandwidth fitted to the step on {sizes[-1].spec.world_size} ranks"
-    return NetworkBand(fast=networks[0], likely=networks[1], slow=networks[2], source=source)
+        raise InputError(
+            f"the link between nodes is unknown: {alone}",
+            "give --bandwidth-gb-s, or a --network FILE measured over several nodes; --nodes 1 needs neither",
+        )
+    fitted = []
+    shares_node = max(size.spec.procs_per_node for size in sizes) > 1 or (args.procs_per_node or 1) > 1
+    one_node = [size for size in sizes[1:] if size.spec.nodes == 1]
+    if within is None and between is None and one_node:
+        within = _fitted(sizes[0], one_node[-1], inner_delay or delay)
+        fitted.append(one_node[-1].spec.world_size)
+    if between is None and many:
+        between = _fitted(sizes[0], many[-1], delay, within.link if within else None)
+        fitted.append(many[-1].spec.world_size)
+    if within is None and inner_delay:
+        raise InputError("--within-node-latency-us tells nothing without --within-node-gb-s", "give both or neither")
+    if between is None and delay and not fitted:
+        raise InputError("--latency-us tells nothing without --bandwidth-gb-s", "give both or neither")
+    if within is None and between is not None:
+        within = _Known(between.link, "taken as between nodes")
+    if within is None and shares_node:
+        raise InputError(
+            "the link within a node is unknown",
+            "give --within-node-gb-s, or a --network FILE measured within one node",
+        )
+    unknown = "unknown, and not needed"
+    return band(
+        between.link if between else None,
+        within.link if within else None,
+        (between.source if between else unknown, within.source if within else unknown),
+        fitted,
+    )
+
+
+def _range(args: argparse.Namespace, option: str) -> Range | None:
+    text = getattr(args, option.removeprefix("--").replace("-", "_"))
+    return None if text is None else parse_range(text, option)
+
+
+def _measured(paths: list[str]) -> dict[bool, LinkBand]:
+    """By whether it lies between nodes."""
+    found: dict[bool, LinkBand] = {}
+    for path in paths:
+        link, nodes = read_measured(Path(path))
+        if (nodes > 1) in found:
+            place = "between nodes" if nodes > 1 else "within a node"
+            raise InputError(f"--network {path}: the second file of the link {place}", "give one of each kind")
+        found[nodes > 1] = link
+    return found
+
+
+def _known(
+    measured: LinkBand | None, speed: Range | None, delay: Range | None, options: str, *, is_told: bool | None = None
+) -> _Known | None:
+    """`is_told`: whether `delay` was given for this link, and not for the other."""
+    is_told = delay is not None if is_told is None else is_told
+    if measured and (speed or is_told):
+        raise InputError(f"{options}: --network FILE tells of the same link", "give one or the other")
+    if measured:
+        return _Known(measured, "as measured")
+    if speed is None:
+        return None
+    return _Known(link_band(delay or _ASSUMED, speed), "as given" if is_told else _borrowed("as given", delay))
+
+
+def _borrowed(source: str, delay: Range | None) -> str:
+    return f"{source}; latency {'as between nodes' if delay else 'assumed'}"
+
+
+def _fitted(base: Sized, larger: Sized, delay: Range | None, within: LinkBand | None = None) -> _Known:
+    source = f"bandwidth fitted to the step on {larger.spec.world_size} ranks"
+    return _Known(
+        fit_bandwidth(base, larger, delay or _ASSUMED, within), source if delay else f"{source}; latency assumed"
+    )

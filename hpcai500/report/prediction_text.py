@@ -9,7 +9,7 @@ from hpcai500.report.columns import percent, si
 from hpcai500.report.plot import Line, log_log
 from hpcai500.score.communication import Link
 from hpcai500.score.network import NetworkBand
-from hpcai500.score.prediction import Band, Point, Prediction
+from hpcai500.score.prediction import Band, Check, Point, Prediction
 
 tabulate.MIN_PADDING = 0  # as in tables.py, for the same reason
 
@@ -113,22 +113,32 @@ def _notes(prediction: Prediction) -> list[str]:
         those = [f"{point.nodes:,}" for point in prediction.points if point.note == note]
         notes.append(f"{those[0]}{f' to {those[-1]}' if len(those) > 1 else ''} nodes: {note}")
     notes += [f"impossible: {reason}" for reason in prediction.impossible]
-    notes += [
-        f"check: {check.nodes} nodes, {check.num_ranks} ranks: predicted {duration(check.predicted_sec)}, "
-        f"measured {duration(check.measured_sec)}, error {check.error:+.1%}"
-        for check in prediction.checks
-    ]
+    notes += [_check(check) for check in prediction.checks]
     return notes + list(prediction.assumptions)
 
 
+def _check(check: Check) -> str:
+    of = f"{check.nodes} nodes, {check.num_ranks} ranks"
+    step = f"step {duration(check.predicted_sec)}, measured {duration(check.measured_sec)}"
+    total = f"total {duration(check.predicted_total_sec)}, measured {duration(check.measured_total_sec)}"
+    flops = f"FLOPS {si(check.predicted_flops)}, measured {si(check.measured_flops)}"
+    if check.is_calibrated:
+        return f"calibrated: {of}: {step}; {total}; {flops}"
+    return f"check: {of}: {step}, error {check.error:+.1%}; {total}; {flops}"
+
+
 def _network_notes(network: NetworkBand) -> list[str]:
-    def text(link: Link, slow: Link, fast: Link) -> str:
+    fast, likely, slow = network.fast, network.likely, network.slow
+
+    def text(name: str, source: str, link: Link | None, slow: Link | None, fast: Link | None) -> str:
+        if link is None or slow is None or fast is None:
+            return f"link {name}: {source}"
         speeds = [number.bytes_per_sec / 1e9 for number in (link, slow, fast)]
         delays = [number.latency_sec * 1e6 for number in (link, fast, slow)]
-        return "{:.3g} GB/s ({:.3g} to {:.3g}), {:.3g} us ({:.3g} to {:.3g})".format(*speeds, *delays)
+        figures = "{:.3g} GB/s ({:.3g} to {:.3g}), {:.3g} us ({:.3g} to {:.3g})".format(*speeds, *delays)
+        return f"link {name}: {figures}: {source}"
 
     return [
-        f"network: {network.source}",
-        f"  between nodes {text(network.likely.between, network.slow.between, network.fast.between)}",
-        f"  within a node {text(network.likely.within, network.slow.within, network.fast.within)}",
+        text("between nodes", network.between_source, likely.between, slow.between, fast.between),
+        text("within a node", network.within_source, likely.within, slow.within, fast.within),
     ]

@@ -1,4 +1,4 @@
-"""What measured runs tell of a step: its computation, its spread, and the network where nothing else tells of it."""
+"""What measured runs tell, size by size: steps and their spread, waiting, evaluation, the model, threads."""
 
 import math
 import statistics
@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from hpcai500.errors import InputError
 from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key
+from hpcai500.files import read_json
 from hpcai500.score.collection import newest_result
-from hpcai500.score.communication import Gradient, Link, Network, Sync, all_reduce, gradients, synchronize
+from hpcai500.score.communication import Gradient, Network, Sync, all_reduce, gradients, synchronize
 from hpcai500.score.folders import run_folders
 from hpcai500.score.result import Result
 from hpcai500.spec.run import RunSpec, read_run
@@ -36,9 +37,25 @@ class Sized(NamedTuple):
     step_sec: float
     """Median over epochs and seeds; the first epoch of a run counts only where it is the only one."""
     spread: float | None
-    """Standard deviation over mean of the same."""
+    """Of the same, over their median: 1.4826 times the median distance from it, as a normal's standard deviation."""
     wait_share: float | None
     """Of the step: waiting for data; None where the runs did not measure it."""
+    loader_processes: int | None
+    """That read ahead; 0 where a rank reads its own data, None where the runs do not say."""
+    eval_sec: float
+    """Of an epoch: median over epochs and seeds."""
+    first_sec: float
+    """What the first epoch of a run took longer than the others: median over seeds, 0 where it is the only one."""
+    other_sec: float
+    """Of a run: neither training nor evaluation; median over seeds."""
+    total_sec: float
+    """Of a run: median over seeds."""
+    flops: float
+    """The same."""
+    threads: int | None
+    """Of a rank, where it computes on CPU; None elsewhere, or where the runs do not say."""
+    cores: int | None
+    """Of a node."""
     qualities: tuple[float, ...]
     grads: tuple[Gradient, ...]
     knows_layers: bool
@@ -116,24 +133,59 @@ def _require_same(runs: Sequence[tuple[RunSpec, Result, Path]]) -> None:
 
 def _sized(members: Sequence[tuple[RunSpec, Result, Path]]) -> Sized:
     spec, result, folder = members[0]
-    times, waits = [], []
-    for _, each, _ in members:
-        for epoch in each.epochs[1:] or each.epochs:
-            times.append(epoch.train_sec / spec.steps_per_epoch)
-            waits.append(epoch.data_wait_sec)
-    known = [wait for wait in waits if wait is not None]
-    total = sum(times) * spec.steps_per_epoch
+    results = [each for _, each, _ in members]
+    epochs = [epoch for each in results for epoch in each.epochs[1:] or each.epochs]
+    times = [epoch.train_sec / spec.steps_per_epoch for epoch in epochs]
+    known = [epoch.data_wait_sec for epoch in epochs if epoch.data_wait_sec is not None]
+    step_sec = statistics.median(times)
+    runs = [each.time for each in results if each.time]
+    firsts = [each.epochs[0].train_sec for each in results if len(each.epochs) > 1]
     grads, knows_layers = _gradients(folder)
+    threads, cores = _cores(folder / "system.json")
     return Sized(
         spec=spec,
         result=result,
-        step_sec=statistics.median(times),
-        spread=statistics.stdev(times) / statistics.fmean(times) if len(times) > 1 else None,
-        wait_share=sum(known) / total if len(known) == len(waits) else None,
-        qualities=tuple(each.score.achieved_quality for _, each, _ in members if each.score),
+        step_sec=step_sec,
+        spread=_spread(times, step_sec) if len(times) > 1 else None,
+        wait_share=sum(known) / sum(epoch.train_sec for epoch in epochs) if len(known) == len(epochs) else None,
+        loader_processes=_loader_processes(folder / "events.log"),
+        eval_sec=statistics.median(epoch.eval_sec for each in results for epoch in each.epochs),
+        first_sec=max(0.0, statistics.median(firsts) - step_sec * spec.steps_per_epoch) if firsts else 0.0,
+        other_sec=max(0.0, statistics.median(time.total_sec - time.train_sec - time.eval_sec for time in runs)),
+        total_sec=statistics.median(time.total_sec for time in runs),
+        flops=statistics.median(each.flops.flops for each in results if each.flops),
+        threads=threads,
+        cores=cores,
+        qualities=tuple(each.score.achieved_quality for each in results if each.score),
         grads=tuple(grads),
         knows_layers=knows_layers,
     )
+
+
+def _spread(times: Sequence[float], middle: float) -> float:
+    """That one slow epoch of several leaves as it is."""
+    return 1.4826 * statistics.median(abs(sec - middle) for sec in times) / middle
+
+
+def _loader_processes(log: Path) -> int | None:
+    event = first(read_events(log), Key.INPUT) if log.exists() else None
+    found = event.value.get("loader_processes") if event and isinstance(event.value, dict) else None
+    return found if isinstance(found, int) else None
+
+
+def _cores(path: Path) -> tuple[int | None, int | None]:
+    """Threads of a rank and physical cores of a node, the fewest of any; unknown unless ranks computed on CPU."""
+    if not path.exists():
+        return None, None
+    try:
+        layers = [group["layers"] for group in read_json(path)["nodes"]]
+        if any(each["6"].get("device") != "cpu" for each in layers):
+            return None, None
+        threads = [each["6"].get("num_threads") for each in layers]
+        cores = [each["1"].get("num_cores") for each in layers]
+        return min(map(int, threads)) if all(threads) else None, min(map(int, cores)) if all(cores) else None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: no layers of nodes ({error!r})", "take the folder as the run left it") from error
 
 
 def _gradients(folder: Path) -> tuple[list[Gradient], bool]:
@@ -161,57 +213,6 @@ def as_step(sized: Sized, compute_sec: float) -> Step:
         backend=spec.backend,
         wire_bytes=0.5 if spec.settings.execution.gradient_compression == "fp16" else 1.0,
     )
-
-
-def compute_sec(sized: Sized, network: Network) -> float:
-    """The measured step less what is predicted to stand exposed in it.
-
-    Raises:
-        InputError: if the network alone would take longer than the measured step.
-    """
-    measured, spec = sized.step_sec * (1 - (sized.wait_share or 0.0)), sized.spec
-
-    def predicted(compute: float) -> float:
-        return compute + as_step(sized, compute).sync(spec.nodes, spec.procs_per_node, network).exposed_sec
-
-    if spec.world_size == 1:
-        return measured
-    if predicted(0.0) > measured:
-        raise InputError(
-            f"the network as given would need {predicted(0.0):.3g} s a step on {spec.nodes} x {spec.procs_per_node} "
-            f"ranks, but the measured step took {measured:.3g} s",
-            "give a faster network, or predict from a run of one rank",
-        )
-    return bisect(predicted, measured, 0.0, measured)
-
-
-def fit_bandwidth(base: Sized, larger: Sized, latency_sec: float, within: Link | None) -> Network:
-    """The network whose bandwidth makes `larger`'s step come out as measured, from `base`'s single rank.
-
-    Without `within`, links within a node are those between nodes.
-
-    Raises:
-        InputError: if no bandwidth does: the larger run lost nothing, or more than latency and bandwidth explain.
-    """
-    spec = larger.spec
-    compute = base.step_sec * spec.samples_per_rank / base.spec.samples_per_rank
-
-    def with_bandwidth(seconds_per_byte: float) -> Network:
-        link = Link(latency_sec=latency_sec, bytes_per_sec=1 / seconds_per_byte)
-        return Network(between=link, within=within or link)
-
-    def predicted(seconds_per_byte: float) -> float:
-        sync = as_step(larger, compute).sync(spec.nodes, spec.procs_per_node, with_bandwidth(seconds_per_byte))
-        return compute + sync.exposed_sec
-
-    low, high = 1e-13, 1e-5
-    if base.spec.world_size > 1 or not predicted(low) < larger.step_sec < predicted(high):
-        raise InputError(
-            f"no bandwidth explains {larger.step_sec:.3g} s a step on {spec.world_size} ranks beside "
-            f"{base.step_sec:.3g} s on {base.spec.world_size}",
-            "give --bandwidth-gb-s or --network FILE; or one run of a single rank among the runs",
-        )
-    return with_bandwidth(bisect(predicted, larger.step_sec, low, high))
 
 
 def bisect(rising: Callable[[float], float], target: float, low: float, high: float) -> float:

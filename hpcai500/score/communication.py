@@ -29,9 +29,11 @@ class Link(Frozen):
 
 
 class Network(Frozen):
-    between: Link
+    """None where a link is unknown: then nothing may be sent over it."""
+
+    between: Link | None
     """Nodes."""
-    within: Link
+    within: Link | None
     """A node: from each rank to its neighbour."""
 
 
@@ -86,15 +88,18 @@ def all_reduce(num_bytes: float, nodes: int, ranks_per_node: int, network: Netwo
         return AllReduce(0.0, "")
     between, within = network.between, network.within
     if nodes == 1:
+        assert within is not None
         height = math.ceil(math.log2(num_ranks)) * within.latency_sec
         choices = [
             AllReduce(ring_sec(num_bytes, num_ranks, within), "ring"),
             AllReduce(tree_sec(num_bytes, height, within), "tree"),
         ]
         return min(choices)
+    assert between is not None
     heights = math.ceil(math.log2(nodes)) * between.latency_sec
     flat = between
     if ranks_per_node > 1:
+        assert within is not None
         flat = Link(
             latency_sec=max(between.latency_sec, within.latency_sec),
             bytes_per_sec=min(between.bytes_per_sec, within.bytes_per_sec),
@@ -104,7 +109,7 @@ def all_reduce(num_bytes: float, nodes: int, ranks_per_node: int, network: Netwo
         AllReduce(ring_sec(num_bytes, num_ranks, flat), "ring"),
         AllReduce(tree_sec(num_bytes, heights, flat), "tree"),
     ]
-    if ranks_per_node > 1:
+    if ranks_per_node > 1 and within is not None:
         inside = ring_sec(num_bytes, ranks_per_node, within)  # scatter and gather are a ring's two halves
         choices.append(AllReduce(inside + ring_sec(num_bytes, nodes, between), "hierarchy"))
     return min(choices)

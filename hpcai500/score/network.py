@@ -25,7 +25,12 @@ class NetworkBand(Frozen):
     fast: Network
     likely: Network
     slow: Network
-    source: str
+    between_source: str
+    """Of the link between nodes."""
+    within_source: str
+    """Of that within a node."""
+    fitted_ranks: tuple[int, ...] = ()
+    """Measured sizes whose steps were used to fit a link."""
 
 
 class LinkBand(NamedTuple):
@@ -40,9 +45,16 @@ class Range(NamedTuple):
     high: float
 
 
-def band(between: LinkBand, within: LinkBand, source: str) -> NetworkBand:
-    fast, likely, slow = (Network(between=b, within=w) for b, w in zip(between, within, strict=True))
-    return NetworkBand(fast=fast, likely=likely, slow=slow, source=source)
+def band(
+    between: LinkBand | None, within: LinkBand | None, sources: tuple[str, str], fitted: Sequence[int] = ()
+) -> NetworkBand:
+    """`sources` are of the link between nodes and of that within a node; None is an unknown link."""
+    pairs = zip(between or (None, None, None), within or (None, None, None), strict=True)
+    fast, likely, slow = (Network(between=b, within=w) for b, w in pairs)
+    return NetworkBand(
+        fast=fast, likely=likely, slow=slow, between_source=sources[0], within_source=sources[1],
+        fitted_ranks=tuple(fitted),
+    )  # fmt: skip
 
 
 def link_band(latency_us: Range, bandwidth_gb_s: Range) -> LinkBand:

@@ -3,27 +3,17 @@
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from hpcai500.errors import InputError
 from hpcai500.score.batch_limits import BatchLimit, Reach, batch_limits, largest_batch, reach
-from hpcai500.score.calibration import USUAL_SPREAD, Sized, as_step, compute_sec
-from hpcai500.score.communication import Network
+from hpcai500.score.calibration import USUAL_SPREAD, Sized
 from hpcai500.score.metric import valid_flops
 from hpcai500.score.network import NetworkBand
+from hpcai500.score.step_model import Timing, is_input_bound, scenarios, threads_of, timing
 from hpcai500.spec.models import Frozen
 
 Scaling = Literal["recipe", "weak", "strong"]
-
-_WAITS = 0.01
-"""Of a step: a smaller share of waiting for data is noise, not a limit of the input."""
-
-_FIXED = (0.0, 0.11, 0.33)
-"""Best, likely and worst part of a micro-batch's time that does not shrink with it.
-
-Two batches of 32 images take 7 to 12 % longer than one of 64 on a P100 (TensorFlow benchmarks, May 2017, 4 models):
-what does not shrink. The worst is three times the likely one.
-"""
 
 
 class Band(Frozen):
@@ -45,12 +35,12 @@ class Point(Frozen):
     algorithm: str
     """Of all-reduce; empty for one rank."""
     compute_sec: float
+    wait_sec: float
+    """For data."""
     exposed_sec: float
     """Communication that the backward pass does not hide."""
     communication_sec: float
     """All of it."""
-    input_sec: float | None
-    """The least that the input pipeline lets a step take; null where it was not seen to limit."""
     step_sec: Band
     samples_per_sec: Band
     efficiency: Band
@@ -67,16 +57,23 @@ class Point(Frozen):
 
 
 class Check(Frozen):
-    """A measured size that was not used to calibrate."""
+    """A measured size other than the one that the prediction starts from."""
 
     nodes: int
     num_ranks: int
+    is_calibrated: bool
+    """Its step was used to fit the network: that it comes out again proves nothing."""
     measured_sec: float
+    """Of a step."""
     predicted_sec: float
+    measured_total_sec: float
+    predicted_total_sec: float
+    measured_flops: float
+    predicted_flops: float
 
     @property
     def error(self) -> float:
-        """Predicted over measured, less 1."""
+        """Of the step: predicted over measured, less 1."""
         return self.predicted_sec / self.measured_sec - 1
 
 
@@ -94,31 +91,13 @@ class Prediction(Frozen):
     """Ranks of the measured run that it starts from."""
     measured_step_sec: float
     spread: float
-    """Of step times: standard deviation over mean."""
+    """Of step times between epochs and seeds, over their median."""
     network: NetworkBand
     points: tuple[Point, ...]
     impossible: tuple[str, ...]
     """Sizes that cannot be, each with the reason."""
     checks: tuple[Check, ...]
     assumptions: tuple[str, ...]
-
-
-class _Scenario(NamedTuple):
-    network: Network
-    compute_sec: float
-    """Of the measured share, without stragglers."""
-    spread: float
-    """Of ranks' step times, which the slowest of many exceeds the mean by some times."""
-    fixed: float
-    """The part of a micro-batch's time that does not shrink with it."""
-
-
-class _Timing(NamedTuple):
-    compute_sec: float
-    exposed_sec: float
-    busy_sec: float
-    step_sec: float
-    algorithm: str
 
 
 def predict(
@@ -137,13 +116,13 @@ def predict(
     base = sizes[0]
     spec, identity = base.spec, base.result.identity
     limits = batch_limits(spec.workload.name, spec.problem)
-    model = _Model(base, network)
+    model = _Model(base, network, limits)
     per_node = ranks_per_node or spec.procs_per_node
     points: list[Point] = []
     impossible = []
     for count in nodes:
         try:
-            points.append(model.point(count, per_node, scaling, limits))
+            points.append(model.point(count, per_node, model.global_batch(count * per_node, scaling)))
         except InputError as error:
             impossible.append(f"{count} nodes: {error.message}")
     return Prediction(
@@ -157,84 +136,55 @@ def predict(
         scaling=scaling,
         calibrated_ranks=spec.world_size,
         measured_step_sec=base.step_sec,
-        spread=model.spread,
+        spread=USUAL_SPREAD if base.spread is None else base.spread,
         network=network,
         points=tuple(points),
         impossible=tuple(impossible),
-        checks=tuple(model.check(larger) for larger in sizes[1:]),
-        assumptions=tuple(_assumptions(base, limits)),
+        checks=tuple(model.check(larger, network) for larger in sizes[1:]),
+        assumptions=tuple(_assumptions(sizes, limits, per_node)),
     )
 
 
 class _Model:
     """One measured size, from which every other follows."""
 
-    def __init__(self, base: Sized, network: NetworkBand) -> None:
+    def __init__(self, base: Sized, network: NetworkBand, limits: Sequence[BatchLimit]) -> None:
         self.base = base
-        self.spread = USUAL_SPREAD if base.spread is None else base.spread
-        likely = compute_sec(base, network.likely)
-        # Where the measured run communicated, a slower network leaves less of its step to computation.
-        best = compute_sec(base, network.fast)
-        try:
-            slow, worst = network.slow, compute_sec(base, network.slow)
-        except InputError:  # slower than the measured step allows
-            slow, worst = network.likely, likely
-        self.likely = _Scenario(network.likely, likely, self.spread, _FIXED[1])
-        self.best = _Scenario(network.fast, best * (1 - min(self.spread, 0.5)), 0.0, _FIXED[0])
-        self.worst = _Scenario(slow, worst * (1 + self.spread), max(2 * self.spread, USUAL_SPREAD), _FIXED[2])
+        self.limits = limits
+        self.scenarios = scenarios(base, network)
 
-    def timing(self, scenario: _Scenario, nodes: int, per_node: int, share: int) -> _Timing:
-        """One step of `share` samples a rank."""
-        spec = self.base.spec
-        num_ranks = nodes * per_node
-        micro_batches = math.ceil(share / spec.micro_batch_size)
-        part = share / micro_batches / spec.micro_batch_size
-        whole = scenario.compute_sec * spec.micro_batch_size / spec.samples_per_rank
-        sec = whole * micro_batches * (scenario.fixed + (1 - scenario.fixed) * part)
-        slowest = slowest_of(num_ranks) - slowest_of(spec.world_size)
-        compute = sec * max(0.0, 1 + scenario.spread * slowest)
-        step = as_step(self.base, sec)._replace(samples=share, micro_batches=micro_batches)
-        sync = step.sync(nodes, per_node, scenario.network)
-        floor = self.input_sec(share) or 0.0
-        return _Timing(
-            compute, sync.exposed_sec, sync.busy_sec, max(compute + sync.exposed_sec, floor), sync.algorithm
-        )
-
-    def input_sec(self, share: int) -> float | None:
-        """What the input pipeline of one rank needs for `share` samples, where the measured step waited for it."""
-        if (self.base.wait_share or 0.0) <= _WAITS:
-            return None
-        return self.base.step_sec * share / self.base.spec.samples_per_rank
-
-    def check(self, larger: Sized) -> Check:
+    def check(self, larger: Sized, network: NetworkBand) -> Check:
         spec = larger.spec
-        timing = self.timing(self.likely, spec.nodes, spec.procs_per_node, spec.samples_per_rank)
+        batch = spec.settings.batch.global_batch_size
+        found = self.point(spec.nodes, spec.procs_per_node, batch, larger.threads)
         return Check(
             nodes=spec.nodes,
             num_ranks=spec.world_size,
+            is_calibrated=spec.world_size in network.fitted_ranks,
             measured_sec=larger.step_sec,
-            predicted_sec=timing.step_sec,
+            predicted_sec=found.step_sec.likely,
+            measured_total_sec=larger.total_sec,
+            predicted_total_sec=found.total_sec.likely,
+            measured_flops=larger.flops,
+            predicted_flops=found.flops.likely,
         )
 
-    def point(self, nodes: int, per_node: int, scaling: Scaling, limits: Sequence[BatchLimit]) -> Point:
-        """Raises: InputError, where there are too few samples for so many ranks."""
-        base = self.base
-        settings, num_ranks = base.spec.settings, nodes * per_node
-        batch = self.global_batch(num_ranks, scaling, limits)
+    def point(self, nodes: int, per_node: int, batch: int, threads: float | None = None) -> Point:
+        """`threads` of a rank are as many as its share of a node's cores if not given."""
+        base, num_ranks = self.base, nodes * per_node
         share = batch // num_ranks
-        timings = [self.timing(each, nodes, per_node, share) for each in (self.best, self.likely, self.worst)]
+        timings = [timing(base, each, nodes, per_node, share, threads) for each in self.scenarios]
         likely = timings[1]
-        problem = settings.problem
+        problem = base.spec.settings.problem
         steps = problem.num_train_samples // batch
-        eval_sec, other_sec = self.eval_sec(num_ranks), self.other_sec()
-        epochs = [steps * timing.step_sec + eval_sec for timing in timings]
-        totals = [problem.num_epochs * sec + other_sec for sec in epochs]
-        reached = self.reach(batch, limits)
+        epochs = [steps * timing.step_sec + self.eval_sec(num_ranks) for timing in timings]
+        totals = [problem.num_epochs * sec + base.first_sec + base.other_sec for sec in epochs]
+        reached = self.reach(batch)
         assert base.result.flops is not None
         work = base.result.flops.per_sample * batch * steps * problem.num_epochs
         flops = [work / sec for sec in totals]
         vflops = [valid_flops(f, reached.quality, problem.target_quality, problem.penalty_exponent) for f in flops]
-        alone = base.spec.samples_per_rank / self.timing(self.likely, 1, 1, base.spec.samples_per_rank).compute_sec
+        alone = base.spec.samples_per_rank / self.alone().compute_sec
         return Point(
             nodes=nodes,
             num_ranks=num_ranks,
@@ -243,9 +193,9 @@ class _Model:
             steps_per_epoch=steps,
             algorithm=likely.algorithm,
             compute_sec=likely.compute_sec,
+            wait_sec=likely.wait_sec,
             exposed_sec=likely.exposed_sec,
             communication_sec=likely.busy_sec,
-            input_sec=self.input_sec(share),
             step_sec=_band([timing.step_sec for timing in timings]),
             samples_per_sec=_band([batch / timing.step_sec for timing in timings]),
             efficiency=_band([min(1.0, share / timing.step_sec / alone) for timing in timings]),
@@ -258,12 +208,20 @@ class _Model:
             note=reached.note,
         )
 
-    def global_batch(self, num_ranks: int, scaling: Scaling, limits: Sequence[BatchLimit]) -> int:
-        """Weak: the measured share a rank. Strong: the measured batch. Recipe: weak up to the largest good one."""
+    def alone(self) -> Timing:
+        """The measured share on one rank without others."""
+        return timing(self.base, self.scenarios[1], 1, 1, self.base.spec.samples_per_rank)
+
+    def global_batch(self, num_ranks: int, scaling: Scaling) -> int:
+        """Weak: the measured share a rank. Strong: the measured batch. Recipe: weak up to the largest good one.
+
+        Raises:
+            InputError: where there are too few samples for so many ranks.
+        """
         spec = self.base.spec
         settings = spec.settings
         measured, most = settings.batch.global_batch_size, settings.problem.num_train_samples
-        good = largest_batch(limits, settings.optimizer.name, measured, settings.problem.target_quality)
+        good = largest_batch(self.limits, settings.optimizer.name, measured, settings.problem.target_quality)
         weak = spec.samples_per_rank * num_ranks
         wanted = {
             "weak": weak,
@@ -279,11 +237,11 @@ class _Model:
             raise InputError(f"a batch of {weak:,}, but {most:,} training samples")
         return batch
 
-    def reach(self, batch: int, limits: Sequence[BatchLimit]) -> Reach:
+    def reach(self, batch: int) -> Reach:
         problem, settings = self.base.spec.settings.problem, self.base.spec.settings
         return reach(
             batch,
-            limits,
+            self.limits,
             settings.optimizer.name,
             measured=settings.batch.global_batch_size,
             achieved=statistics.fmean(self.base.qualities),
@@ -292,43 +250,52 @@ class _Model:
 
     def eval_sec(self, num_ranks: int) -> float:
         """Of one epoch: the measured time, shared out; no rank evaluates less than one sample."""
-        result, spec = self.base.result, self.base.spec
-        assert result.time is not None
+        spec = self.base.spec
         samples = spec.settings.problem.num_eval_samples
-        of_rank = result.time.eval_sec / len(result.epochs) / math.ceil(samples / spec.world_size)
-        return of_rank * math.ceil(samples / num_ranks)
-
-    def other_sec(self) -> float:
-        """Of the run: neither training nor evaluation; taken to stay as it was."""
-        time = self.base.result.time
-        assert time is not None
-        return max(0.0, time.total_sec - time.train_sec - time.eval_sec)
-
-
-def slowest_of(num_ranks: int) -> float:
-    """The expected largest of so many standard normal numbers (Blom 1958): the step waits for the slowest rank."""
-    return statistics.NormalDist().inv_cdf((num_ranks - 0.375) / (num_ranks + 0.25))
+        of_sample = self.base.eval_sec / math.ceil(samples / spec.world_size)
+        return of_sample * math.ceil(samples / num_ranks)
 
 
 def _band(values: Sequence[float]) -> Band:
     return Band(low=min(values), likely=values[1], high=max(values))
 
 
-def _assumptions(base: Sized, limits: Sequence[BatchLimit]) -> list[str]:
+def _assumptions(sizes: Sequence[Sized], limits: Sequence[BatchLimit], per_node: int) -> list[str]:
     """What the prediction takes for granted, beyond what docs/prediction.md says of every one."""
+    base = sizes[0]
     said = []
     if base.spread is None:
         said.append(f"a single epoch tells of no spread: step times are taken to vary by {USUAL_SPREAD:.1%}")
     if base.wait_share is None:
         said.append("the run does not say how long it waited for data: input is taken never to limit")
-    elif base.wait_share <= _WAITS:
-        said.append("the run did not wait for data: input is taken never to limit")
+    elif is_input_bound(base):
+        said.append(
+            f"the run waited for data {base.wait_share:.0%} of a step though loaders read ahead: input limits, "
+            "and stays as fast a rank as it was"
+        )
     else:
-        said.append(f"the run waited for data {base.wait_share:.0%} of a step: input a rank stays as fast as it was")
+        said.append(f"waiting for data, {base.wait_share:.1%} of the measured step, grows with a rank's share alone")
+    said += _about_threads(sizes, per_node)
     if not base.knows_layers:
         said.append("the run does not say where its parameters lie: they are spread evenly over the backward pass")
     if not limits:
         said.append("nothing is published of larger batches: quality is known at the measured batch alone")
     if base.result.unranked:
         said.append(f"the measured run is no result that ranks: {', '.join(base.result.unranked)}")
+    return said
+
+
+def _about_threads(sizes: Sequence[Sized], per_node: int) -> list[str]:
+    base = sizes[0]
+    law = f"on {base.threads} threads; computation is taken to follow 1 / threads"
+    said = [
+        f"{each.spec.world_size} measured ranks had {each.threads} threads each, the run to start from is {law}"
+        for each in sizes[1:]
+        if each.threads and base.threads and each.threads != base.threads
+    ]
+    threads = threads_of(base, per_node)
+    if threads and base.threads and threads < base.threads:
+        said.append(f"{per_node} ranks share a node's cores, {threads:.3g} each, measured {law}")
+    elif threads and per_node < base.spec.procs_per_node:
+        said.append(f"a rank keeps its {threads:.3g} threads, though fewer ranks than measured share a node")
     return said
