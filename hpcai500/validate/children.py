@@ -22,6 +22,8 @@ from hpcai500.validate.place import Found, Place, read_order, read_plan
 
 _POLL_SEC = 0.05
 _READY = b"ready\n"
+_LATE_SEC = 10.0
+"""That a node waits beyond its own limit for one that began later, and gives a child up at the end of its own."""
 _TOLD = 4
 """Exit code of a child that has written its own trouble."""
 
@@ -32,37 +34,47 @@ def run_children(
     """Start one child for each list of words, and wait for all: what became of those that did not end well.
 
     With `in_step`, a name for the moment, the `measure` of each yields None when it has imported what it needs, and
-    goes on when those of all nodes have.
+    goes on when those of all nodes have; its time begins then. Who is not ready within a step's limit is ended before
+    the others are met: it holds them no longer, and costs them none of their own time.
     """
     pipe = subprocess.PIPE if in_step else None
     limit_sec = place.order.step_timeout_sec
-    started = [
-        subprocess.Popen([*command(stage, place), *words], stdin=pipe, stdout=pipe, start_new_session=True)
+    started = {
+        f"{stage} {' '.join(words)}".strip(): subprocess.Popen(
+            [*command(stage, place), *words], stdin=pipe, stdout=pipe, start_new_session=True
+        )
         for words in children
-    ]
-    deadline = time.monotonic() + limit_sec
+    }
+    running = dict(started)
     try:
         if in_step:
-            for child in started:
-                _wait_until_ready(child, deadline)
-            place.wait(f"{stage}: {in_step}")
-            for child in started:
+            deadline = time.monotonic() + limit_sec
+            for what in [what for what, child in started.items() if not _is_ready(child, deadline)]:
+                kill_tree(running.pop(what))
+                yield _timeout(place, stage, f"{what} was not ready to measure within {limit_sec:g} s")
+            place.wait(f"{stage}: {in_step}", late_sec=_LATE_SEC)
+            place.step(stage, f"{in_step} at work")
+            for child in running.values():
                 _let_go(child)
-        while any(child.poll() is None for child in started) and time.monotonic() < deadline:
+        deadline = time.monotonic() + limit_sec
+        while any(child.poll() is None for child in running.values()) and time.monotonic() < deadline:
             time.sleep(_POLL_SEC)
-        for child, words in zip(started, children, strict=True):
-            yield from _fate(place, stage, " ".join(words), child.poll(), limit_sec)
+        for what, child in running.items():
+            if (code := child.poll()) is None:
+                yield _timeout(place, stage, f"{what} did not end within {limit_sec:g} s")
+            elif code not in (0, _TOLD):
+                yield _failed(place, stage, what, code)
     finally:
-        for child in started:
+        for child in started.values():
             if child.poll() is None:
                 kill_tree(child)
             child.communicate()
 
 
-def _wait_until_ready(child: "subprocess.Popen[bytes]", deadline: float) -> None:
-    """Until it waits to be let go, or has ended."""
+def _is_ready(child: "subprocess.Popen[bytes]", deadline: float) -> bool:
+    """Whether by `deadline` it waits to be let go, or has ended."""
     assert child.stdout
-    select.select([child.stdout], [], [], max(0.0, deadline - time.monotonic()))
+    return bool(select.select([child.stdout], [], [], max(0.0, deadline - time.monotonic()))[0])
 
 
 def _let_go(child: "subprocess.Popen[bytes]") -> None:
@@ -72,15 +84,15 @@ def _let_go(child: "subprocess.Popen[bytes]") -> None:
         child.stdin.flush()
 
 
-def _fate(place: Place, stage: Stage, words: str, code: int | None, limit_sec: float) -> Iterator[Found]:
-    what = f"{stage} {words}".strip()
-    if code is None:
-        message = f"{what} did not end within {limit_sec:g} s"
-        yield Trouble(stage=stage, nodes=(place.node,), kind="timeout", message=message)
-    elif code not in (0, _TOLD):
-        ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        hint = "see whether the kernel ended it for want of memory: dmesg" if code == -signal.SIGKILL else ""
-        yield Trouble(stage=stage, nodes=(place.node,), kind="failed", message=f"{what} {ended}", remedy=hint)
+def _timeout(place: Place, stage: Stage, message: str) -> Trouble:
+    remedy = "see the node's log in the validation's folder, and dmesg on it for a hung driver, disk or network"
+    return Trouble(stage=stage, nodes=(place.node,), kind="timeout", message=message, remedy=remedy)
+
+
+def _failed(place: Place, stage: Stage, what: str, code: int) -> Trouble:
+    ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    hint = "see whether the kernel ended it for want of memory: dmesg" if code == -signal.SIGKILL else ""
+    return Trouble(stage=stage, nodes=(place.node,), kind="failed", message=f"{what} {ended}", remedy=hint)
 
 
 def command(stage: Stage, place: Place) -> list[str]:

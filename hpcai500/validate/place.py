@@ -1,8 +1,13 @@
 """One node's place in a validation: what every stage is given, and how far the node has come."""
 
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from hpcai500.errors import HpcAi500Error
 from hpcai500.files import read_json, write_atomic
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.validate.measurement import PLAN, Measurement, Plan, Stage, Trouble
@@ -10,6 +15,8 @@ from hpcai500.validate.meeting import Meeting
 
 ORDER = "order.json"
 PROGRESS = "progress"
+BEAT_SEC = 5.0
+"""Between two signs of life of a node that waits."""
 
 Found = Measurement | Trouble
 
@@ -33,6 +40,8 @@ class Progress(Frozen):
     finished: tuple[Stage, ...] = ()
     ended: bool = False
     """The agent has nothing more to do."""
+    num_beats: int = 0
+    """Signs of life while it waited for others."""
 
 
 class Place(NamedTuple):
@@ -52,11 +61,37 @@ class Place(NamedTuple):
     def leads(self) -> bool:
         return self.members[0] == self.node
 
-    def wait(self, name: str, word: object = None) -> dict[str, object]:
-        """The word of each member at this point; alone, one's own."""
+    def wait(self, name: str, word: object = None, *, late_sec: float = 0.0) -> dict[str, object]:
+        """The word of each member at this point; alone, one's own. Meanwhile the node shows that it lives.
+
+        The others are given a step's limit, and `late_sec` more.
+        """
         if self.meeting is None:
             return {self.node: word}
-        return self.meeting.gather(name, word, timeout_sec=self.order.step_timeout_sec)
+        limit_sec = self.order.step_timeout_sec + late_sec
+        with self._beating(limit_sec):
+            return self.meeting.gather(name, word, timeout_sec=limit_sec)
+
+    @contextmanager
+    def _beating(self, limit_sec: float) -> Iterator[None]:
+        """For `limit_sec` at most: who then still waits reaches nobody, and is to be given up."""
+        is_over = threading.Event()
+        deadline = time.monotonic() + limit_sec
+
+        def beat() -> None:
+            while not is_over.wait(BEAT_SEC) and time.monotonic() < deadline:
+                with suppress(HpcAi500Error, OSError):
+                    progress = read_progress(self.folder, self.node) or Progress()
+                    beats = progress.num_beats + 1
+                    write_progress(self.folder, self.node, progress.model_copy(update={"num_beats": beats}))
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
 
     def step(self, stage: Stage, name: str) -> None:
         """Show that the node goes on."""

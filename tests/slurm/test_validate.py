@@ -232,6 +232,27 @@ def test_a_node_that_hangs_is_named_in_time_and_the_others_go_on(partition):
     assert {stage["stage"]: stage["num_answered"] for stage in report["stages"]}["links"] == 3
 
 
+HUNG = """\
+import sys, time
+if "hpcai500.validate.children" in sys.orig_argv and "micro" in sys.orig_argv:
+    time.sleep(120)
+"""
+
+
+def test_a_node_whose_devices_hang_is_named_and_the_others_are_measured(partition):
+    """Its process never gets as far as to measure: the others wait for it, and lose none of their own time."""
+    with partition.overlay("node3", {"usercustomize.py": "", "sitecustomize.py": HUNG}) as options:
+        code, report, folder = partition.validate(
+            "micro", "--nodes", "node[1-3]", "--step-timeout-sec", "15", *options
+        )
+    assert code == 1
+    ((nodes, stage, message),) = failures(report)
+    assert (nodes, stage) == (["node3"], "micro")
+    assert "was not ready to measure within 15 s" in message
+    lines = [json.loads(line) for path in folder.glob("measurements/*") for line in path.read_text().splitlines()]
+    assert {line["nodes"][0] for line in lines if line.get("metric") == "gemm_1024_fp32_flops"} == {"node1", "node2"}
+
+
 @pytest.fixture
 def slow_down():
     """Have all that jobs run on a node get no more than a part of one processor."""

@@ -408,6 +408,61 @@ def test_a_child_that_hangs_is_ended_and_one_that_dies_is_named(place, monkeypat
     assert [(one.kind, one.message.split()[-1]) for one in found] == [("timeout", "s"), ("failed", "SIGKILL")]
 
 
+READY = "import sys, time; print('ready', flush=True); sys.stdin.readline(); time.sleep(2)"
+HUNG = "import time; time.sleep(60)"
+
+
+def test_a_child_that_is_never_ready_costs_the_other_nodes_nothing(tmp_path, monkeypatch):
+    """Two nodes, a limit of 3 s, work of 2 s: all that b's second child does is hang."""
+    monkeypatch.setattr("hpcai500.validate.children.command", lambda *_: [sys.executable, "-c"])
+    order = Order(members=("a", "b"), step_timeout_sec=3.0)
+    seats = {name: Meeting("ab", name, tmp_path, "127.0.0.1") for name in "ab"}
+    words = {"a": [(READY,)], "b": [(READY,), (HUNG,)]}
+
+    def run(seat):
+        here = Place(tmp_path, plan(nodes=("a", "b")), order, seat.node, seat)
+        return list(run_children(here, "micro", words[seat.node], in_step="GPUs")), list(seat.members)
+
+    found = at_once(seats, run)
+    for seat in seats.values():
+        seat.close_connection()
+        seat.end_server()
+    assert found["a"] == ([], ["a", "b"])
+    (trouble,), members = found["b"]
+    assert members == ["a", "b"]
+    assert (trouble.kind, trouble.nodes) == ("timeout", ("b",))
+    assert trouble.message == f"micro {HUNG} was not ready to measure within 3 s"
+
+
+def test_a_node_that_waits_for_another_shows_that_it_lives(tmp_path, monkeypatch):
+    monkeypatch.setattr("hpcai500.validate.place.BEAT_SEC", 0.05)
+    order = Order(members=("a", "b"), step_timeout_sec=0.5)
+    seats = {name: Meeting("ab", name, tmp_path, "127.0.0.1") for name in "ab"}
+    Place(tmp_path, plan(nodes=("a", "b")), order, "a", seats["a"]).wait("start")
+    for seat in seats.values():
+        seat.close_connection()
+        seat.end_server()
+    assert read_progress(tmp_path, "a").num_beats > 0
+    assert read_progress(tmp_path, "b") is None
+
+
+def test_a_node_that_waits_is_not_given_up_while_it_shows_that_it_lives(place):
+    """It waits for 4 s, the limit is 2; the other one hangs."""
+    write_progress(place.folder, "n2", Progress(stage="links"))
+
+    def wait():
+        for beat in range(40):
+            write_progress(place.folder, "n1", Progress(stage="links", num_beats=beat))
+            time.sleep(0.1)
+        write_progress(place.folder, "n1", Progress(ended=True))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    found = watched(place.folder, Agents(n1=Standing("running"), n2=Standing("running")), step_sec=2.0)
+    thread.join()
+    assert [trouble.nodes for trouble in found] == [("n2",)]
+
+
 def test_a_validation_of_this_machine_alone_writes_its_folder_and_passes(hpcai500, tmp_path):
     code, out, _ = hpcai500("validate", "--stages", "health", "--output", tmp_path, "--json")
     (folder,) = tmp_path.glob("*/*")
