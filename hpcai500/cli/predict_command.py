@@ -91,7 +91,8 @@ def _network(args: argparse.Namespace, sizes: list[Sized], nodes: list[int]) -> 
     if between is None and delay and not fitted:
         raise InputError("--latency-us tells nothing without --bandwidth-gb-s", "give both or neither")
     if within is None and between is not None:
-        within = _Known(between.link, "taken as between nodes")
+        guess = ", a guess on which the measured computation rests" if sizes[0].spec.procs_per_node > 1 else ""
+        within = _Known(between.link, f"taken as between nodes{guess}")
     if within is None and shares_node:
         raise InputError(
             "the link within a node is unknown",

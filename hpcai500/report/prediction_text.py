@@ -10,6 +10,7 @@ from hpcai500.report.plot import Line, log_log
 from hpcai500.score.communication import Link
 from hpcai500.score.network import NetworkBand
 from hpcai500.score.prediction import Band, Check, Point, Prediction
+from hpcai500.score.step_model import NO_LIMIT
 
 tabulate.MIN_PADDING = 0  # as in tables.py, for the same reason
 
@@ -135,7 +136,11 @@ def _network_notes(network: NetworkBand) -> list[str]:
             return f"link {name}: {source}"
         speeds = [number.bytes_per_sec / 1e9 for number in (link, slow, fast)]
         delays = [number.latency_sec * 1e6 for number in (link, fast, slow)]
-        figures = "{:.3g} GB/s ({:.3g} to {:.3g}), {:.3g} us ({:.3g} to {:.3g})".format(*speeds, *delays)
+        most = f"{speeds[2]:.3g}" if fast.bytes_per_sec < 0.99 * NO_LIMIT else "no limit"
+        figures = (
+            f"{speeds[0]:.3g} GB/s ({speeds[1]:.3g} to {most}), "
+            f"{delays[0]:.3g} us ({delays[1]:.3g} to {delays[2]:.3g})"
+        )
         return f"link {name}: {figures}: {source}"
 
     return [

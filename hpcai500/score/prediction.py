@@ -276,6 +276,8 @@ def _assumptions(sizes: Sequence[Sized], limits: Sequence[BatchLimit], per_node:
     else:
         said.append(f"waiting for data, {base.wait_share:.1%} of the measured step, grows with a rank's share alone")
     said += _about_threads(sizes, per_node)
+    if base.first_sec > 0.01 * base.total_sec:
+        said.append(f"the first epoch took {base.first_sec:.3g} s longer than others: every total holds as much")
     if not base.knows_layers:
         said.append("the run does not say where its parameters lie: they are spread evenly over the backward pass")
     if not limits:
@@ -287,15 +289,21 @@ def _assumptions(sizes: Sequence[Sized], limits: Sequence[BatchLimit], per_node:
 
 def _about_threads(sizes: Sequence[Sized], per_node: int) -> list[str]:
     base = sizes[0]
-    law = f"on {base.threads} threads; computation is taken to follow 1 / threads"
-    said = [
-        f"{each.spec.world_size} measured ranks had {each.threads} threads each, the run to start from is {law}"
-        for each in sizes[1:]
-        if each.threads and base.threads and each.threads != base.threads
-    ]
     threads = threads_of(base, per_node)
-    if threads and base.threads and threads < base.threads:
+    if base.threads is None or threads is None:
+        return []
+    law = f"on {_counted(base.threads)}; computation is taken to follow 1 / threads"
+    said = [
+        f"{each.spec.world_size} measured ranks had {_counted(each.threads)} each, the run to start from is {law}"
+        for each in sizes[1:]
+        if each.threads and each.threads != base.threads
+    ]
+    if threads < base.threads:
         said.append(f"{per_node} ranks share a node's cores, {threads:.3g} each, measured {law}")
-    elif threads and per_node < base.spec.procs_per_node:
-        said.append(f"a rank keeps its {threads:.3g} threads, though fewer ranks than measured share a node")
+    elif per_node < base.spec.procs_per_node:
+        said.append(f"a rank keeps its {_counted(threads)}, though fewer ranks than measured share a node")
     return said
+
+
+def _counted(threads: float) -> str:
+    return f"{threads:.3g} thread{'' if threads == 1 else 's'}"

@@ -25,8 +25,8 @@ _THREADS = (0.75, 1.0, 1.25)
 _LEAST = 0.5
 """Of the measured computation: what fewer ranks than measured can save of waiting for the slowest, at most."""
 
-_NO_LIMIT, _SLOWEST = 1e13, 1e5
-"""Bytes a second between which a fitted bandwidth is sought."""
+NO_LIMIT, _SLOWEST = 1e13, 1e5
+"""Bytes a second between which a fitted bandwidth is sought; at the first the step tells no upper limit."""
 
 
 class Scenario(NamedTuple):
@@ -160,10 +160,10 @@ def fit_bandwidth(base: Sized, larger: Sized, latency_us: Range, within: LinkBan
     seconds = base.step_sec * (1 - (base.wait_share or 0.0))
     fast, likely, slow = within or (None, None, None)
     found = _meeting(base, larger, latency_us.likely, likely, seconds, _THREADS[1], larger.step_sec)
-    if not 1.01 * _SLOWEST < found.bytes_per_sec < 0.99 * _NO_LIMIT:
-        free = Link(latency_sec=0.0, bytes_per_sec=_NO_LIMIT)
+    if not 1.01 * _SLOWEST < found.bytes_per_sec < 0.99 * NO_LIMIT:
+        free = Link(latency_sec=0.0, bytes_per_sec=NO_LIMIT)
         alone = _step_sec(base, larger, free, likely, seconds, _THREADS[1])
-        threads = f" of {larger.threads} threads, not {base.threads}," if larger.threads != base.threads else ""
+        threads = f" (threads a rank: {larger.threads}, not {base.threads})" if larger.threads != base.threads else ""
         raise InputError(
             f"no bandwidth explains {larger.step_sec:.3g} s a step on {spec.world_size} ranks: without communication "
             f"ranks{threads} are expected to take {alone:.3g} s",
@@ -190,7 +190,7 @@ def _meeting(
     return link(
         bisect(
             lambda per_byte: _step_sec(base, larger, link(per_byte), within, compute, power),
-            target, 1 / _NO_LIMIT, 1 / _SLOWEST,
+            target, 1 / NO_LIMIT, 1 / _SLOWEST,
         )
     )  # fmt: skip
 

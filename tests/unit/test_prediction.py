@@ -6,7 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from honest import honest_run
+from honest import edit_json, honest_run
 
 from hpcai500.cli.main import main
 from hpcai500.errors import InputError
@@ -320,9 +320,9 @@ def test_sizes_of_other_threads_are_held_against_as_many(tmp_path):
     two = two._replace(step_sec=0.8, threads=1, cores=2)
     prediction = predict([one, two], [1], wide(1e6, 1e6, (1e-3, 1e-3)))
     assert prediction.checks[0].error == pytest.approx(0, abs=1e-3)
-    assert "2 measured ranks had 1 threads each" in prediction_text(prediction)
+    assert "2 measured ranks had 1 thread each" in prediction_text(prediction)
     # half the step is no communication then, and nothing is left to fit
-    with pytest.raises(InputError, match="ranks of 1 threads, not 2, are expected to take 0.8"):
+    with pytest.raises(InputError, match=r"ranks \(threads a rank: 1, not 2\) are expected to take 0.8"):
         fit_bandwidth(one, two, Range(10, 10, 10))
 
 
@@ -419,6 +419,77 @@ def test_a_micro_file_gives_the_network(tmp_path, capsys):
     assert network["fast"]["between"]["latency_sec"] == pytest.approx(15e-6)
     assert between["bytes_per_sec"] == pytest.approx(2e9)
     assert between["latency_sec"] == pytest.approx(30e-6)
+
+
+def micro_file(path, nodes, num_ranks):
+    link = Link(latency_sec=1e-6, bytes_per_sec=200e9)
+    samples = [
+        {"metric": f"all_reduce_{n}_sec", "value": sec, "lower_quartile": sec, "upper_quartile": sec}
+        for n, sec in ((n, ring_sec(n, num_ranks, link)) for n in (8, 1 << 20, 1 << 24))
+    ]
+    path.write_text(json.dumps({"nodes": nodes, "num_ranks": num_ranks, "samples": samples}))
+    return str(path)
+
+
+def test_a_link_within_a_node_tells_of_one_node_alone(tmp_path, capsys):
+    folder, inner = str(a_run(tmp_path, procs=2, batch=512)), micro_file(tmp_path / "in.json", 1, 2)
+    assert main(["predict", folder, "--nodes", "1,8", "--network", inner]) == 2
+    assert "the link between nodes is unknown: all measured ranks are on one node" in capsys.readouterr().err
+    assert main(["predict", folder, "--nodes", "1", "--network", inner]) == 0
+    said = capsys.readouterr().out
+    assert "link between nodes: unknown, and not needed" in said
+    assert re.search(r"link within a node: 200 GB/s .*: as measured", said)
+
+
+def test_each_link_says_where_it_is_from(tmp_path, capsys):
+    folder, inner = str(a_run(tmp_path, procs=2, batch=512)), micro_file(tmp_path / "in.json", 1, 2)
+    assert main(["predict", folder, "--nodes", "8", "--network", inner, "--bandwidth-gb-s", "1", "--json"]) == 0
+    network = json.loads(capsys.readouterr().out)["network"]
+    assert network["between_source"] == "as given; latency assumed"
+    assert network["within_source"] == "as measured"
+    options = ["--bandwidth-gb-s", "300", "--latency-us", "3", "--json"]
+    assert main(["predict", folder, "--nodes", "8", *options]) == 0
+    network = json.loads(capsys.readouterr().out)["network"]
+    assert network["between_source"] == "as given"
+    assert network["within_source"].startswith("taken as between nodes, a guess")
+
+
+def test_what_is_told_of_a_link_twice_is_refused(tmp_path, capsys):
+    folder = str(a_run(tmp_path))
+    inner, outer = micro_file(tmp_path / "in.json", 1, 2), micro_file(tmp_path / "out.json", 4, 4)
+    for options, said in (
+        (["--network", outer, "--latency-us", "3"], "--network FILE tells of the same link"),
+        (["--network", outer, "--bandwidth-gb-s", "3"], "--network FILE tells of the same link"),
+        (["--network", outer, "--network", inner, "--within-node-latency-us", "3"], "tells of the same link"),
+        (["--network", outer, "--network", outer], "the second file of the link between nodes"),
+        (["--network", inner, "--network", inner], "the second file of the link within a node"),
+    ):
+        assert main(["predict", folder, "--nodes", "8", *options]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["predict", folder, "--nodes", "8", "--network", outer, "--network", inner]) == 0
+
+
+def test_threads_cores_and_loaders_are_read_from_the_run(tmp_path):
+    folder = a_run(tmp_path)
+    assert read_sizes([folder])[0].threads is None
+
+    def on_cpu(system):
+        for group in system["nodes"]:
+            group["layers"]["6"] |= {"device": "cpu", "num_threads": 2}
+            group["layers"]["1"]["num_cores"] = 4
+
+    edit_json(folder / "system.json", on_cpu)
+    place = '"event_type": "POINT_IN_TIME", "key": "hpcai500.input"'
+    line = (
+        f':::MLLOG {{"namespace": "", "time_ms": 1, {place}, "value": {{"loader_processes": 3}}, "metadata": {{}}}}'
+    )
+    log = folder / "events.log"
+    log.write_text(log.read_text() + line + "\n")
+    (sized,) = read_sizes([folder])
+    assert (sized.threads, sized.cores, sized.loader_processes) == (2, 4, 3)
+    edit_json(folder / "system.json", lambda system: system["nodes"][0].pop("layers"))
+    with pytest.raises(InputError, match="no layers of nodes"):
+        read_sizes([folder])
 
 
 @pytest.mark.parametrize(
@@ -524,5 +595,6 @@ def test_the_command_fits_the_bandwidth_to_runs_of_two_sizes(tmp_path, capsys):
     record = json.loads(capsys.readouterr().out)
     assert record["network"]["between_source"] == "bandwidth fitted to the step on 2 ranks; latency assumed"
     (check,) = record["checks"]
+    assert check["is_calibrated"]
     assert check["predicted_sec"] == pytest.approx(check["measured_sec"], rel=1e-3)
     assert check["measured_sec"] == pytest.approx(8 / 2502)
