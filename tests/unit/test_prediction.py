@@ -352,6 +352,9 @@ def test_the_widest_spread_still_predicts_fewer_ranks(tmp_path, spread):
     # ranks vary by no more than 4.3 %: what none of 8 is waited for is 1.42 times that
     assert point.compute_sec == pytest.approx(0.4, rel=0.1)
     assert 0 < point.step_sec.low < point.step_sec.likely < point.step_sec.high
+    base = sized._replace(step_sec=0.4)
+    scenario = scenarios(base, wide())[1]._replace(compute_sec=0.4, spread=spread)
+    assert timing(base, scenario, 1, 1, 256).compute_sec == 0.2  # half, and never nothing
 
 
 def test_evaluation_and_the_rest_are_the_median_of_the_seeds(tmp_path):
