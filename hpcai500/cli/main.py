@@ -140,7 +140,7 @@ def build_parser() -> Parser:
     predict.add_argument("--procs-per-node", type=int, metavar="N", help="ranks (default: the result's)")
     predict.add_argument(
         "--scaling", default="recipe", choices=("recipe", "weak", "strong"),
-        help="weak: a rank's share stays; strong: the batch; recipe (default): weak up to the largest known batch",
+        help="weak: a rank's share stays; strong: the batch; recipe (default): weak up to the largest good batch",
     )  # fmt: skip
     predict.add_argument(
         "--network", metavar="FILE", action="append", default=[],
