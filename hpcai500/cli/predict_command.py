@@ -70,13 +70,7 @@ def _network(args: argparse.Namespace, sizes: list[Sized], nodes: list[int]) -> 
     )  # fmt: skip
     many = [size for size in sizes[1:] if size.spec.nodes > 1]
     if between is None and not many and (max(nodes) > 1 or sizes[0].spec.nodes > 1):
-        alone = (
-            "all measured ranks are on one node" if sizes[-1].spec.world_size > 1 else "one rank tells nothing of it"
-        )
-        raise InputError(
-            f"the link between nodes is unknown: {alone}",
-            "give --bandwidth-gb-s, or a --network FILE measured over several nodes; --nodes 1 needs neither",
-        )
+        raise _unknown_between(sizes)
     fitted = []
     shares_node = max(size.spec.procs_per_node for size in sizes) > 1 or (args.procs_per_node or 1) > 1
     one_node = [size for size in sizes[1:] if size.spec.nodes == 1]
@@ -105,6 +99,14 @@ def _network(args: argparse.Namespace, sizes: list[Sized], nodes: list[int]) -> 
         (between.source if between else unknown, within.source if within else unknown),
         fitted,
     )
+
+
+def _unknown_between(sizes: list[Sized]) -> InputError:
+    hint = "give --bandwidth-gb-s, or a --network FILE measured over several nodes"
+    if sizes[0].spec.nodes > 1:
+        return InputError("the link between nodes is unknown: no run of a single rank to compare with", hint)
+    why = "all measured ranks are on one node" if sizes[-1].spec.world_size > 1 else "one rank tells nothing of it"
+    return InputError(f"the link between nodes is unknown: {why}", f"{hint}; --nodes 1 needs neither")
 
 
 def _range(args: argparse.Namespace, option: str) -> Range | None:

@@ -154,7 +154,7 @@ def fit_bandwidth(base: Sized, larger: Sized, latency_us: Range, within: LinkBan
     if base.spec.world_size > 1:
         raise InputError(
             f"no run of a single rank from which the bandwidth of {larger.spec.world_size} ranks follows",
-            "name one among the runs, or give --bandwidth-gb-s or --network FILE",
+            "name one among the runs, or give --bandwidth-gb-s, --within-node-gb-s or --network FILE",
         )
     spec, spread, off = larger.spec, _spread(base), min(_spread(larger), 0.5)
     seconds = base.step_sec * (1 - (base.wait_share or 0.0))

@@ -444,6 +444,11 @@ def test_a_link_within_a_node_tells_of_one_node_alone(tmp_path, capsys):
     assert re.search(r"link within a node: 200 GB/s .*: as measured", said)
 
 
+def test_runs_over_nodes_alone_tell_of_no_link(tmp_path, capsys):
+    assert main(["predict", str(a_run(tmp_path, nodes=2, batch=512)), "--nodes", "1"]) == 2
+    assert "unknown: no run of a single rank to compare with" in capsys.readouterr().err
+
+
 def test_each_link_says_where_it_is_from(tmp_path, capsys):
     folder, inner = str(a_run(tmp_path, procs=2, batch=512)), micro_file(tmp_path / "in.json", 1, 2)
     assert main(["predict", folder, "--nodes", "8", "--network", inner, "--bandwidth-gb-s", "1", "--json"]) == 0
