@@ -36,8 +36,12 @@ class Kernel(NamedTuple):
     """Fresh random operands."""
     run: Callable[[Any], torch.Tensor]
     check: Callable[[Any, torch.Tensor], bool]
-    probe: "Kernel | None" = None
-    """A smaller one, to estimate the time of this one by its FLOPs."""
+    probes: tuple["Kernel", ...] = ()
+    """Smaller ones, the smallest first, to estimate the time of this one by its FLOPs."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.title} {self.precision}".strip()
 
     @property
     def family(self) -> str:
@@ -65,7 +69,7 @@ def close(result: torch.Tensor, expected: torch.Tensor, precision: str) -> bool:
     return worst <= _TOLERANCE[precision]  # a NaN is not
 
 
-def gemm(size: int, precision: str, *, probe: bool = True) -> Kernel:
+def gemm(size: int, precision: str, *, probes: bool = True) -> Kernel:
     """A square matrix product: `2 size^3` FLOPs; three matrices of traffic."""
     dtype = DTYPES[precision]
 
@@ -94,16 +98,19 @@ def gemm(size: int, precision: str, *, probe: bool = True) -> Kernel:
         make=make,
         run=lambda inputs: torch.mm(inputs[0], inputs[1], out=inputs[2]),
         check=check,
-        probe=gemm(256, precision, probe=False) if probe and size > 256 else None,
+        probes=tuple(gemm(less, precision, probes=False) for less in sorted({256, size // 2}))
+        if probes and size > 256
+        else (),
     )
 
 
 def convolution(
-    num_samples: int, channels: int, size: int, precision: str, *, name: str = "convolution", probe: bool = True
+    num_samples: int, channels: int, size: int, precision: str, *, name: str = "convolution", probes: bool = True
 ) -> Kernel:
     """3 x 3, as many channels out as in, "same" padding, channels last: `2 * 9 * channels^2 * pixels` FLOPs."""
     dtype = DTYPES[precision]
     elements = num_samples * channels * size**2
+    smaller = ((32, 28), (channels, size))
 
     def make(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         images = normal(generator, (num_samples, channels, size, size), dtype, last=True)
@@ -134,7 +141,9 @@ def convolution(
         make=make,
         run=lambda inputs: functional.conv2d(inputs[0], inputs[1], padding=1),
         check=check,
-        probe=convolution(1, 32, 28, precision, name="probe", probe=False) if probe else None,
+        probes=tuple(convolution(1, *less, precision, name="probe", probes=False) for less in smaller)
+        if probes
+        else (),
     )
 
 

@@ -147,11 +147,11 @@ def read_baseline(path: Path, plan: Plan, *, any_baseline: bool = False) -> Base
 
 
 def lost_since(
-    series: dict[Key, Series], baseline: Baseline, answered: dict[Stage, set[str]], excused: set[tuple[Stage, str]]
+    series: dict[Key, Series], baseline: Baseline, answered: dict[Stage, set[str]], excused: set[tuple[str, ...]]
 ) -> list[Finding]:
     """What a node had then and lacks now of metrics that were measured, in stages that it answered: a device, a link.
 
-    `excused`: (stage, node) whose trouble explains it.
+    `excused`: (stage, node), or (stage, node, device, metric), whose trouble explains it.
     """
     lacking: dict[tuple[Stage, tuple[str, ...]], list[str]] = defaultdict(list)
     for then in baseline.metrics:
@@ -159,7 +159,8 @@ def lost_since(
         there = answered.get(then.stage, set())
         for value in then.values if now else ():
             names = set(value.nodes)
-            if not names <= there or any((then.stage, name) in excused for name in names):
+            at = {(then.stage, name, *one) for name in names for one in ((), (value.device, then.metric))}
+            if not names <= there or excused & at:
                 continue
             if Subject(value.nodes, value.device) not in now.values:  # type: ignore[union-attr]
                 lacking[then.stage, value.nodes].append(f"{value.device} {then.metric}".strip())

@@ -182,11 +182,11 @@ def _nodes(subjects: Iterable[Subject]) -> list[str]:
 
 
 def missing(
-    series: dict[Key, Series], answered: dict[Stage, set[str]], excused: set[tuple[Stage, str]]
+    series: dict[Key, Series], answered: dict[Stage, set[str]], excused: set[tuple[str, ...]]
 ) -> list[Finding]:
     """Metrics of single nodes that most nodes have and some lack: one finding for nodes that lack the same.
 
-    `excused`: (stage, node) whose trouble explains it.
+    `excused`: (stage, node), or (stage, node, device, metric), whose trouble explains it.
     """
     lacking: dict[tuple[Stage, str], list[str]] = defaultdict(list)
     for key, one in series.items():
@@ -199,7 +199,7 @@ def missing(
         for device, nodes in holders.items():
             if 2 * len(nodes) > len(there):
                 for name in there - nodes:
-                    if (key.stage, name) not in excused:
+                    if not excused & {(key.stage, name), (key.stage, name, device, key.metric)}:
                         lacking[key.stage, name].append(f"{device} {key.metric}".strip())
     together: dict[tuple[Stage, tuple[str, ...]], list[str]] = defaultdict(list)
     for (stage, name), metrics in lacking.items():

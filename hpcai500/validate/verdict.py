@@ -14,7 +14,7 @@ from hpcai500.validate.expectations import SiteValues, compare_expected, read_si
 from hpcai500.validate.figures import natural
 from hpcai500.validate.findings import KINDS, SEVERITIES, Finding
 from hpcai500.validate.links import compare_links
-from hpcai500.validate.measurement import Plan, Stage
+from hpcai500.validate.measurement import Plan, Stage, Trouble
 from hpcai500.validate.merging import findings_of, merge_equal, of_troubles
 from hpcai500.validate.peers import column, compare_figures, compare_sameness, missing
 from hpcai500.validate.reading import Key, Reading, Series, needed, read
@@ -63,7 +63,7 @@ def judge(
     site = read_site_values(expected) if expected else SiteValues()
     deviations, findings = _among_peers(reading, site)
     remarks = _remarks(reading, site)
-    excused = {(trouble.stage, name) for trouble in reading.troubles for name in trouble.nodes}
+    excused = {excuse for trouble in reading.troubles for excuse in _excuses(trouble)}
     lost: list[Finding] = []
     if baseline:
         kept = read_baseline(baseline, reading.plan, any_baseline=any_baseline)
@@ -76,7 +76,7 @@ def judge(
         deviations += more
         remarks += said
     findings = merge_equal(findings) + findings_of(deviations, reading.series)
-    findings += _silent(reading, of_troubles(reading.troubles))
+    findings += _silent(reading, of_troubles([_weighed(trouble, reading) for trouble in reading.troubles]))
     among = missing(reading.series, reading.answered, excused)
     told = {(one.stage, name) for one in among for name in one.nodes}
     findings += among + [one for one in lost if not told.intersection((one.stage, name) for name in one.nodes)]
@@ -88,6 +88,27 @@ def judge(
         rules=site.peers,
         remarks=tuple(remarks),
     )
+
+
+def _is_skip(trouble: Trouble) -> bool:
+    """Whether it says no more than why one metric was not measured."""
+    return trouble.kind == "failed" and trouble.severity == "warn" and bool(trouble.metric)
+
+
+def _excuses(trouble: Trouble) -> list[tuple[str, ...]]:
+    """What it explains if it is missing: one metric, or all of a node's in the stage."""
+    one = (trouble.device, trouble.metric) if _is_skip(trouble) else ()
+    return [(trouble.stage, name, *one) for name in trouble.nodes]
+
+
+def _weighed(trouble: Trouble, reading: Reading) -> Trouble:
+    """What a node skips and most measure is a failure."""
+    series = reading.series.get(Key(trouble.stage, trouble.metric, 1))
+    if series is None or not _is_skip(trouble):
+        return trouble
+    holders = {subject.nodes for subject in series.values if subject.device == trouble.device}
+    is_usual = 2 * len(holders) > len(reading.answered.get(trouble.stage, set()))
+    return trouble.model_copy(update={"severity": "fail"}) if is_usual else trouble
 
 
 def _order(finding: Finding) -> tuple[int, int, float, list[tuple[tuple[int, str], ...]], str]:

@@ -1,5 +1,7 @@
 """Each kernel against NumPy or SciPy, its FLOPs and bytes against a count by hand."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -155,12 +157,42 @@ def test_a_value_that_is_not_finite_is_wrong(value):
 
 
 def test_what_would_take_too_long_or_is_unknown_to_the_device_is_listed_with_its_reason():
-    slow = gemm(32, "fp32")._replace(flops=10**18, probe=gemm(16, "fp32", probe=False))
+    slow = gemm(32, "fp32")._replace(flops=10**18, probes=(gemm(16, "fp32"),))
     found = measure_kernels([slow], CPU, 1.0)
     assert not found.samples
-    assert "one call would take about" in found.skipped[0].reason
+    assert found.skipped[0].reason == "one call would take more than 1 s on this device"
     found = measure_compute("cpu", budget_sec=0.1, precisions=("tf32",), names=("gemm",))
     assert [(s.name, s.reason) for s in found.skipped] == [("gemm tf32", "a processor has no TF32")]
+
+
+def after(pause, kernel):
+    """`kernel`, which first does `pause`."""
+
+    def run(inputs):
+        pause()
+        return gemm(16, "fp32").run(inputs)
+
+    return kernel._replace(run=run)
+
+
+def burn():
+    until = time.thread_time() + 0.01
+    while time.thread_time() < until:
+        pass
+
+
+def test_a_kernel_whose_smaller_one_waits_for_a_core_is_measured_all_the_same():
+    """Each call waits for 10 ms, which the ratio of FLOPs would make 10 s."""
+    small = after(lambda: time.sleep(0.01), gemm(16, "fp32"))._replace(flops=1)
+    found = measure_kernels([gemm(64, "fp32")._replace(flops=1_000, probes=(small,))], CPU, 0.0)
+    assert [sample.metric for sample in found.samples] == ["gemm_64_fp32_flops"]
+
+
+def test_a_small_kernel_s_overhead_does_not_make_a_large_one_look_long():
+    small = after(burn, gemm(16, "fp32"))._replace(flops=1)
+    large = after(burn, gemm(16, "fp32"))._replace(flops=500)
+    found = measure_kernels([gemm(64, "fp32")._replace(flops=1_000, probes=(small, large))], CPU, 0.0)
+    assert (len(found.samples), found.skipped) == (1, ())
 
 
 def test_each_set_of_readings_has_fresh_operands():

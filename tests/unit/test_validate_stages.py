@@ -25,7 +25,7 @@ from hpcai500.validate.meeting import LeftOutError, Meeting
 from hpcai500.validate.place import Order, Place, Progress, read_progress, write_progress
 from hpcai500.validate.schedule import groups, growing_sizes, rounds
 from hpcai500.validate.script import agent_site, render_agents
-from hpcai500.validate.stages import health_gpu, links
+from hpcai500.validate.stages import health_gpu, links, micro
 from hpcai500.validate.stages.inventory import flattened, metric_name
 from hpcai500.validate.stages.storage import spread_evenly
 from hpcai500.validate.watch import Limits, watch
@@ -406,6 +406,22 @@ def test_a_child_that_hangs_is_ended_and_one_that_dies_is_named(place, monkeypat
     hasty = place._replace(order=Order(members=("n1",), alone=True, step_timeout_sec=1.0))
     found = list(run_children(hasty, "micro", words))
     assert [(one.kind, one.message.split()[-1]) for one in found] == [("timeout", "s"), ("failed", "SIGKILL")]
+
+
+def test_a_kernel_that_is_skipped_is_said_to_be_with_the_reason(place, monkeypatch):
+    monkeypatch.setattr("hpcai500.micro.compute._PATIENCE_SEC", 0.0)
+    monkeypatch.setattr(micro, "BUDGET_SEC", {1: 0.0})
+    found = [one for one in micro.measure(place, "cpu") if one]
+    measured = [one.metric for one in found if isinstance(one, Measurement)]
+    skipped = [one for one in found if not isinstance(one, Measurement)]
+    assert measured == ["exact_products", "copy_bytes_per_sec"]
+    assert [one.metric for one in skipped] == [
+        f"{kernel}_{precision}_flops"
+        for precision in ("fp64", "fp32", "bf16")
+        for kernel in ("gemm_1024", "convolution_256")
+    ]
+    assert {(one.kind, one.severity) for one in skipped} == {("failed", "warn")}
+    assert skipped[0].message == "GEMM 1024 fp64 is not measured: one call would take more than 0 s on this device"
 
 
 READY = "import sys, time; print('ready', flush=True); sys.stdin.readline(); time.sleep(2)"

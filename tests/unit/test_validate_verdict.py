@@ -281,6 +281,36 @@ def test_a_trouble_explains_what_is_missing(verdict):
     assert found(verdict(partition)) == [("fail", "timeout", "micro", ("node0004",))]
 
 
+def skipped(name, metric):
+    return Trouble(stage="micro", nodes=(name,), kind="failed", severity="warn", metric=metric, message="too long")
+
+
+def test_what_all_nodes_skip_is_a_warning(verdict):
+    partition = Partition(4)
+    partition.found += [skipped(name, "other_flops") for name in partition.nodes]
+    assert found(verdict(partition)) == [("warn", "failed", "micro", tuple(partition.nodes))]
+
+
+def test_what_one_node_skips_and_most_measure_is_a_failure_with_its_reason_alone(verdict):
+    partition = Partition(4)
+    for name in partition.nodes:
+        partition.add("micro", "other_flops", 1e12, name)
+    partition.drop(lambda one: one.metric == "other_flops" and one.nodes == ("node0004",))
+    partition.found.append(skipped("node0004", "other_flops"))
+    report = verdict(partition)
+    assert found(report) == [("fail", "failed", "micro", ("node0004",))]
+    assert report.findings[0].message == "too long"
+
+
+def test_a_skipped_kernel_does_not_excuse_a_device_that_is_gone(verdict):
+    partition = Partition(4, num_gpus=2)
+    partition.drop(lambda one: one.nodes == ("node0004",) and one.device == "gpu1")
+    partition.found.append(skipped("node0004", "other_flops"))
+    assert found(verdict(partition)) == [
+        ("fail", "missing", "micro", ("node0004",)), ("warn", "failed", "micro", ("node0004",)),
+    ]  # fmt: skip
+
+
 def test_equal_troubles_of_nodes_are_one_finding_and_each_has_a_remedy(verdict):
     partition = Partition(4)
     for name in partition.nodes:

@@ -12,7 +12,7 @@ BUDGET_SEC = {1: 8.0, 2: 60.0, 3: 120.0}
 _KERNELS = ("gemm", "convolution", "copy", "host_to_device", "device_to_host")
 _ON_PROCESSORS = ("fp64", "fp32", "bf16")
 _LARGEST_ON_PROCESSORS_FLOPS = 8e9
-"""So that a call takes far less than what would have it skipped: all nodes must measure the same kernels."""
+"""So that a call takes far less than what would have it skipped: all nodes should measure the same kernels."""
 _EXACT_SIZE = 512
 _EXACT_REPEATS = {1: 4, 2: 32, 3: 64}
 _LARGEST_FACTOR = 8
@@ -42,6 +42,14 @@ def measure(place: Place, device: str) -> Iterator[Found | None]:
         if kernel.family in _KERNELS and (name or kernel.flops <= _LARGEST_ON_PROCESSORS_FLOPS)
     ]
     findings = measure_kernels(kernels, where, BUDGET_SEC[place.plan.level])
+    metrics = {kernel.label: kernel.metric for kernel in kernels}
+    for skipped in findings.skipped:
+        yield Trouble(
+            stage="micro", nodes=(place.node,), device=name, kind="failed", severity="warn",
+            metric=metrics[skipped.name], message=f"{skipped.name} is not measured: {skipped.reason}",
+            remedy="if other nodes measure it, compare hardware, clocks and libraries with theirs, and look for "
+            "processes that hold the device's memory (nvidia-smi)",
+        )  # fmt: skip
     for sample in findings.samples:
         if sample.correct is False:
             yield _wrong(place, name, sample.metric, f"{sample.name} gives a wrong result: {sample.detail}")
