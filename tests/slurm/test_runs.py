@@ -59,6 +59,8 @@ def test_an_array_over_seeds_ends_in_one_ranking(desk):
     assert (entry["seeds"], entry["world_size"], entry["nodes"], entry["system"]) == ([0, 1, 2], 4, 4, "testbed")
     system = json.loads(next(desk.results.rglob("system.json")).read_text())
     assert sorted(host for node in system["nodes"] for host in node["hosts"]) == ["node1", "node2", "node3", "node4"]
+    (checked,) = json.loads(desk.hpcai500("check", desk.results, "--json", check=False).stdout)
+    assert [breach["rule"] for breach in checked["breaches"]] == ["5.2"]  # three runs, each of which keeps all rules
     assert desk.submitted("--nodes", "4", "--seeds", "0-2") == []
 
 
