@@ -51,7 +51,6 @@ def jpeg_rows() -> list[Row]:
         write_photographs(tree / "train", NUM_IMAGES)
         write_photographs(tree / "val", 2 * NUM_CLASSES)
         list(prepare(tree, packed, NUM_CLASSES))
-        train = open_dataset(tree, NUM_CLASSES).train
         reference = one_core_reference(tree / "train", settings)
         readers = {
             f"{layout}, {decoder}": ImageReader(open_dataset(folder, NUM_CLASSES).train, settings, 0, decoder)
@@ -64,8 +63,9 @@ def jpeg_rows() -> list[Row]:
             first, second, ratio = paired(reference, partial(read_all, reader))
             rates = [f"{NUM_IMAGES / taken:,.0f} images/s" for taken in (second, first)]
             found.append(Row(f"JPEG on one core ({label}): ours / torchvision's reference", *rates, ratio, ">= 1.6"))
-        found.append(loader_row(readers["files, torchvision"], [train.read(i) for i in range(NUM_IMAGES)]))
-        return found
+        train = open_dataset(tree, NUM_CLASSES).train
+        files = [train.read(i) for i in range(NUM_IMAGES)]
+        return [*found, *(loader_row(label, reader, files) for label, reader in readers.items())]
 
 
 def write_photographs(folder: Path, count: int) -> None:
@@ -106,23 +106,24 @@ def read_all(reader: Any) -> None:
         reader([SampleKey(1, index) for index in range(start, start + BATCH)])
 
 
-def loader_row(reader: Any, files: list[Any]) -> Row:
+def loader_row(label: str, reader: Any, files: list[Any]) -> Row:
     """Our loader on all cores, and as many processes that decode and crop files in memory and keep nothing."""
+    decoder = label.split(", ")[1]
     cores = len(os.sched_getaffinity(0))
     loader = Loader(reader, num_workers=cores, pin_memory=False, batch_bytes=reader.num_bytes(LOADER_BATCH))
     keys = [SampleKey(1, index % NUM_IMAGES) for index in range(cores * BATCHES_PER_LOADER * LOADER_BATCH)]
     batches = [keys[start : start + LOADER_BATCH] for start in range(0, len(keys), LOADER_BATCH)]
-    with decoders(reader, files, cores) as decode_all:
+    with decoders(reader, decoder, files, cores) as decode_all:
         first, second, ratio = paired(decode_all, lambda: [None for _ in loader.read(batches)] and None)
     rates = [f"{len(keys) / taken:,.0f} images/s" for taken in (second, first)]
-    return Row(f"JPEG loader, {cores} processes / decode and crop alone", *rates, ratio, ">= 0.9")
+    return Row(f"JPEG loader, {cores} processes ({label}) / decode and crop alone", *rates, ratio, ">= 0.9")
 
 
 @contextmanager
-def decoders(reader: Any, files: list[Any], count: int) -> Iterator[Callable[[], None]]:
+def decoders(reader: Any, decoder: str, files: list[Any], count: int) -> Iterator[Callable[[], None]]:
     context = multiprocessing.get_context("fork")
     pipes = [context.Pipe() for _ in range(count)]
-    processes = [context.Process(target=decode_when_asked, args=(reader, files, there)) for _, there in pipes]
+    processes = [context.Process(target=decode_when_asked, args=(reader, decoder, files, there)) for _, there in pipes]
     for process in processes:
         process.start()
 
@@ -139,14 +140,14 @@ def decoders(reader: Any, files: list[Any], count: int) -> Iterator[Callable[[],
         process.join()
 
 
-def decode_when_asked(reader: Any, files: list[Any], pipe: Any) -> None:
+def decode_when_asked(reader: Any, decoder: str, files: list[Any], pipe: Any) -> None:
     from image_classification.decoding import decode
 
     torch.set_num_threads(1)
     while pipe.recv():
         for number in range(BATCHES_PER_LOADER * LOADER_BATCH):
             index = number % NUM_IMAGES
-            reader.view(decode(files[index]), SampleKey(1, index))
+            reader.view(decode(files[index], decoder), SampleKey(1, index))
         pipe.send(True)
 
 

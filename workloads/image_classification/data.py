@@ -89,7 +89,7 @@ class ImageIndex:
             DataError: naming it, if it cannot be read.
         """
         try:
-            return np.fromfile(self.path(index), np.uint8)
+            return _read(f"{self.root}/{self.name(index)}")
         except OSError as error:
             raise DataError(f"{self.path(index)}: cannot be read ({error.strerror})", "replace the file") from error
 
@@ -113,6 +113,19 @@ class ImageIndex:
         total.update(self.ends.astype("<i8").tobytes())
         total.update(self.labels.astype("<i2").tobytes())
         return total.hexdigest()[:16]
+
+
+def _read(path: str) -> Bytes:
+    """A whole file. An image decodes in a millisecond, of which Python's own file objects would take a fiftieth."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = np.empty(os.fstat(file).st_size, np.uint8)
+        size = 0
+        while size < len(data) and (more := os.readv(file, [data[size:]])):
+            size += more
+        return data[:size]
+    finally:
+        os.close(file)
 
 
 class Indices(NamedTuple):
