@@ -123,7 +123,9 @@ def loader_row(label: str, reader: Any, files: list[Any]) -> Row:
 def decoders(reader: Any, decoder: str, files: list[Any], count: int) -> Iterator[Callable[[], None]]:
     context = multiprocessing.get_context("fork")
     pipes = [context.Pipe() for _ in range(count)]
-    processes = [context.Process(target=decode_when_asked, args=(reader, decoder, files, there)) for _, there in pipes]
+    processes = [
+        context.Process(target=decode_when_asked, args=(reader, decoder, files, there)) for _, there in pipes
+    ]
     for process in processes:
         process.start()
 

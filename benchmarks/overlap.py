@@ -1,6 +1,8 @@
-"""How much of the time that ranks communicate lies inside their backward passes, from torch's own trace of a step.
+"""How much of the time that ranks communicate lies inside their backward passes, from traces of a step.
 
-`python benchmarks/overlap.py` starts two ranks; gradients go through DDP and Gloo.
+`python benchmarks/overlap.py` starts two ranks, whose gradients go through DDP and Gloo, and two more, where Horovod
+is installed, whose gradients go through its thread and Open MPI. Backward passes are in torch's trace, and so are
+Gloo's all-reduces; Horovod writes its own into its timeline.
 """
 
 import json
@@ -10,10 +12,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from hpcai500.launch.mpi import mpirun_environment, mpirun_tokens
+from hpcai500.launch.software import missing
 
 NUM_RANKS, BATCH, STEPS = 2, 24, 5
 WIDTH = 72
+TIMELINE = "timeline.json"
+WAYS = {"torch": "DDP through Gloo", "horovod": "Horovod through Open MPI"}
 
 Span = tuple[float, float]
 """From and to, in microseconds."""
@@ -25,7 +32,7 @@ class Step(NamedTuple):
     whole: Span
     backward: Span
     reductions: list[Span]
-    """All-reduces, each from its start to its end on Gloo's own threads."""
+    """All-reduces, each from its start to its end on the threads of Gloo or Horovod."""
 
     @property
     def communication(self) -> float:
@@ -49,9 +56,28 @@ def merged(spans: Sequence[Span]) -> list[Span]:
     return found
 
 
-def read_steps(trace: Path) -> list[Step]:
-    """The steps of a Chrome trace that torch.profiler wrote."""
-    events = [event for event in json.loads(trace.read_text())["traceEvents"] if event.get("ph") == "X"]
+def read_timeline(timeline: Path) -> list[Span]:
+    """The all-reduces of a timeline that Horovod wrote: from the copy into its buffer to the copy out of it."""
+    first, *events = json.loads(timeline.read_text())
+    epoch = first["args"]["start_time_since_epoch_in_micros"]
+    open_spans: dict[int, list[tuple[str, float]]] = {}
+    """For each tensor, what began and has not ended."""
+    found = []
+    for event in events:
+        began = open_spans.setdefault(event["pid"], [])
+        if event["ph"] == "B":
+            began.append((event["name"], event["ts"]))
+        elif event["ph"] == "E":
+            name, start = began.pop()
+            if name == "ALLREDUCE":
+                found.append((epoch + start, epoch + event["ts"]))
+    return found
+
+
+def read_steps(trace: Path, timeline: Path | None = None) -> list[Step]:
+    """The steps of a Chrome trace that torch.profiler wrote; with the all-reduces of Horovod's timeline."""
+    content = json.loads(trace.read_text())
+    events = [event for event in content["traceEvents"] if event.get("ph") == "X"]
 
     def spans(name: str) -> list[Span]:
         return [(e["ts"], e["ts"] + e["dur"]) for e in events if e["name"].startswith(name)]
@@ -60,6 +86,9 @@ def read_steps(trace: Path) -> list[Step]:
         return [span for span in all_spans if whole[0] <= span[0] < whole[1]]
 
     nodes, reductions = spans("autograd::engine::evaluate_function"), spans("gloo:all_reduce")
+    if timeline:
+        base = content["baseTimeNanoseconds"] / 1_000
+        reductions = [(start - base, end - base) for start, end in read_timeline(timeline)]
     steps = []
     for whole in sorted(spans("one step")):
         backward = within(nodes, whole)
@@ -88,53 +117,78 @@ def timeline(step: Step) -> str:
     return "\n".join([*lanes, lane("all-reduce", merged(step.reductions), "=")])
 
 
-def trace_rank(folder: Path) -> None:
+def trace_rank(folder: Path, backend: str) -> None:
     """What each rank does: the trainer of a run, and a trace of some of its steps."""
     import torch
     from trainers import spec_of, train_steps, trainer_of
 
-    from hpcai500.train.environment import read_environment
-    from hpcai500.train.ranks import TorchRanks
+    ranks: Any
+    if backend == "horovod":
+        import horovod.torch as hvd
 
-    ranks = TorchRanks(read_environment("local", os.environ), "cpu")
-    sizes = {"batch.global_batch_size": NUM_RANKS * BATCH, "batch.micro_batch_size": BATCH}
-    overrides = {**sizes, "execution.compile": os.environ.get("COMPILE") == "1"}
+        from hpcai500.train.horovod_ranks import HorovodRanks
+
+        ranks = HorovodRanks("cpu", "mpirun", NUM_RANKS)
+    else:
+        from hpcai500.train.environment import read_environment
+        from hpcai500.train.ranks import TorchRanks
+
+        ranks = TorchRanks(read_environment("local", os.environ), "cpu")
+    overrides = {"batch.global_batch_size": NUM_RANKS * BATCH, "batch.micro_batch_size": BATCH}
     trainer = trainer_of(spec_of("image_classification", "mini", str(folder), overrides, ranks=NUM_RANKS), ranks)
     train_steps(trainer, 3)
+    if backend == "horovod" and ranks.rank == 0:
+        hvd.start_timeline(str(folder / TIMELINE))
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         for _ in range(STEPS):
             with torch.profiler.record_function("one step"):
                 train_steps(trainer, 1)
+    if backend == "horovod" and ranks.rank == 0:
+        hvd.stop_timeline()
     profiler.export_chrome_trace(str(folder / f"rank{ranks.rank}.json"))
     ranks.close()
 
 
-def measure(*, compiled: bool = False) -> list[Step]:
+def measure(backend: str) -> list[Step]:
     """The steps of rank 0."""
     with tempfile.TemporaryDirectory() as folder:
-        launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={NUM_RANKS}")
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "COMPILE": str(int(compiled))}
-        done = subprocess.run(
-            [sys.executable, *launcher, __file__, folder], env=env, capture_output=True, text=True, timeout=500
-        )
+        launchers = {
+            "torch": (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={NUM_RANKS}"),
+            "horovod": (
+                *mpirun_tokens(nodes=1, procs_per_node=NUM_RANKS, as_root=os.geteuid() == 0),
+                sys.executable,
+            ),
+        }
+        command = [*launchers[backend], __file__, folder, backend]
+        own = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "HOROVOD_TIMELINE": "DYNAMIC"}
+        env = {**os.environ, **mpirun_environment(), **own}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=500)
         if done.returncode:
             raise SystemExit(done.stderr)
-        return read_steps(Path(folder) / "rank0.json")
+        return read_steps(Path(folder) / "rank0.json", Path(folder) / TIMELINE if backend == "horovod" else None)
 
 
-def row() -> tuple[str, str, str, str, str]:
+def rows() -> list[tuple[str, str, str, str, str]]:
     """Of bench.py's table."""
-    steps = measure()
-    print(f"a step of rank 0 of {NUM_RANKS}, ResNet-50 at 32 x 32, batch {BATCH} a rank, DDP through Gloo:")
+    lacks = dict(missing("horovod", "mpirun"))
+    if lacks:
+        print(f"overlap: Horovod not traced, not installed: {', '.join(lacks)} (make horovod)")
+    return [row(backend) for backend in WAYS if backend == "torch" or not lacks]
+
+
+def row(backend: str) -> tuple[str, str, str, str, str]:
+    steps = measure(backend)
+    print(f"a step of rank 0 of {NUM_RANKS}, ResNet-50 at 32 x 32, batch {BATCH} a rank, {WAYS[backend]}:")
     print(timeline(sorted(steps, key=lambda step: step.whole[1] - step.whole[0])[len(steps) // 2]))
     hidden, whole = sum(step.hidden for step in steps), sum(step.communication for step in steps)
-    what = f"communication inside the backward pass / all communication, {NUM_RANKS} ranks, torch"
+    what = f"communication inside the backward pass / all communication, {NUM_RANKS} ranks, {backend}"
     times = [f"{taken / len(steps) / 1_000:.0f} ms a step" for taken in (hidden, whole)]
     return what, *times, f"{hidden / whole:.2f}", ""
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and Path(sys.argv[1]).is_dir():
-        trace_rank(Path(sys.argv[1]))
+        trace_rank(Path(sys.argv[1]), sys.argv[2])
     else:
-        print(*row(), sep=" | ")
+        for found in rows():
+            print(*found, sep=" | ")
