@@ -75,5 +75,6 @@ def report(args: argparse.Namespace, kept: dict[str, str], jobs: dict[str, JobSc
     for job_id, script in jobs.items():
         first = script.specs[0]
         seeds = ", ".join(str(spec.seed) for spec in script.specs)
-        print(f"job {job_id}: {first.workload.title}, {first.nodes} nodes, seeds {seeds}")
+        nodes = f"{first.nodes} node{'s' if first.nodes > 1 else ''}"
+        print(f"job {job_id}: {first.workload.title}, {nodes}, seeds {seeds}")
     print("`hpcai500 status` shows them" if jobs else "nothing is missing")

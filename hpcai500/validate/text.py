@@ -30,8 +30,9 @@ def report_text(report: Report, width: int = 100) -> str:
     """Verdict, findings with their remedies, stages and metrics, at most `width` columns wide."""
     plan = report.plan
     where = f"{plan.system}, partition {plan.partition}" if plan.partition else plan.system
+    nodes = f"{len(plan.nodes)} node{'s' if len(plan.nodes) > 1 else ''}"
     head = [
-        f"{report.verdict.upper()}: {where}, {len(plan.nodes)} nodes, level {plan.level}, {plan.started}",
+        f"{report.verdict.upper()}: {where}, {nodes}, level {plan.level}, {plan.started}",
         counted(report),
     ]
     blocks = ["\n".join(_wrap(line, width, "", "") for line in head)]
