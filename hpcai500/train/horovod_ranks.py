@@ -50,8 +50,13 @@ class HorovodRanks:
         hvd.broadcast_parameters(model.state_dict(), root_rank=0)
         # Not hvd.broadcast_optimizer_state: it takes a step to have a state, which the next steps then build upon.
         optimizer.load_state_dict(self.broadcast(optimizer.state_dict()))
+        # A sum of many ranks leaves the range of fp16 where the mean does not: each divides what it sends.
+        sends_halves = self._compression is hvd.Compression.fp16
         self._optimizer = hvd.DistributedOptimizer(
-            optimizer, named_parameters=_trained(model, optimizer), compression=self._compression
+            optimizer,
+            named_parameters=_trained(model, optimizer),
+            compression=self._compression,
+            gradient_predivide_factor=float(self.size) if sends_halves else 1.0,
         )
         return model, self._optimizer
 

@@ -145,6 +145,33 @@ def test_scaled_accumulated_and_compressed_gradients_are_the_same_under_both_bac
 
 
 @needs_horovod
+@pytest.mark.parametrize("backend", ["torch", "horovod"])
+def test_a_mean_that_fits_into_half_precision_survives_a_sum_that_does_not(tmp_path, backend):
+    """Two ranks' gradients of 40,000: their sum is beyond fp16's 65,504."""
+    script = tmp_path / "average.py"
+    script.write_text(f"""
+import os
+from pathlib import Path
+import torch
+from hpcai500.train.joining import Layout, join_ranks
+ranks = join_ranks(Layout("{backend}", "mpirun", 2, "cpu", "fp16"), Path("{tmp_path}"), dict(os.environ))
+model = torch.nn.Linear(1, 1, bias=False)
+wrapped, optimizer = ranks.wrap(model, torch.optim.SGD(model.parameters(), lr=1.0))
+with ranks.accumulate(wrapped, last=True):
+    (wrapped(torch.ones(1, 1)) * 40_000).sum().backward()
+with ranks.averaged(optimizer):
+    Path(f"{tmp_path}/rank{{ranks.rank}}").write_text(str(model.weight.grad.item()))
+ranks.barrier()
+ranks.close()
+""")
+    done = subprocess.run(
+        [*MPIRUN, "-np", "2", sys.executable, script], capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert [(tmp_path / f"rank{rank}").read_text() for rank in range(2)] == ["40000.0", "40000.0"]
+
+
+@needs_horovod
 @pytest.mark.parametrize(
     ("first_half", "second_half"),
     [(("torch", "local"), ("horovod", "mpirun")), (("horovod", "mpirun"), ("torch", "local"))],
