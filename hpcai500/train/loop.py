@@ -98,7 +98,8 @@ class Trainer:
         evaluated = self.clock.read_sec()
         self.journal.point(Key.EVAL_ACCURACY, quality.value, epoch_num=epoch)
         self.journal.end(Key.EVAL_STOP, epoch_num=epoch)
-        num_samples = self.spec.steps_per_epoch * self.spec.settings.batch.global_batch_size
+        own_steps = self.spec.steps_per_epoch - before.borrowed_steps
+        num_samples = own_steps * self.spec.settings.batch.global_batch_size
         joules = before.energy_joules + self.energy_joules()
         row = EpochRow(
             epoch_num=epoch,
@@ -187,6 +188,7 @@ class Trainer:
             train_sec=before.train_sec + self.clock.read_sec() - started,
             data_wait_sec=waited_sec,
             energy_joules=before.energy_joules + self.energy_joules(),
+            borrowed_steps=before.borrowed_steps,
         )
         self.journal.point(Key.INTERRUPTED, {"epoch": epoch, "step": step}, epoch_num=epoch)
         self.save(graceful=True)

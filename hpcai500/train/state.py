@@ -1,6 +1,6 @@
 """What a checkpoint holds of a trainer, and how a trainer is brought back to it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +23,8 @@ class Progress:
     """Of this rank, in the epoch."""
     energy_joules: float = 0.0
     """Of all ranks, in the epoch."""
+    borrowed_steps: int = 0
+    """Of `step`, those that another run did: its samples and seconds are none of this one's."""
 
 
 def run_state(trainer: "Trainer") -> dict[str, Any]:
@@ -33,6 +35,7 @@ def run_state(trainer: "Trainer") -> dict[str, Any]:
         "scaler": trainer.scaler.state_dict(),
         "train_sec": trainer.progress.train_sec,
         "energy_joules": trainer.progress.energy_joules,
+        "borrowed_steps": trainer.progress.borrowed_steps,
     }
 
 
@@ -49,8 +52,8 @@ def rank_state(trainer: "Trainer") -> dict[str, Any]:
     }
 
 
-def restore(trainer: "Trainer", state: dict[str, Any], epoch: int, step: int) -> None:
-    """Bring a trainer, newly built for the same run, to where `save` left one."""
+def restore(trainer: "Trainer", state: dict[str, Any], epoch: int, step: int, *, borrowed: bool) -> None:
+    """Bring a trainer, newly built for the same run (or, `borrowed`, for another), to where `save` left one."""
     own = state["ranks"][trainer.ranks.rank]
     trainer.model.load_state_dict(state["model"])
     trainer.optimizer.load_state_dict(state["optimizer"])
@@ -61,11 +64,14 @@ def restore(trainer: "Trainer", state: dict[str, Any], epoch: int, step: int) ->
     torch.set_rng_state(own["generator"])
     if own["device_generator"] is not None:
         torch.cuda.set_rng_state(own["device_generator"], trainer.ranks.device)
-    trainer.progress = Progress(
-        epoch=epoch,
-        step=step,
-        loss_sum=own["loss_sum"],
+    progress = Progress(epoch=epoch, step=step, loss_sum=own["loss_sum"])
+    if borrowed:
+        trainer.progress = replace(progress, borrowed_steps=step)
+        return
+    trainer.progress = replace(
+        progress,
         data_wait_sec=own.get("data_wait_sec", 0.0),
         train_sec=state["train_sec"],
         energy_joules=state["energy_joules"],
+        borrowed_steps=state.get("borrowed_steps", 0),
     )

@@ -148,7 +148,7 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
     if execution.compile or execution.deterministic or ranks.device.type == "cuda":
         journal.point(Key.WARM_UP, {"warm_up_sec": warm_up(trainer)})
     if resumption.state is not None:
-        restore(trainer, resumption.state, resumption.epoch, resumption.step)
+        restore(trainer, resumption.state, resumption.epoch, resumption.step, borrowed=resumption.borrowed)
     return trainer
 
 

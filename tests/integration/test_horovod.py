@@ -183,7 +183,13 @@ def test_a_run_goes_on_from_a_checkpoint_that_the_other_backend_wrote(bench, und
     expected = losses(undisturbed["torch"])
     assert losses(continued) == pytest.approx(expected[1:], rel=1e-5)
     events = read_events(continued / "events.log")
-    assert first(events, Key.CONTINUED).value["run"] == str(stopped)
+    begun = first(events, Key.CONTINUED).value
+    assert begun["run"] == str(stopped)
+    assert begun["step"] > 0
+    result, spec = read_result(continued / "result.json"), read_run(continued / "run.json")
+    own_steps = spec.steps_per_epoch - begun["step"]  # the others, and their seconds, are the other run's
+    assert result.epochs[0].num_samples == own_steps * spec.settings.batch.global_batch_size
+    assert result.time.train_sec + result.time.eval_sec <= result.time.total_sec
     for key in (Key.EPOCH_START, Key.EPOCH_STOP, Key.EVAL_STOP):
         assert [event.metadata["epoch_num"] for event in find(events, key)] == [2, 3]
     result = read_result(continued / "result.json")
