@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hpcai500.score.ranking import By, Entry, RankedList
+from hpcai500.score.ranking import By, Entry, RankedList, figure_of, is_known, known_of
 from hpcai500.score.statistics import Summary
 
 Value = str | float | int | None
@@ -27,6 +27,12 @@ def si(value: float | None) -> str:
         if abs(value) >= factor:
             return f"{value / factor:.4g} {prefix}"
     return f"{value:.4g}"
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """`872.5 J`, `1.2 kJ`; `-` for None."""
+    text = si(value)
+    return text if value is None else f"{text}{unit}" if " " in text else f"{text} {unit}"
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -72,6 +78,22 @@ def half_width(summary: Summary) -> str:
     return f"±{(summary.interval_high - summary.mean) / summary.mean:.1%}"
 
 
+def of_runs(entry: Entry, figure: Summary) -> str:
+    """`4 of 5 runs` where not every run has the figure but some do, else nothing."""
+    known, every = known_of(entry, figure)
+    return f"{known} of {every} runs" if 0 < known < every else ""
+
+
+def ranked_by(entry: Entry, by: By) -> str:
+    """The figure that a list is ordered by and the interval of its mean, where that is not VFLOPS; else nothing."""
+    figure = figure_of(entry, by)
+    if by == "vflops" or figure.mean is None:
+        return ""
+    few = of_runs(entry, figure)
+    unit = " s" if by == "time_to_quality" else ""
+    return f"{TITLES[by]} {si(figure.mean)}{unit}{f' ({few})' if few else ''}, 95 % interval {interval(figure)}"
+
+
 def interruptions(entry: Entry) -> str:
     """Of an entry whose runs were stopped and gone on with: how many, and what that cost; else nothing."""
     stopped = [run for run in entry.runs if run.num_interruptions]
@@ -104,12 +126,25 @@ class Column(NamedTuple):
     """What the column is sorted by, in base units."""
 
 
-def _mean(field: str, text: Callable[[float | None], str]) -> tuple[Callable[[Entry], str], Callable[[Entry], Value]]:
-    def mean(entry: Entry) -> float | None:
-        found: Summary = getattr(entry, field)
-        return found.mean
+_Columns = tuple[Callable[[Entry], str], Callable[[Entry], Value]]
 
-    return lambda entry: text(mean(entry)), mean
+
+def _of_summary(field: str, text: Callable[[float | None], str], statistic: str = "mean") -> _Columns:
+    """Sorted by the value where every run has it, last where some have not: as `rank --by` places them."""
+
+    def shown(entry: Entry) -> str:
+        figure = getattr(entry, field)
+        few = of_runs(entry, figure).removesuffix(" runs")
+        return text(getattr(figure, statistic)) + (
+            f" ({few})" if few and getattr(figure, statistic) is not None else ""
+        )
+
+    def value(entry: Entry) -> Value:
+        figure = getattr(entry, field)
+        found: float | None = getattr(figure, statistic)
+        return found if is_known(entry, figure) else None
+
+    return shown, value
 
 
 COLUMNS = (
@@ -123,27 +158,40 @@ COLUMNS = (
     Column("backend", "Backend", "How ranks communicate", lambda e: e.backend, lambda e: e.backend),
     Column("precision", "Precision", "FLOPS of different precisions compare badly", lambda e: e.precision,
            lambda e: e.precision),
-    Column("flops", "FLOPS", "FLOPs of all samples trained over the whole time, mean", *_mean("flops", si)),
-    Column("quality", "Quality", "Of the last evaluation, mean", *_mean("quality", number)),
-    Column("vflops", "VFLOPS", "FLOPS x (quality / target) ** n, mean", *_mean("vflops", si)),
+    Column("flops", "FLOPS", "FLOPs of all samples trained over the whole time, mean", *_of_summary("flops", si)),
+    Column("quality", "Quality", "Of the last evaluation, mean", *_of_summary("quality", number)),
+    Column("vflops", "VFLOPS", "FLOPS x (quality / target) ** n, mean", *_of_summary("vflops", si)),
     Column("interval", "95 % interval", "Of the mean VFLOPS, by Student's t", lambda e: interval(e.vflops),
            lambda e: e.vflops.interval_low),
     Column("vflops_per_accelerator", "VFLOPS / accel.", "Mean VFLOPS over the ranks",
            lambda e: si(e.vflops_per_accelerator), lambda e: e.vflops_per_accelerator),
-    Column("vflops_per_watt", "VFLOPS / W", "VFLOPS over the mean power, where energy was measured",
-           *_mean("vflops_per_watt", si)),
-    Column("time_to_quality", "Time to quality (s)", "Mean of the runs that reached the target",
-           *_mean("time_to_quality_sec", number)),
-    Column("epochs_to_quality", "Epochs", "To quality: mean of the runs that reached the target",
-           *_mean("epochs_to_quality", number)),
+    Column("vflops_per_watt", "VFLOPS / W", "VFLOPS over the mean power; (4 of 5): of the runs that measured energy",
+           *_of_summary("vflops_per_watt", si)),
+    Column("time_to_quality", "Time to quality (s)", "Mean; (4 of 5): of the runs that reached the target",
+           *_of_summary("time_to_quality_sec", number)),
+    Column("epochs_to_quality", "Epochs", "To quality: mean; (4 of 5): of the runs that reached the target",
+           *_of_summary("epochs_to_quality", number)),
     Column("cv", "CV", "Run-to-run variation: standard deviation over mean of epochs to quality",
-           lambda e: percent(e.epochs_to_quality.coefficient_of_variation, 1),
-           lambda e: e.epochs_to_quality.coefficient_of_variation),
+           *_of_summary("epochs_to_quality", lambda value: percent(value, 1), "coefficient_of_variation")),
     Column("runs", "Reached", "Runs that reached the target, of all", reached,
            lambda e: e.epochs_to_quality.num_runs / (len(e.seeds) + e.num_diverged)),
     Column("compliance", "Compliance", "With the rules of the level; `hpcai500 check` names each breach", compliance,
            lambda e: e.num_breaches),
 )  # fmt: skip
+
+
+def columns(by: By) -> tuple[Column, ...]:
+    """`COLUMNS`, the interval being that of the figure that the list is ordered by."""
+    if by == "vflops":
+        return COLUMNS
+    own = Column(
+        "interval",
+        "95 % interval",
+        f"Of the mean of what the list is ordered by: {TITLES[by]}; by Student's t",
+        lambda e: interval(figure_of(e, by)),
+        lambda e: figure_of(e, by).interval_low if is_known(e, figure_of(e, by)) else None,
+    )
+    return tuple(own if column.key == "interval" else column for column in COLUMNS)
 
 
 def list_title(ranked: RankedList) -> str:

@@ -9,7 +9,7 @@ from hpcai500 import __version__
 from hpcai500.report.columns import Value, compliance
 from hpcai500.score.collection import LeftOut
 from hpcai500.score.published import PublishedRankedList
-from hpcai500.score.ranking import Entry, RankedList
+from hpcai500.score.ranking import Entry, RankedList, figure_of
 from hpcai500.spec.models import Frozen
 
 
@@ -19,7 +19,7 @@ class NotRanked(Frozen):
 
 
 class RankingDocument(Frozen):
-    """What `hpcai500 rank --format json` prints; docs/ranking.schema.json is its schema."""
+    """What `hpcai500 rank --format json` prints; docs/schemas/ranking.schema.json is its schema."""
 
     schema_version: Literal[1] = 1
     hpcai500_version: str = __version__
@@ -43,7 +43,7 @@ CSV_COLUMNS = (
     "accelerator", "backend", "precision", "settings", "flops", "achieved_quality", "target_quality",
     "penalty_exponent", "vflops", "vflops_low", "vflops_high", "vflops_per_accelerator", "vflops_per_watt",
     "time_sec", "time_to_quality_sec", "epochs_to_quality", "epochs_to_quality_cv", "runs", "runs_reached",
-    "breaches",     "published_rank", "published_vflops", "note",
+    "runs_with_energy", "by_low", "by_high", "breaches", "published_rank", "published_vflops", "note",
 )  # fmt: skip
 
 
@@ -98,6 +98,9 @@ def _entry_row(ranked: RankedList, entry: Entry) -> dict[str, Value]:
         "epochs_to_quality_cv": entry.epochs_to_quality.coefficient_of_variation,
         "runs": len(entry.seeds) + entry.num_diverged,
         "runs_reached": entry.epochs_to_quality.num_runs,
+        "runs_with_energy": entry.energy_joules.num_runs,
+        "by_low": figure_of(entry, ranked.by).interval_low,
+        "by_high": figure_of(entry, ranked.by).interval_high,
         "breaches": entry.num_breaches,
         "note": compliance(entry) if entry.unverified else entry.not_placed,
     }

@@ -1,9 +1,10 @@
 """What the page's script draws: figures, curves and layers, kept small."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from hpcai500.errors import HpcAi500Error
 from hpcai500.files import read_json
@@ -15,24 +16,51 @@ from hpcai500.score.result import Result
 from hpcai500.score.scaling import ScalingSeries, Sensitivity
 from hpcai500.spec.layers import LAYER_OF_TABLE, Layer
 
-_MOST_BYTES = 700_000
-"""Of the data; the tables of 200 entries take about as much again as is left to 1 MB."""
 _MOST_DETAILED = 200
-_POINTS = (90, 45, 24, 12)
+_STEPS = ((90, True), (45, True), (24, True), (12, True), (12, False))
+"""Points a curve, and whether layers are kept: the first that fits is taken."""
 _LONGEST_TEXT = 160
 _MOST_VALUES = 40
 
+_Key = TypeVar("_Key")
 Layers = list[list[list[str]]]
 
 
-def page_data(lists: Sequence[RankedList], published: Sequence[PublishedRankedList]) -> dict[str, Any]:
-    """Curves are thinned until everything fits; beyond the first 200 entries there are none, and no layers."""
+def page_data(lists: Sequence[RankedList], published: Sequence[PublishedRankedList], room: int) -> str:
+    """JSON in ASCII that may stand in a script element, of at most `room` bytes where its figures alone leave that.
+
+    Curves are thinned until it fits, then layers are left out, then curves; `points` and `layered` say how far that
+    went. Beyond the first 200 entries there are neither.
+    """
+    least = _json(_data(lists, published, {}, 0, is_layered=False))
+    if len(least) > room:
+        return least
     details = _details(lists)
-    for points in _POINTS:
-        data = _data(lists, published, details, points)
-        if len(json.dumps(data, separators=(",", ":"))) <= _MOST_BYTES:
-            return data
-    return _data(lists, published, {}, 0)
+    for points, is_layered in _STEPS:
+        text = _json(_data(lists, published, details, points, is_layered=is_layered))
+        if len(text) <= room:
+            return text
+    return least
+
+
+def _json(data: dict[str, Any]) -> str:
+    text = json.dumps(data, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+class _Pools(NamedTuple):
+    """What many entries share, each held once and named by its place: most layers, and most of any two layers."""
+
+    layers: dict[tuple[int, ...], int]
+    pairs: dict[tuple[str, ...], int]
+    epochs: dict[tuple[int, ...], int]
+
+    def layer(self, layer: list[list[str]]) -> int:
+        return _place(self.layers, tuple(_place(self.pairs, tuple(pair)) for pair in layer))
+
+
+def _place(pool: dict[_Key, int], key: _Key) -> int:
+    return pool.setdefault(key, len(pool))
 
 
 class _Detail:
@@ -60,17 +88,23 @@ def _data(
     published: Sequence[PublishedRankedList],
     details: Mapping[int, _Detail],
     points: int,
+    *,
+    is_layered: bool,
 ) -> dict[str, Any]:
-    pool: dict[str, int] = {}
+    pools = _Pools({}, {}, {})
     return {
         "points": points,
+        "layered": is_layered,
+        "detailed": _MOST_DETAILED,
         "lists": [
             {
                 "metric": ranked.metric,
                 "target": ranked.target_quality,
                 "n": ranked.penalty_exponent,
-                "entries": [_entry(entry, details.get(id(entry)), points, pool) for entry in ranked.entries],
-                "scaling": [_scaling(series) for series in ranked.scaling],
+                "entries": [
+                    _entry(entry, details.get(id(entry)), points, pools, is_layered) for entry in ranked.entries
+                ],
+                "scaling": [_scaling(series, ranked.entries) for series in ranked.scaling],
                 "moves": _moves(ranked.sensitivity),
             }
             for ranked in lists
@@ -86,7 +120,9 @@ def _data(
             }
             for listed in published
         ],
-        "layers": [json.loads(text) for text in pool],
+        "layers": list(pools.layers),
+        "pairs": list(pools.pairs),
+        "epochs": list(pools.epochs),
         "titles": [layer.title for layer in Layer],
     }
 
@@ -95,17 +131,28 @@ def _moves(found: Sensitivity | None) -> dict[str, Any] | None:
     return {"n": found.exponents, "ranks": found.ranks} if found else None
 
 
-def _scaling(series: ScalingSeries) -> dict[str, Any]:
+def _scaling(series: ScalingSeries, entries: Sequence[Entry]) -> dict[str, Any]:
+    def names(one: Entry | ScalingSeries) -> tuple[str, ...]:
+        return one.system, one.accelerator, one.backend, one.precision
+
+    sizes = {(point.world_size, point.nodes) for point in series.points}
     return {
-        "name": f"{series.system}, {series.accelerator}, {series.precision}",
+        "name": ", ".join(names(series)),
         "kind": series.kind,
         "batch": series.batch_size,
+        "of": [
+            position
+            for position, entry in enumerate(entries)
+            if names(entry) == names(series) and (entry.world_size, entry.nodes) in sizes
+        ],
         "points": [[p.world_size, _short(p.speed_up), _short(p.efficiency), p.nodes] for p in series.points],
     }
 
 
-def _entry(entry: Entry, detail: _Detail | None, points: int, pool: dict[str, int]) -> dict[str, Any]:
+def _entry(entry: Entry, detail: _Detail | None, points: int, pools: _Pools, is_layered: bool) -> dict[str, Any]:
     results = detail.results if detail else [None] * len(entry.runs)
+    unit = 1000.0 ** int(math.log10(max(entry.flops.mean or 1.0, 1.0)) / 3)
+    runs = [_run(run, result, points, pools, unit) for run, result in zip(entry.runs, results, strict=True)]
     return {
         "name": entry.system,
         "size": entry.world_size,
@@ -114,12 +161,14 @@ def _entry(entry: Entry, detail: _Detail | None, points: int, pool: dict[str, in
         "digest": entry.experiment_digest[:16],
         "diverged": entry.num_diverged,
         "interrupted": interruptions(entry),
-        "runs": [_run(run, result, points) for run, result in zip(entry.runs, results, strict=True)],
-        "layers": [_pooled(layer, pool) for layer in detail.layers] if detail else [],
+        "unit": unit,
+        "runs": {key: [run[key] for run in runs] for key in runs[0]},
+        "layers": [pools.layer(layer) for layer in detail.layers] if detail and is_layered else [],
     }  # fmt: skip
 
 
-def _run(run: RunFigures, result: Result | None, points: int) -> dict[str, Any]:
+def _run(run: RunFigures, result: Result | None, points: int, pools: _Pools, unit: float) -> dict[str, Any]:
+    """One run; its rates in `unit` FLOPS, its epochs as a place in the page's table of them."""
     epochs = result.epochs if result else ()
     kept = [epochs[position] for position in _thinned(len(epochs), points)]
     return {
@@ -132,11 +181,10 @@ def _run(run: RunFigures, result: Result | None, points: int) -> dict[str, Any]:
         "etq": run.epochs_to_quality,
         "joules": _short(run.energy_joules),
         "stops": [run.num_interruptions, _short(run.interrupted_sec)],
-        "epoch": [epoch.epoch_num for epoch in kept],
-        "curve": [_short(epoch.quality) for epoch in kept],
+        "epochs": _place(pools.epochs, tuple(epoch.epoch_num for epoch in kept)),
+        "curve": [_short(epoch.quality, 4) for epoch in kept],
         "rate": [
-            _short(epoch.flops / sec, 4) if (sec := epoch.train_sec + epoch.eval_sec) > 1e-9 else None
-            for epoch in kept
+            _short(epoch.flops / epoch.train_sec / unit, 4) if epoch.train_sec > 1e-9 else None for epoch in kept
         ],
     }
 
@@ -150,12 +198,10 @@ def _thinned(count: int, points: int) -> list[int]:
 
 def _short(value: float | None, digits: int = 5) -> float | None:
     """`value` to so many digits: enough to draw and to print."""
-    return None if value is None else float(f"{value:.{digits}g}")
-
-
-def _pooled(layer: list[list[str]], pool: dict[str, int]) -> int:
-    """The place of `layer` in the page's table of distinct layers: most systems share most of theirs."""
-    return pool.setdefault(json.dumps(layer), len(pool))
+    if value is None:
+        return None
+    short = float(f"{value:.{digits}g}")
+    return int(short) if short.is_integer() else short  # 3, not 3.0
 
 
 def _layers(folder: Path) -> Layers:

@@ -12,7 +12,7 @@ from hpcai500.score.network import NetworkBand
 from hpcai500.score.prediction import Band, Check, Point, Prediction
 from hpcai500.score.step_model import NO_LIMIT
 
-tabulate.MIN_PADDING = 0  # as in tables.py, for the same reason
+tabulate.MIN_PADDING = 0  # else each heading is widened by two
 
 _TITLE = "PREDICTION, not a measurement; it never enters a ranking"
 
@@ -59,11 +59,7 @@ def prediction_text(prediction: Prediction) -> str:
 
 
 def prediction_plot(prediction: Prediction) -> str:
-    """FLOPS and VFLOPS over ranks, with the band of uncertainty, as SVG.
-
-    Raises:
-        ValueError: if there is no size to draw.
-    """
+    """FLOPS and VFLOPS over ranks, with the band of uncertainty, as SVG."""
     points = prediction.points
     first = points[0]
     ideal = first.flops.likely / first.efficiency.likely / first.num_ranks
@@ -80,7 +76,8 @@ def prediction_plot(prediction: Prediction) -> str:
         ),
     ]  # fmt: skip
     title = f"{prediction.title}, {prediction.problem}: prediction for {prediction.system}"
-    note = f"From {prediction.calibrated_ranks} measured ranks; not a measurement. {prediction.accelerator}"
+    measured = _counted(prediction.calibrated_ranks, "measured rank")
+    note = f"From {measured}; not a measurement. {prediction.accelerator}"
     return log_log(title, "ranks", "FLOPS", [line for line in lines if line.points], note=note)
 
 
@@ -97,29 +94,34 @@ def _curve(
 def _heading(prediction: Prediction) -> str:
     return (
         f"{prediction.title}, {prediction.problem} problem on {prediction.system}: {prediction.backend} "
-        f"{prediction.precision}, {prediction.ranks_per_node} "
-        f"rank{'s' if prediction.ranks_per_node > 1 else ''} a node, {prediction.scaling} scaling"
+        f"{prediction.precision}, {_counted(prediction.ranks_per_node, 'rank')} a node, {prediction.scaling} scaling"
     )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}"
 
 
 def _notes(prediction: Prediction) -> list[str]:
     notes = [
         "exposed: communication that the backward pass does not hide. band: of FLOPS, at its worst and its best.",
         "eff.: of one rank's speed without others. <: no more than; the batch leaves the range known to train well.",
-        f"from {duration(prediction.measured_step_sec)} a step measured on {prediction.calibrated_ranks} "
-        f"rank{'s' if prediction.calibrated_ranks > 1 else ''}, spread {percent(prediction.spread, 1)}",
+        f"from {duration(prediction.measured_step_sec)} a step measured on "
+        f"{_counted(prediction.calibrated_ranks, 'rank')}, spread {percent(prediction.spread, 1)}",
         *_network_notes(prediction.network),
     ]
     for note in dict.fromkeys(point.note for point in prediction.points if point.note):
         those = [f"{point.nodes:,}" for point in prediction.points if point.note == note]
-        notes.append(f"{those[0]}{f' to {those[-1]}' if len(those) > 1 else ''} nodes: {note}")
+        shown = f"{those[0]} to {those[-1]}" if len(those) > 1 else those[0]
+        notes.append(f"{shown} node{'' if shown == '1' else 's'}: {note}")
     notes += [f"impossible: {reason}" for reason in prediction.impossible]
     notes += [_check(check) for check in prediction.checks]
+    notes += [f"left out: {reason}" for reason in prediction.left_out]
     return notes + list(prediction.assumptions)
 
 
 def _check(check: Check) -> str:
-    of = f"{check.nodes} nodes, {check.num_ranks} ranks"
+    of = f"{_counted(check.nodes, 'node')}, {_counted(check.num_ranks, 'rank')}"
     step = f"step {duration(check.predicted_sec)}, measured {duration(check.measured_sec)}"
     total = f"total {duration(check.predicted_total_sec)}, measured {duration(check.measured_total_sec)}"
     flops = f"FLOPS {si(check.predicted_flops)}, measured {si(check.measured_flops)}"

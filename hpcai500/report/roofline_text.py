@@ -4,7 +4,7 @@ import textwrap
 
 import tabulate
 
-from hpcai500.report.columns import number, percent, si
+from hpcai500.report.columns import number, percent, quantity
 from hpcai500.report.plot import Line, log_log
 from hpcai500.score.roofline import Ceilings, Placed, Roofline, roof
 
@@ -34,21 +34,21 @@ def _ceilings_table(ceilings: Ceilings) -> str:
     rows = [
         (
             precision,
-            f"{si(ceilings.gemm.get(precision))}FLOPS" if precision in ceilings.gemm else "-",
-            f"{si(ceilings.convolution.get(precision))}FLOPS" if precision in ceilings.convolution else "-",
+            quantity(ceilings.gemm.get(precision), "FLOPS") if precision in ceilings.gemm else "-",
+            quantity(ceilings.convolution.get(precision), "FLOPS") if precision in ceilings.convolution else "-",
             number(ceilings.peak(precision) / ceilings.memory_bytes_per_sec, 3),
         )
         for precision in dict.fromkeys((*ceilings.gemm, *ceilings.convolution))
     ]
     table = tabulate.tabulate(rows, ("precision", "GEMM", "convolution", "ridge FLOPs/B"), tablefmt="simple")
-    return f"{table}\nmemory     {si(ceilings.memory_bytes_per_sec)}B/s"
+    return f"{table}\nmemory     {quantity(ceilings.memory_bytes_per_sec, 'B/s')}"
 
 
 def _points_table(found: Roofline) -> str:
     rows = [
         (
             _name(placed),
-            f"{si(placed.point.flops)}FLOPS",
+            quantity(placed.point.flops, "FLOPS"),
             f"{number(placed.point.low_intensity, 3)} to {number(placed.point.high_intensity, 3)}",
             _span(placed),
             percent(placed.point.flops / placed.peak_flops, 1),
@@ -65,7 +65,7 @@ def _name(placed: Placed) -> str:
 
 
 def _span(placed: Placed) -> str:
-    low, high = f"{si(placed.low_roof_flops)}FLOPS", f"{si(placed.high_roof_flops)}FLOPS"
+    low, high = quantity(placed.low_roof_flops, "FLOPS"), quantity(placed.high_roof_flops, "FLOPS")
     return low if low == high else f"{low} to {high}"
 
 
@@ -81,19 +81,19 @@ def roofline_plot(found: Roofline) -> str:
     for precision, ridge in zip(precisions, ridges, strict=True):
         peak = ceilings.peak(precision)
         corners = [(x, roof(x, peak, bandwidth)) for x in (lowest, ridge, highest)]
-        lines.append(Line(f"{precision} roof: {si(peak)}FLOPS", corners, has_markers=False))
+        lines.append(Line(f"{precision} roof: {quantity(peak, 'FLOPS')}", corners, has_markers=False))
         if peak > (gemm := ceilings.gemm.get(precision, peak)):
             level = [(gemm / bandwidth, gemm), (highest, gemm)]
-            name = f"{precision} GEMM: {si(gemm)}FLOPS"
+            name = f"{precision} GEMM: {quantity(gemm, 'FLOPS')}"
             lines.append(Line(name, level, is_dashed=True, has_markers=False, shares_colour=True))
     for placed in found.points:
         bar = [(x, placed.point.flops) for x in (placed.point.low_intensity, placed.point.high_intensity)]
-        lines.append(Line(f"{_name(placed)}: {si(placed.point.flops)}FLOPS", bar))
+        lines.append(Line(f"{_name(placed)}: {quantity(placed.point.flops, 'FLOPS')}", bar))
     return log_log(
         f"Roofline of {ceilings.accelerator}",
         "Arithmetic intensity (FLOPs per byte)",
         "FLOPS of one device",
         lines,
-        note=f"memory {si(bandwidth)}B/s; a workload's bar reaches from unfused to fused traffic",
+        note=f"memory {quantity(bandwidth, 'B/s')}; a workload's bar reaches from unfused to fused traffic",
         legend_above=True,
     )

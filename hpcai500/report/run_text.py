@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from hpcai500.report.columns import number, percent, si
+from hpcai500.report.columns import number, percent, quantity, si
 from hpcai500.score.collection import printable
 from hpcai500.score.result import Result, Time
 
@@ -41,7 +41,7 @@ def _score_lines(result: Result) -> list[str]:
     lines = []
     if score and flops:
         lines.append(
-            f"  VFLOPS    {si(score.vflops)} = {si(flops.flops)}FLOPS * "
+            f"  VFLOPS    {si(score.vflops)} = {quantity(flops.flops, 'FLOPS')} * "
             f"({score.achieved_quality:.4g} / {score.target_quality:g}) ** {score.penalty_exponent}"
         )
         reached = "never reached"
@@ -51,8 +51,8 @@ def _score_lines(result: Result) -> list[str]:
             f"  quality   {score.metric} {score.achieved_quality:.4g}, target {score.target_quality:g} {reached}"
         )
     if energy:
-        watts = f", {si(score.vflops_per_watt)}VFLOPS/W" if score and score.vflops_per_watt else ""
-        known = f"{si(energy.joules)}J{watts}" if energy.joules is not None else "not measured: "
+        watts = f", {quantity(score.vflops_per_watt, 'VFLOPS/W')}" if score and score.vflops_per_watt else ""
+        known = f"{quantity(energy.joules, 'J')}{watts}" if energy.joules is not None else "not measured: "
         lines.append(f"  energy    {known}{', '.join(energy.missing) if energy.joules is None else ''}")
     return lines
 
@@ -85,14 +85,15 @@ def _curve_lines(result: Result) -> list[str]:
     epochs = result.epochs
     if not epochs:
         return ["  no epoch has ended"]
-    rates = [epoch.flops / (epoch.train_sec + epoch.eval_sec or 1.0) for epoch in epochs]
+    rates = [epoch.flops / (epoch.train_sec or 1.0) for epoch in epochs]
     curves = [
-        ("loss", [epoch.train_loss for epoch in epochs], number),
-        ("quality", [epoch.quality for epoch in epochs], number),
-        ("FLOPS", rates, si),
+        ("loss", [epoch.train_loss for epoch in epochs], number, ""),
+        ("quality", [epoch.quality for epoch in epochs], number, ""),
+        ("FLOPS", rates, si, ", while training"),
     ]
     return [f"  {len(epochs)} of {result.num_epochs} epochs"] + [
-        f"  {name:<8}  {sparkline(values)}  {text(values[0])} to {text(values[-1])}" for name, values, text in curves
+        f"  {name:<8}  {sparkline(values)}  {text(values[0])} to {text(values[-1])}{note}"
+        for name, values, text, note in curves
     ]
 
 

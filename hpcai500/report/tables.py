@@ -1,34 +1,34 @@
 """Rankings and repeatability as text: a terminal's table, Markdown."""
 
 import re
-import textwrap
 from collections.abc import Iterable, Sequence
 
 import tabulate
 
 from hpcai500.report.columns import (
-    COLUMNS,
+    columns,
     compliance,
     half_width,
     interruptions,
     interval,
     list_title,
     number,
+    of_runs,
     percent,
     rank_text,
+    ranked_by,
     reached,
     span,
 )
 from hpcai500.report.columns import si as si  # run prints with it too
+from hpcai500.report.width import folded, padded_table, width
 from hpcai500.score.collection import LeftOut
 from hpcai500.score.published import PublishedRankedList
-from hpcai500.score.ranking import Entry, RankedList
+from hpcai500.score.ranking import By, Entry, RankedList
 from hpcai500.score.repeatability import Figure, Repeatability
 from hpcai500.score.scaling import ScalingSeries, Sensitivity
 
 Row = Sequence[str]
-
-tabulate.MIN_PADDING = 0  # else each heading is widened by two, and a ranking exceeds 100 columns
 
 HEADINGS = (
     "#", "system", "ranks", "backend", "reached", "quality", "VFLOPS", "±", "FLOPS", "TTQ s", "epochs", "CV"
@@ -47,8 +47,10 @@ REPEATABILITY_LEGEND = (
     "±5%: runs in all that a 95 % interval within 5 % of the mean takes."
 )
 _WIDTH = 100
-_WIDEST_NAME, _NARROWEST_NAME = 20, 8
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|])")
+_WIDEST_NAME, _NARROWEST_NAME = 20, 14
+_SPARED = ("CV", "FLOPS", "epochs", "framework")
+"""What gives way, in this order, where names would get too little of a terminal's 100 columns."""
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|&~])")
 
 
 def entry_row(entry: Entry) -> Row:
@@ -133,31 +135,33 @@ def _list_text(ranked: RankedList, is_narrow: bool) -> str:
     return "\n".join([
         _title(list_title(ranked), is_narrow),
         table,
-        *_indented((entry_note(entry) for entry in ranked.entries), is_narrow),
+        *_indented((entry_note(entry, ranked.by) for entry in ranked.entries), is_narrow),
         *_indented(scaling_lines(ranked.scaling), is_narrow),
         *_sensitivity(ranked.sensitivity, names, is_narrow),
     ])  # fmt: skip
 
 
 def _title(text: str, is_narrow: bool) -> str:
-    return textwrap.fill(text, _WIDTH) if is_narrow else text
+    return "\n".join(folded(text, _WIDTH)) if is_narrow else text
 
 
 def _indented(lines: Iterable[str], is_narrow: bool = False) -> list[str]:
     if is_narrow:
-        return [textwrap.fill(line, _WIDTH, initial_indent="  ", subsequent_indent="    ") for line in lines]
+        return ["\n".join(folded(line, _WIDTH, first="  ", others="    ")) for line in lines]
     return [f"  {line}" for line in lines]
 
 
-def entry_note(entry: Entry) -> str:
+def entry_note(entry: Entry, by: By = "vflops") -> str:
     """What the table has no room for."""
     nodes = f" on {entry.nodes} nodes" if entry.nodes > 1 else ""
     parts = [
         f"{rank_text(entry)} {entry.system}: {entry.world_size} x {entry.accelerator}{nodes}, "
         f"{si(entry.vflops_per_accelerator)} VFLOPS each"
     ]
-    if entry.vflops_per_watt.mean is not None:
-        parts.append(f"{si(entry.vflops_per_watt.mean)} VFLOPS/W")
+    parts += [found for found in [ranked_by(entry, by)] if found]
+    if entry.vflops_per_watt.mean is not None and by != "vflops_per_watt":
+        few = of_runs(entry, entry.vflops_per_watt)
+        parts.append(f"{si(entry.vflops_per_watt.mean)} VFLOPS/W{f' ({few})' if few else ''}")
     if entry.not_placed:
         parts.append(f"no rank: {entry.not_placed}")
     if entry.num_breaches is not None or entry.unverified:
@@ -174,14 +178,21 @@ def scaling_lines(every: Sequence[ScalingSeries]) -> list[str]:
 
 def scaling_line(series: ScalingSeries) -> str:
     batch = {
-        "strong": f"global batch {series.batch_size}", "weak": f"{series.batch_size} samples a rank",
+        "strong": f"global batch {series.batch_size}", "weak": f"{number(series.batch_size)} samples a rank",
         "unknown": "batch unknown",
     }[series.kind]  # fmt: skip
+    has_twins = len({point.world_size for point in series.points}) < len(series.points)
     points = ", ".join(
-        f"{point.world_size} rank{'s' if point.world_size > 1 else ''} {point.speed_up:.2f}x ({point.efficiency:.0%})"
+        _counted(point.world_size, "rank")
+        + (f" on {_counted(point.nodes, 'node')}" if has_twins else "")
+        + f" {point.speed_up:.2f}x ({point.efficiency:.0%})"
         for point in series.points
     )
-    return f"{series.kind} scaling of {series.system} ({series.precision}, {batch}): {points}"
+    return f"{series.kind} scaling of {series.system} ({series.backend}, {series.precision}, {batch}): {points}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _sensitivity(found: Sensitivity | None, names: Sequence[str], is_narrow: bool) -> list[str]:
@@ -203,13 +214,15 @@ def ranking_markdown(
 ) -> str:
     """Every column; what names hold is escaped."""
     parts = []
-    headings = [*(column.heading for column in COLUMNS), "accelerator", "settings"]
     for ranked in lists:
+        shown = columns(ranked.by)
+        headings = [*(column.heading for column in shown), "accelerator", "settings"]
         rows = [
-            [*(column.text(e) for column in COLUMNS), e.accelerator, ", ".join(e.overrides) or "-"]
+            [*(column.text(e) for column in shown), e.accelerator, ", ".join(e.overrides) or "-"]
             for e in ranked.entries
         ]
-        notes = [f"{e.system}: no rank: {e.not_placed}" for e in ranked.entries if e.not_placed]
+        notes = [f"{e.system}: {found}" for e in ranked.entries if (found := ranked_by(e, ranked.by))]
+        notes += [f"{e.system}: no rank: {e.not_placed}" for e in ranked.entries if e.not_placed]
         notes += [f"{e.system}: {found}" for e in ranked.entries if (found := interruptions(e))]
         names = [f"{e.system} {e.world_size}" for e in ranked.entries]
         parts += [f"## {_escaped(list_title(ranked))}", _markdown(headings, rows)]
@@ -272,9 +285,7 @@ def _figure_row(figure: Figure) -> Row:
     summary = figure.summary
     return (
         figure.name,
-        f"{summary.num_runs} of {summary.num_runs + summary.num_censored}"
-        if summary.num_censored
-        else str(summary.num_runs),
+        str(figure.num_all) if summary.num_runs == figure.num_all else f"{summary.num_runs} of {figure.num_all}",
         si(summary.mean),
         si(summary.median),
         si(summary.standard_deviation),
@@ -310,9 +321,25 @@ def _remarks(report: Repeatability) -> list[str]:
 
 
 def _table(headings: Row, rows: Sequence[Row], is_narrow: bool, name_column: int = 1) -> str:
-    """With `is_narrow` the names get what the other columns leave of 100, at least some letters."""
-    columns = list(zip(headings, *rows, strict=True))
-    others = sum(max(map(len, cells)) + 2 for column, cells in enumerate(columns) if column != name_column)
-    name_width = max(_NARROWEST_NAME, min(_WIDEST_NAME, _WIDTH - others))
-    widths = [name_width if is_narrow and column == name_column else None for column in range(len(headings))]
-    return tabulate.tabulate(rows, headings, tablefmt="simple", disable_numparse=True, maxcolwidths=widths)
+    """With `is_narrow` the names get what the other columns leave of 100; where that is little, some give way."""
+    if not is_narrow:
+        return padded_table(headings, rows)
+    widths = [max(map(width, column)) for column in zip(headings, *rows, strict=True)]
+    needed = min(_NARROWEST_NAME, widths[name_column])
+    kept = list(range(len(headings)))
+
+    def room() -> int:
+        return _WIDTH - sum(widths[column] + 2 for column in kept if column != name_column)
+
+    spared = [heading for heading in _SPARED if heading in headings]
+    left_out = []
+    while room() < needed and spared:
+        left_out.append(spared.pop(0))
+        kept.remove(headings.index(left_out[-1]))
+    name_width = max(needed, min(_WIDEST_NAME, room()))
+    table = padded_table(
+        [headings[column] for column in kept],
+        [[row[column] for column in kept] for row in rows],
+        {kept.index(name_column): name_width},
+    )
+    return f"{table}\n  no room for {', '.join(left_out)}: --format md has every column" if left_out else table

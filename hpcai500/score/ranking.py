@@ -206,22 +206,34 @@ def _rank_list(
     )
 
 
+def figure_of(entry: Entry, by: By) -> Summary:
+    """What `by` ranks an entry by."""
+    found: Summary = getattr(entry, _MEASURES[by].field)
+    return found
+
+
+def known_of(entry: Entry, figure: Summary) -> tuple[int, int]:
+    """How many runs of `entry` have `figure`, and of how many; where these differ its mean orders nothing."""
+    return figure.num_runs, max(len(entry.runs), figure.num_runs + figure.num_censored)
+
+
+def is_known(entry: Entry, figure: Summary) -> bool:
+    """Whether every run of `entry` has `figure`."""
+    known, every = known_of(entry, figure)
+    return known == every and figure.mean is not None
+
+
 def _placed(entries: Sequence[Entry], by: By) -> list[Entry]:
     """In order, with ranks; those without the figure last, with the reason."""
     measure = _MEASURES[by]
     sign = -1 if measure.is_better_when_larger else 1
 
     def figure(entry: Entry) -> Summary:
-        found: Summary = getattr(entry, measure.field)
-        return found
+        return figure_of(entry, by)
 
-    def is_known(entry: Entry) -> bool:
-        found = figure(entry)
-        return found.mean is not None and not found.num_censored and found.num_runs >= len(entry.runs)
-
-    known = [entry for entry in entries if is_known(entry)]
+    known = [entry for entry in entries if is_known(entry, figure(entry))]
     known.sort(key=lambda entry: (sign * (figure(entry).mean or 0), entry.system, entry.experiment_digest))
-    unknown = [entry for entry in entries if not is_known(entry)]
+    unknown = [entry for entry in entries if not is_known(entry, figure(entry))]
     unknown.sort(key=lambda entry: (-(entry.vflops.mean or 0), entry.system, entry.experiment_digest))
     first_with: dict[float, int] = {}
     for position, entry in enumerate(known, start=1):

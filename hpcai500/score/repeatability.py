@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from hpcai500.errors import InputError
 from hpcai500.score.collection import Collected, Run, newest_result
-from hpcai500.score.ranking import Entry, RankedList, RunFigures, rank
+from hpcai500.score.ranking import Entry, RankedList, RunFigures, known_of, rank
 from hpcai500.score.result import Result
 from hpcai500.score.statistics import Summary, outliers, p_not_faster, runs_needed, summarize
 from hpcai500.spec.models import Frozen
@@ -16,6 +16,8 @@ _WATCHED = (("time", "total_sec"), ("FLOPS", "flops"), ("final quality", "achiev
 
 class Figure(Frozen):
     name: str
+    num_all: int
+    """Runs of the entry; `summary` is of those that have the figure."""
     summary: Summary
     runs_needed: int | None
     """In all, for a 95 % interval of the mean within 5 % of it; null where the spread is unknown."""
@@ -102,17 +104,17 @@ def _every_figure(entry: Entry) -> tuple[Figure, ...]:
         ("FLOPS", entry.flops, [run.flops for run in runs]),
         ("time (s)", entry.time_sec, [run.total_sec for run in runs]),
     ]
-    known = [run.energy_joules for run in runs if run.energy_joules is not None]
-    if known:
-        columns.append(("energy (J)", entry.energy_joules, known))
-    return tuple(_figure(*column) for column in columns)
+    if entry.energy_joules.num_runs:
+        columns.append(("energy (J)", entry.energy_joules, [run.energy_joules for run in runs]))
+    return tuple(_figure(entry, *column) for column in columns)
 
 
-def _figure(name: str, summary: Summary, values: Sequence[float | None]) -> Figure:
+def _figure(entry: Entry, name: str, summary: Summary, values: Sequence[float | None]) -> Figure:
     resampled = summarize(values, bootstrap=True)
     variation = summary.coefficient_of_variation
     return Figure(
         name=name,
+        num_all=known_of(entry, summary)[1],
         summary=summary.model_copy(
             update={"bootstrap_low": resampled.bootstrap_low, "bootstrap_high": resampled.bootstrap_high}
         ),

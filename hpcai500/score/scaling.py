@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -32,7 +33,7 @@ class ScalingSeries(Frozen):
     precision: str
     kind: Literal["strong", "weak", "unknown"]
     """Strong: the global batch stays; weak: each rank's share stays; unknown: no run.json tells the batch."""
-    batch_size: int | None
+    batch_size: int | float | None
     """The global batch where scaling is strong, a rank's share where it is weak."""
     points: tuple[ScalingPoint, ...]
 
@@ -55,15 +56,18 @@ class Sensitivity(Frozen):
 
 
 def scaling(sizes: Sequence[Size]) -> tuple[ScalingSeries, ...]:
-    """Series of at least two sizes. An entry may stand in a strong and in a weak one."""
-    series: dict[tuple[tuple[str, ...], str, int | None], list[Size]] = defaultdict(list)
+    """Series of at least two sizes. An entry may stand in a strong and in a weak one.
+
+    A rank's share is held exactly: 64 samples over 3 ranks are not 21 each.
+    """
+    series: dict[tuple[tuple[str, ...], str, Fraction | None], list[Size]] = defaultdict(list)
     for size in sizes:
         batch = size.global_batch_size
         if batch is None:
             series[size.series, "unknown", None].append(size)
             continue
-        series[size.series, "strong", batch].append(size)
-        series[size.series, "weak", batch // size.world_size].append(size)
+        series[size.series, "strong", Fraction(batch)].append(size)
+        series[size.series, "weak", Fraction(batch, size.world_size)].append(size)
     return tuple(
         _series(members, kind, batch)
         for (_, kind, batch), members in sorted(
@@ -73,12 +77,7 @@ def scaling(sizes: Sequence[Size]) -> tuple[ScalingSeries, ...]:
     )
 
 
-def _order(item: tuple[tuple[tuple[str, ...], str, int | None], list[Size]]) -> tuple[tuple[str, ...], str, int]:
-    (name, kind, batch), _ = item
-    return name, kind, batch or 0
-
-
-def _series(members: Sequence[Size], kind: str, batch: int | None) -> ScalingSeries:
+def _series(members: Sequence[Size], kind: str, batch: Fraction | None) -> ScalingSeries:
     ordered = sorted(members, key=lambda size: (size.world_size, size.nodes))
     first = ordered[0]
     system, accelerator, backend, precision = first.series[:4]
@@ -88,7 +87,7 @@ def _series(members: Sequence[Size], kind: str, batch: int | None) -> ScalingSer
         "backend": backend,
         "precision": precision,
         "kind": kind,
-        "batch_size": batch,
+        "batch_size": batch if batch is None else int(batch) if batch.denominator == 1 else float(batch),
         "points": tuple(
             ScalingPoint(
                 world_size=size.world_size,

@@ -2,6 +2,13 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const MOST_BARS = 30, COLOURS = 8;
+  for (const list of data.lists) for (const entry of list.entries) {
+    const columns = Object.entries(entry.runs);
+    entry.runs = entry.runs.seed.map((_, index) => {
+      const run = Object.fromEntries(columns.map(([key, values]) => [key, values[index]]));
+      return { ...run, epoch: data.epochs[run.epochs], rate: run.rate.map((rate) => rate == null ? null : rate * entry.unit) };
+    });
+  }
 
   // Elements: all texts go through textContent, so that no name is ever taken for markup.
   const SVG = "http://www.w3.org/2000/svg";
@@ -31,9 +38,18 @@
     for (let k = Math.ceil(low / step - 1e-9); k * step <= high * (1 + 1e-9) + 1e-12; k++) found.push(k * step);
     return found;
   };
+  // By measure, not by count: letters are of many widths, and some that one sees as one are many.
+  const ruler = document.createElement("canvas").getContext("2d"), GRAPHEMES = new Intl.Segmenter();
   const clip = (text, width) => {
-    const most = Math.max(4, Math.floor(width / 6.6));
-    return text.length > most ? text.slice(0, most - 1) + "…" : text;
+    ruler.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+    if (ruler.measureText(text).width <= width) return text;
+    const letters = [...GRAPHEMES.segment(text)].map(({ segment }) => segment);
+    let low = 0, high = letters.length - 1;
+    while (low < high) {
+      const middle = Math.ceil((low + high) / 2);
+      if (ruler.measureText(letters.slice(0, middle).join("") + "…").width <= width) low = middle; else high = middle - 1;
+    }
+    return letters.slice(0, low).join("") + "…";
   };
 
   // Charts: each is drawn for the width it has, and again when that changes.
@@ -60,7 +76,7 @@
   const text = (x, y, value, attributes) => s("text", { x, y, ...attributes }, String(value));
 
   const bars = (rows, label) => {
-    const top = Math.max(...rows.map((row) => Math.max(row.value, row.high ?? 0, row.other ?? 0)));
+    const top = Math.max(...rows.map((row) => Math.max(row.value, row.high ?? 0, row.other ?? 0))) || 1;
     const [factor, letter] = prefix(top);
     return figure(label, `${letter}VFLOPS, mean and 95 % interval`, (width) => {
       const isNarrow = width < 520, step = isNarrow ? 42 : 27;
@@ -172,7 +188,7 @@
       h("thead", null, h("tr", null, ...heads.map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", null, ...runs.map((run) => h("tr", null, ...cells(run).map((value) => h("td", null, String(value))))))));
   };
-  const panel = (list, entry) => {
+  const panel = (list, entry, position) => {
     const shown = entry.runs.filter((run) => run.curve.length).slice(0, MOST_CURVES);
     const curves = (field, factor = 1) => shown.map((run) => ({ name: `seed ${run.seed}`,
       points: run.epoch.map((epoch, index) => [epoch, run[field][index] == null ? null : run[field][index] / factor]).filter((p) => p[1] != null) }));
@@ -180,7 +196,7 @@
     if (shown.length) {
       grid.append(lines("Quality over epochs", list.metric, { series: curves("curve"), xName: "epoch", yName: list.metric, target: list.target }));
       const [factor, letter] = prefix(Math.max(...shown.flatMap((run) => run.rate)));
-      grid.append(lines("FLOPS per epoch", `${letter}FLOPS`, { series: curves("rate", factor), xName: "epoch", yName: `${letter}FLOPS` }));
+      if (shown.some((run) => run.rate.some((rate) => rate != null))) grid.append(lines("FLOPS per epoch", `${letter}FLOPS, while training`, { series: curves("rate", factor), xName: "epoch", yName: `${letter}FLOPS` }));
     }
     grid.append(split(entry.runs.slice(0, MOST_CURVES)));
     const notes = [`Experiment ${entry.digest}.`];
@@ -189,8 +205,14 @@
     if (entry.diverged) notes.push(`${entry.diverged} more diverged and count as never having reached the target.`);
     if (entry.runs.length > MOST_CURVES) notes.push(`Plots show the first ${MOST_CURVES} of ${entry.runs.length} runs.`);
     if (shown.some((run) => run.curve.length && run.curve.length === data.points)) notes.push(`Curves are thinned to ${data.points} epochs.`);
-    if (!shown.length) notes.push("This page holds no curves of these runs.");
-    const layers = entry.layers.map((place, index) => [index, data.layers[place]]).filter(([, values]) => values.length);
+    const cause = "with them this page would be larger than 1 MB";
+    if (position >= data.detailed) notes.push(`Curves and layers are kept of the first ${data.detailed} entries.`);
+    else if (!data.points) notes.push(`Curves and layers are left out: ${cause}.`);
+    else {
+      if (!shown.length) notes.push("No epochs of these runs are known.");
+      if (!data.layered) notes.push(`Layers are left out: ${cause}.`);
+    }
+    const layers = entry.layers.map((place, index) => [index, data.layers[place].map((pair) => data.pairs[pair])]).filter(([, values]) => values.length);
     return h("div", { class: "panel" }, h("h3", null, `Runs of ${entry.name}`), runTable(entry.runs),
       h("p", { class: "quiet" }, notes.join(" ")), grid,
       layers.length ? h("div", { class: "layers" }, h("h3", null, "The nine layers"), ...layers.map(([index, values]) =>
@@ -204,8 +226,9 @@
     button.setAttribute("aria-expanded", String(!isOpen));
     if (isOpen) { row.detail.remove(); return; }
     if (!row.detail) {
-      const entry = list.entries[Number(row.dataset.entry)];
-      row.detail = h("tr", { class: "detail" }, h("td", { colspan: row.children.length }, panel(list, entry)));
+      const index = Number(row.dataset.entry), entry = list.entries[index];
+      const before = data.lists.slice(0, data.lists.indexOf(list)).reduce((sum, one) => sum + one.entries.length, 0);
+      row.detail = h("tr", { class: "detail" }, h("td", { colspan: row.children.length }, panel(list, entry, before + index)));
     }
     row.after(row.detail);
     fit(row.detail);
@@ -251,8 +274,10 @@
         xName: "penalty exponent n", yName: "rank", isRank: true, labels: true, mark: list.n <= list.moves.n.at(-1) ? list.n : null,
       }));
     }
-    if (list.scaling && list.scaling.length) {
-      const series = list.scaling.map((one) => ({ name: `${one.name}: ${one.kind}${one.batch ? (one.kind === "strong" ? `, global batch ${one.batch}` : `, ${one.batch} a rank`) : ""}`,
+    const scaling = (list.scaling || []).filter((one) => one.of.some((index) => section.shown.has(index)));
+    section.querySelectorAll(".series").forEach((line) => { line.hidden = !scaling.includes(list.scaling[Number(line.dataset.series)]); });
+    if (scaling.length) {
+      const series = scaling.map((one) => ({ name: `${one.name}: ${one.kind}${one.batch ? (one.kind === "strong" ? `, global batch ${one.batch}` : `, ${digits(one.batch)} a rank`) : ""}`,
         points: one.points.map(([ranks, speedUp]) => [ranks / one.points[0][0], speedUp]) }));
       const most = Math.max(...series.flatMap((one) => one.points.map((p) => p[0])));
       series.push({ name: "ideal", points: [[1, 1], [most, most]], colour: "var(--quiet)", dash: "4 4" });
