@@ -92,6 +92,8 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, default=default, metavar="DIR", help="where wheels are kept")
     parser.add_argument("--nccl", action="store_true", help="for GPUs too, on a machine that has none")
     args = parser.parse_args()
+    for asked in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(asked, lambda number, _: sys.exit(128 + number))  # what was started ends with this
     try:
         parts = find_parts(force_nccl=args.nccl)
         install(kept_wheel(parts, args.cache))
@@ -182,10 +184,13 @@ def kept_wheel(parts: Parts, cache: Path) -> Path:
     if wheels := sorted(folder.glob("*.whl")):
         say(f"takes {wheels[0]}")
         return wheels[0]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Missing(f"wheels cannot be kept in {folder}: {error.strerror}; give another --cache") from error
     with tempfile.TemporaryDirectory(prefix="hpcai500-horovod-") as name:
         started = time.monotonic()
         wheel = build(parts, Path(name), cache)
-        folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f".{wheel.name}.{os.getpid()}"
         shutil.copyfile(wheel, partial)
         partial.rename(folder / wheel.name)  # whole or not at all

@@ -65,13 +65,14 @@ def layout_here(args: argparse.Namespace, site: Site, env: Mapping[str, str]) ->
     Raises:
         SpecError: if srun started this command several times.
     """
-    if int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+    if _several(env, "SLURM_STEP_NUM_TASKS"):
         raise SpecError(
             f"srun started this command {env['SLURM_STEP_NUM_TASKS']} times",
             "start it once, in the job script or salloc: it starts the ranks itself",
         )
-    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "HOROVOD_SIZE"):
-        if int(env.get(name, "1")) > 1:
+    of_torchrun = ("WORLD_SIZE",) if "TORCHELASTIC_RUN_ID" in env else ()
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "HOROVOD_SIZE", *of_torchrun):
+        if _several(env, name):
             raise SpecError(
                 f"another launcher started this command {env[name]} times ({name})",
                 "start it once: it starts the ranks itself, see --launcher",
@@ -97,6 +98,10 @@ def layout_here(args: argparse.Namespace, site: Site, env: Mapping[str, str]) ->
     launcher = args.launcher or site.slurm.launcher
     system = site.system or allocation.cluster or host_name()
     return Layout(launcher, nodes, procs, num_ranks, system, in_allocation=True)
+
+
+def _several(env: Mapping[str, str], name: str) -> bool:
+    return env.get(name, "").isdigit() and int(env[name]) > 1
 
 
 def require_plugin(backend: str, layout: Layout, site: Site) -> None:

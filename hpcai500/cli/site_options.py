@@ -26,8 +26,8 @@ def site_with(name: str, assignments: Sequence[str]) -> Site:
 
 def runs_at(args: argparse.Namespace, site: Site) -> list[list[RunSpec]]:
     """One run a seed, for each number of nodes that is asked for, or that `site` gives."""
-    if args.backend == "horovod" and not site.software.python and site.container.engine == "none":
-        require_software("horovod", site.slurm.launcher)  # the nodes run this very Python
+    if not site.software.python and site.container.engine == "none":  # the nodes run this very Python
+        require_software(args.backend, site.slurm.launcher, packages_alone=True)
     procs_per_node = args.procs_per_node if args.procs_per_node is not None else site.slurm.procs_per_node
     seeds = parse_seeds(args.seeds)
     layouts = [

@@ -25,6 +25,8 @@ _MPIRUN_DEATH = re.compile(
 )
 _FIRST_OF_ALL = re.compile(r"Process name: (?:\[\[\d+,\d+\],)?(\d+)\]?\s+Exit code:\s+(\d+)")
 """By mpirun, and by horovodrun, whose shells make of signal N an exit code of 128 + N."""
+_BOX = re.compile(r"^[-*]{40,}\n(.+?)^[-*]{40,}$", re.MULTILINE | re.DOTALL)
+"""What mpirun itself has to say stands between two rulers."""
 _NO_PLUGIN = re.compile(r"The application appears to have been direct launched using")
 _LOST_PEER = re.compile(r"connection (closed|reset|refused)|broken pipe|NCCL", re.IGNORECASE)
 _OUT_OF_MEMORY = re.compile(r"(?:slurmstepd\S*|srun): error: .*(?:oom[-_ ]kill|Out Of Memory|exceeded memory limit)")
@@ -55,6 +57,9 @@ def explain(told: Sequence[Failure], tail: str, code: int, log: Path) -> HpcAi50
         return as_error(min(told, key=lambda failure: bool(_LOST_PEER.search(failure.message))))
     if error := _cancelled(tail):
         return error
+    if box := _BOX.search(tail):
+        paragraph = box[1].strip().split("\n\n")[0]
+        return RankError(f"mpirun: {' '.join(paragraph.split()).rstrip('.')}", f"see {log}")
     last = next((line.strip() for line in reversed(tail.splitlines()) if line.strip()), "no output")
     return HpcAi500Error(f"the launcher ended with exit code {code}: {last}", f"see {log}")
 

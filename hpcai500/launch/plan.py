@@ -9,8 +9,8 @@ from hpcai500.launch.script import (
     WORKER,
     run_environment,
     run_folders,
-    site_environment,
     site_python,
+    step_environment,
     step_tokens,
 )
 from hpcai500.spec.run import RunSpec
@@ -87,7 +87,7 @@ def plan_step(spec: RunSpec, site: Site, *, python: str, env: Mapping[str, str],
     num_cores = spec.procs_per_node * int(cores_of_task) if cores_of_task else int(env.get("SLURM_CPUS_ON_NODE", "1"))
     own = {"SRUN_CPUS_PER_TASK": cores_of_task} if cores_of_task else {}  # srun does not take it over by itself
     worker = (site_python(site, python), "-m", WORKER, str(spec.folder / "run.json"))
-    environment = worker_environment(spec, num_cores, clean) | own | site_environment(site)
+    environment = worker_environment(spec, num_cores, clean) | own | step_environment(site, env)
     return Plan((*step, *worker), environment, Signals.SIGUSR1)  # at SIGTERM, srun and mpirun kill their ranks
 
 

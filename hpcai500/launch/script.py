@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -241,6 +241,16 @@ def site_environment(site: Site) -> dict[str, str]:
     fabric = {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface} if interface else {}
     of_mpirun = mpirun_environment(interface) if site.slurm.launcher == "mpirun" else {}
     return fabric | of_mpirun | site.software.environment
+
+
+def step_environment(site: Site, env: Mapping[str, str]) -> dict[str, str]:
+    """`site_environment` for ranks that are started from where `env` is: a node of the allocation, or a login node.
+
+    mpirun's own messages begin where it runs: on a login node no interface of the nodes' is there to bind them to.
+    """
+    on_a_node = "SLURMD_NODENAME" in env
+    unfit = set() if on_a_node else {"OMPI_MCA_oob_tcp_if_include"} - site.software.environment.keys()
+    return {name: value for name, value in site_environment(site).items() if name not in unfit}
 
 
 def run_folders(spec: RunSpec) -> tuple[str, ...]:

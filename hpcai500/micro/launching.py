@@ -14,7 +14,7 @@ from hpcai500.files import read_json, storage, write_atomic
 from hpcai500.launch.local import execute
 from hpcai500.launch.mpi import horovodrun_tokens, mpirun_environment, mpirun_tokens
 from hpcai500.launch.plan import Plan, rank_environment
-from hpcai500.launch.script import site_environment, site_python, step_tokens
+from hpcai500.launch.script import site_python, step_environment, step_tokens
 from hpcai500.micro.sample import Findings
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.site import Site
@@ -120,5 +120,5 @@ def plan_in_allocation(
     cores = env.get("SLURM_CPUS_PER_TASK", "")
     num_cores = request.procs_per_node * int(cores) if cores else int(env.get("SLURM_CPUS_ON_NODE", "1"))
     own = {"SRUN_CPUS_PER_TASK": cores} if cores else {}
-    environment = rank_environment(request.procs_per_node, num_cores, clean) | own | site_environment(site)
+    environment = rank_environment(request.procs_per_node, num_cores, clean) | own | step_environment(site, env)
     return Plan((*step, site_python(site, python), "-m", WORKER, str(path)), environment)

@@ -51,12 +51,21 @@ _SIZE = {
 
 def launched_rank(launcher: str, env: Mapping[str, str]) -> int:
     """This process's rank by its launcher's word; 0 where that says nothing."""
-    return next((int(env[name]) for name in _RANK[launcher] if name in env), 0)
+    return next((int(env[name]) for name in _RANK[launcher] if env.get(name, "").isdigit()), 0)
 
 
 def launched_size(launcher: str, env: Mapping[str, str]) -> int | None:
     """How many ranks the launcher started, by its own word; None where it says nothing."""
-    return next((int(env[name]) for name in _SIZE[launcher] if name in env), None)
+    return next((int(env[name]) for name in _SIZE[launcher] if env.get(name, "").isdigit()), None)
+
+
+def size_by_other_launcher(launcher: str, env: Mapping[str, str]) -> tuple[str, int] | None:
+    """Another launcher than the run's, and how many processes of several it started; None where there is none.
+
+    Not srun, which starts mpirun's own daemons.
+    """
+    others = ((other, launched_size(other, env)) for other in ("mpirun", "horovodrun") if other != launcher)
+    return next(((other, size) for other, size in others if size is not None and size > 1), None)
 
 
 def _torchrun(env: Mapping[str, str]) -> RankEnvironment:

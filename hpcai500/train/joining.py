@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcai500.spec.run import RunSpec
-from hpcai500.train.environment import launched_size, read_environment
+from hpcai500.train.environment import launched_size, read_environment, size_by_other_launcher
 from hpcai500.train.ranks import Ranks, TorchRanks, require_launched, require_size
 from hpcai500.train.rendezvous import meet
 
@@ -37,6 +37,8 @@ def join_ranks(layout: Layout, folder: Path, env: Mapping[str, str]) -> Ranks:
     """
     backend, launcher, world_size, device, compression = layout
     require_launched(world_size, launched_size(launcher, env), launcher)
+    if other := size_by_other_launcher(launcher, env):
+        require_launched(world_size, other[1], other[0])
     if backend == "horovod":
         from hpcai500.train.horovod_ranks import HorovodRanks
 

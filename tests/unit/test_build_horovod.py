@@ -50,6 +50,12 @@ def test_all_that_is_missing_is_named_at_once_with_how_to_get_it(monkeypatch):
     assert lines[1].startswith("horovod: no mpirun on PATH: apt install openmpi-bin")
 
 
+def test_a_place_where_no_wheel_can_be_kept_is_refused_before_the_build(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Missing, match="cannot be kept in .*Not a directory; give another --cache"):
+        build_horovod.kept_wheel(parts(), tmp_path / "file" / "cache")
+
+
 def test_torch_s_own_nccl_gets_the_name_that_a_linker_looks_for(tmp_path):
     (tmp_path / "home" / "lib").mkdir(parents=True)
     (tmp_path / "home" / "lib" / "libnccl.so.2").touch()

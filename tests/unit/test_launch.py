@@ -1,7 +1,9 @@
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
+from hpcai500.cli.run_command import layout_here
 from hpcai500.errors import (
     HpcAi500Error,
     InputError,
@@ -14,9 +16,11 @@ from hpcai500.errors import (
 )
 from hpcai500.launch.diagnosis import explain
 from hpcai500.launch.plan import Plan, plan_horovodrun, plan_local, plan_mpirun, plan_step
+from hpcai500.launch.script import step_environment
 from hpcai500.launch.software import missing
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.site import Site, with_site_overrides
+from hpcai500.train.joining import Layout, join_ranks
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -44,7 +48,10 @@ def golden_plans(make_spec) -> dict[str, tuple[RunSpec, Plan]]:
         "local": (local, plan_local(local, **here)),
         "horovodrun": (by_horovod, plan_horovodrun(by_horovod, **here)),
         "mpirun": (by_mpi, plan_mpirun(by_mpi, **here, as_root=True)),
-        "mpirun_in_job": (in_job, plan_step(in_job, site, python="/usr/bin/python3", env=job)),
+        "mpirun_in_job": (
+            in_job,
+            plan_step(in_job, site, python="/usr/bin/python3", env={**job, "SLURMD_NODENAME": "n1"}),
+        ),
         "mpirun_uneven": (uneven, plan_step(uneven, site, python="/usr/bin/python3", env=job)),
     }
 
@@ -131,6 +138,31 @@ def test_what_mpi_and_horovod_s_launchers_print_names_the_first_cause(text, mess
     assert str(error).startswith(message)
 
 
+def test_what_mpirun_says_in_a_box_is_the_cause_and_not_the_ruler_below_it():
+    ruler = "-" * 74
+    text = (
+        f"{ruler}\nAn ORTE daemon has unexpectedly failed after launch and before\ncommunicating back to mpirun. "
+        f"This could be caused by a number\nof factors.\n\n* not finding the required libraries\n{ruler}\n"
+        'Set MCA parameter "orte_base_help_aggregate" to 0 to see all help messages\n'
+    )
+    error = explain([], text, 1, Path("log"))
+    assert isinstance(error, RankError)
+    assert str(error) == (
+        "mpirun: An ORTE daemon has unexpectedly failed after launch and before communicating back to mpirun. "
+        "This could be caused by a number of factors; see log"
+    )
+
+
+def test_mpirun_on_a_login_node_is_not_bound_to_an_interface_that_the_nodes_have():
+    site = Site.model_validate({"slurm": {"launcher": "mpirun"}, "software": {"network_interface": "ib0"}})
+    names = {"OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_oob_tcp_if_include"}
+    assert names & step_environment(site, {"SLURMD_NODENAME": "n1"}).keys() == names
+    assert names & step_environment(site, {}).keys() == {"OMPI_MCA_btl_tcp_if_include"}
+    own = {"network_interface": "ib0", "environment": {"OMPI_MCA_oob_tcp_if_include": "eno1"}}
+    site = Site.model_validate({"slurm": {"launcher": "mpirun"}, "software": own})
+    assert step_environment(site, {})["OMPI_MCA_oob_tcp_if_include"] == "eno1"
+
+
 def test_a_rank_that_ends_by_itself_under_mpirun_is_no_signal():
     text = "The first process to do so was:\n\n  Process name: [[28413,1],1]\n  Exit code:    3\n"
     assert str(explain(told((1, HpcAi500Error("RuntimeError: a bug"))), text, 3, Path("log"))) == (
@@ -170,6 +202,32 @@ def test_what_is_missing_comes_with_the_command_that_gets_it(monkeypatch):
         ("Horovod", "run `make horovod`, which builds it for this torch")
     ]
     assert [name for name, _ in missing("horovod", "srun")] == ["Horovod", "srun"]
+    of_submission = [name for name, _ in missing("torch", "mpirun", packages_alone=True)]
+    assert of_submission == ["torch", "mpi4py"]  # mpirun itself may be on the nodes alone
+
+
+def test_processes_that_another_launcher_started_do_not_each_train_alone(tmp_path):
+    with pytest.raises(RankError, match="the run asks for 1 ranks, but mpirun started 3"):
+        join_ranks(Layout("torch", "local", 1, "cpu"), tmp_path, {"OMPI_COMM_WORLD_SIZE": "3"})
+
+
+@pytest.mark.parametrize(
+    ("env", "times"),
+    [
+        ({"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}, 2),
+        ({"OMPI_COMM_WORLD_SIZE": "3"}, 3),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, 4),
+    ],
+)
+def test_a_command_that_was_started_several_times_is_refused(env, times):
+    with pytest.raises(SpecError, match=f"started this command {times} times"):
+        layout_here(Namespace(launcher=None), Site(), env)
+
+
+def test_variables_of_launchers_that_hold_no_number_are_no_launcher():
+    args = Namespace(launcher=None, backend="torch", nodes=None, procs_per_node=2, assignments=[])
+    env = {"OMPI_COMM_WORLD_SIZE": "", "PMI_SIZE": "abc", "WORLD_SIZE": "8"}
+    assert layout_here(args, Site(), env)[:3] == ("local", 1, 2)
 
 
 def test_peers_that_were_stopped_for_a_failed_rank_do_not_hide_it():
