@@ -16,7 +16,9 @@ from hpcai500.score.ranking import rank, with_compliance
 from hpcai500.score.scaling import EXPONENTS
 
 _MOST_EXPONENT = 100
-_SUFFIXES = {".html": "html", ".md": "md", ".csv": "csv", ".json": "json"}
+_SUFFIXES = {
+    ".html": "html", ".htm": "html", ".md": "md", ".csv": "csv", ".json": "json", ".txt": "table", "": "table"
+}  # fmt: skip
 
 
 def main(args: argparse.Namespace) -> int:
@@ -32,8 +34,20 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _style(style: str | None, output: str | None) -> str:
-    """The format asked for, else the one that the file's name says, else a table."""
-    return style or (_SUFFIXES.get(Path(output).suffix.lower(), "table") if output else "table")
+    """The format asked for, else the one that the file's name says, else a table.
+
+    Raises:
+        InputError: for an ending that says none.
+    """
+    if style or not output:
+        return style or "table"
+    suffix = Path(output).suffix.lower()
+    if suffix not in _SUFFIXES:
+        endings = ", ".join(filter(None, _SUFFIXES))
+        raise InputError(
+            f"--output {output}: {suffix} says no format", f"end it in one of {endings}, or add --format"
+        )
+    return _SUFFIXES[suffix]
 
 
 def _ranking(args: argparse.Namespace, style: str, found: Opened) -> str:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from hpcai500.cli.output import print_json
-from hpcai500.errors import InputError
+from hpcai500.errors import HpcAi500Error, InputError
 from hpcai500.report.run_text import run_text
 from hpcai500.score.archives import Opened, opened
 from hpcai500.score.collection import MALFORMED, newest_result, one_line
@@ -26,6 +26,10 @@ def main(args: argparse.Namespace) -> int:
 def _read(file: Path) -> Result:
     try:
         return newest_result(file)
+    except HpcAi500Error as error:
+        if str(file.parent) not in error.message:
+            error.message = f"{file.parent}: {error.message}"
+        raise
     except MALFORMED as error:
         raise _malformed(file, error) from error
 

@@ -17,7 +17,7 @@ from hpcai500.score.scaling import ScalingSeries, Sensitivity
 from hpcai500.spec.layers import LAYER_OF_TABLE, Layer
 
 _MOST_DETAILED = 200
-_STEPS = ((90, True), (45, True), (24, True), (12, True), (12, False))
+_STEPS = (*((points, True) for points in (90, 64, 45, 32, 24, 16, 12)), (12, False))
 """Points a curve, and whether layers are kept: the first that fits is taken."""
 _LONGEST_TEXT = 160
 _MOST_VALUES = 40
