@@ -25,6 +25,16 @@ class Placement(NamedTuple):
     """The rank runs on these cores alone, by the launcher's doing or ours."""
 
 
+def crowding(placement: Placement) -> str | None:
+    """A line for whoever started the run, where the threads of a rank outnumber its cores; they then wait in turns."""
+    if placement.device != "cpu" or placement.num_threads <= placement.num_cores:
+        return None
+    return (
+        f"warning: each rank has {placement.num_threads} threads on {placement.num_cores} "
+        f"core{'s' if placement.num_cores > 1 else ''}, which is slow: unset OMP_NUM_THREADS, or lower it"
+    )
+
+
 def take_cores(ranks: Ranks, env: Mapping[str, str]) -> Placement:
     """Share the node's cores among its ranks where the launcher left all cores to all; every rank must call.
 

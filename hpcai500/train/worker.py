@@ -49,7 +49,7 @@ from hpcai500.train.journal import (
 )
 from hpcai500.train.loop import Trainer, autocast
 from hpcai500.train.optim import build_optimizer
-from hpcai500.train.placement import take_cores
+from hpcai500.train.placement import crowding, take_cores
 from hpcai500.train.ranks import Ranks, first_line, read_once
 from hpcai500.train.resumption import Resumption, find_resumption
 from hpcai500.train.sampling import micro_batches
@@ -105,6 +105,8 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
     """All that stands before the clock: capture, data, model, FLOP count, warm-up; and what a checkpoint holds."""
     execution = spec.settings.execution
     placement = take_cores(ranks, os.environ)
+    if ranks.rank == 0 and (warning := crowding(placement)):
+        print(warning, flush=True)
     captured = start_capture(spec, placement._asdict()) if ranks.local_rank == 0 else None
     workload = load_workload(Path(spec.workload.folder))(spec)
     open_data(workload, spec, ranks, journal, resumption.dataset_digest)
@@ -225,7 +227,7 @@ def warm_up(trainer: Trainer) -> float:
     started = trainer.clock.read_sec()
     device, spec = trainer.ranks.device, trainer.spec
     buffers = [buffer.clone() for buffer in trainer.model.buffers()]
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         batch = trainer.workload.synthetic_batch(spec.micro_batch_size, device, spec.seed)
         trainer.wrapped.train()
         for _ in range(3):

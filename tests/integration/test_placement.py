@@ -54,3 +54,24 @@ def test_ranks_that_outnumber_the_cores_compute_with_one_thread_each(placed):
     ranks, layer = placed(num_ranks, "--set", f"batch.global_batch_size={num_ranks}")
     assert [threads for threads, _ in ranks] == [1] * num_ranks
     assert not layer["is_bound"]
+
+
+def test_more_threads_than_cores_are_told_to_whoever_starts_the_run(hpcai500_process, tmp_path, monkeypatch):
+    (tmp_path / "cores").mkdir()
+    options = (
+        "--problem",
+        "mini",
+        "--data",
+        tmp_path,
+        "--system",
+        "box",
+        "--unranked",
+        "--set",
+        "problem.num_epochs=2",
+    )
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    as_usual = hpcai500_process("run", TINY, *options, "--output", tmp_path / "usual")
+    monkeypatch.setenv("OMP_NUM_THREADS", str(len(CORES) + 1))
+    crowded = hpcai500_process("run", TINY, *options, "--output", tmp_path / "crowded")
+    assert "warning" not in as_usual.stdout
+    assert f"warning: each rank has {len(CORES) + 1} threads on {len(CORES)} core" in crowded.stdout

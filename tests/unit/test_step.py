@@ -2,6 +2,8 @@
 
 import sys
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from hpcai500.train.preemption import StopRequest
 from hpcai500.train.ranks import TorchRanks
 from hpcai500.train.resumption import Resumption
 from hpcai500.train.worker import build
+from hpcai500.train.workload import SampleKey, load_workload
 
 _ANSWERS = {
     "aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero", "aten::masked_select", "aten::nonzero",
@@ -109,3 +112,17 @@ def test_on_a_gpu_no_step_waits_for_the_device(trainer):
             made.train_step(batches, 0.01)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_what_is_decoded_where_the_model_is_is_decoded_while_training_waits_for_data(make_spec):
+    """The loop times how long it waits for `train_batches`; what `to_device` takes would pass for computation."""
+    pytest.importorskip("nvidia.dali", reason="DALI is not installed: pip install hpcai500[dali]")
+    spec = make_spec(overrides={"data.decoder": "dali"})
+    workload = load_workload(Path(spec.workload.folder))(spec)
+    list(workload.prepare_data("mini", spec.settings, None, Path(spec.data)))
+    one_rank = SimpleNamespace(rank=0, size=1, local_size=1, device=torch.device("cpu"), broadcast=lambda value: value)
+    workload.open_data(Path(spec.data), one_rank)
+    (batch,) = workload.train_batches([[SampleKey(1, 0), SampleKey(1, 1)]])
+    assert batch.images.shape == (2, 3, 32, 32)
+    (batch,) = workload.eval_batches([0, 1, 2])
+    assert batch.images.shape == (3, 3, 32, 32)

@@ -55,6 +55,7 @@ class ImageClassification(Workload):
         size = self._train_reader.num_bytes(self.spec.micro_batch_size)
         self._train = Loader(self._train_reader, num_workers=workers, pin_memory=pin, batch_bytes=size)
         self._eval = Loader(self._eval_reader, num_workers=workers, pin_memory=pin, batch_bytes=size)
+        self._device = ranks.device
         reading = {"decoder": named(decoder), "layout": train.layout, "loader_processes": workers}
         return DatasetInfo(f"{train.digest}-{val.digest}", len(train), len(val), reading)
 
@@ -64,12 +65,19 @@ class ImageClassification(Workload):
             zero_init_residual=self.model_settings.zero_init_residual,
         )
 
-    def train_batches(self, batches: Sequence[Sequence[SampleKey]]) -> Iterator[ImageBatch | EncodedBatch]:
-        return self._train.read(batches)
+    def train_batches(self, batches: Sequence[Sequence[SampleKey]]) -> Iterator[ImageBatch]:
+        return self._decoded(self._train_reader, self._train.read(batches))
 
-    def eval_batches(self, indices: Sequence[int]) -> Iterable[ImageBatch | EncodedBatch]:
+    def eval_batches(self, indices: Sequence[int]) -> Iterable[ImageBatch]:
         size = self.spec.micro_batch_size
-        return self._eval.read([indices[start : start + size] for start in range(0, len(indices), size)])
+        batches = [indices[start : start + size] for start in range(0, len(indices), size)]
+        return self._decoded(self._eval_reader, self._eval.read(batches))
+
+    def _decoded(self, reader: ImageReader, batches: Iterator[ImageBatch | EncodedBatch]) -> Iterator[ImageBatch]:
+        """What no loader's process decodes is decoded here, so that it counts as waiting for data."""
+        for batch in batches:
+            yield reader.decode_on(self._device, batch) if isinstance(batch, EncodedBatch) else batch
+            del batch  # its memory is free while the next one is waited for
 
     def synthetic_batch(self, num_samples: int, device: torch.device, seed: int) -> ImageBatch:
         generator = torch.Generator(device).manual_seed(seed)
@@ -79,10 +87,7 @@ class ImageClassification(Workload):
             torch.randint(self.model_settings.num_classes, (num_samples,), device=device, generator=generator),
         )
 
-    def to_device(self, batch: ImageBatch | EncodedBatch, device: torch.device) -> ImageBatch:
-        if isinstance(batch, EncodedBatch):
-            trains = isinstance(batch.keys[0], SampleKey)
-            batch = (self._train_reader if trains else self._eval_reader).decode_on(device, batch)
+    def to_device(self, batch: ImageBatch, device: torch.device) -> ImageBatch:
         layout = torch.channels_last if self.settings.execution.channels_last else torch.contiguous_format
         images = batch.images.to(device, non_blocking=True)
         # They stay on the device: a copy from pageable memory would wait for it at each step.
