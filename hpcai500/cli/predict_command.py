@@ -25,13 +25,13 @@ def main(args: argparse.Namespace) -> int:
         raise InputError(f"--procs-per-node {args.procs_per_node}: fewer than one", "give 1 or more")
     if args.plot and Path(args.plot).suffix != ".svg":
         raise InputError(f"--plot {args.plot}: plots are SVG", "name a file that ends in .svg")
-    sizes = read_sizes(Path(path) for path in args.paths)
+    left_out: list[str] = []
+    sizes = read_sizes((Path(path) for path in args.paths), left_out)
     prediction = predict(
-        sizes, nodes, _network(args, sizes, nodes), ranks_per_node=args.procs_per_node, scaling=args.scaling
-    )
+        sizes, nodes, _network(args, sizes, nodes),
+        ranks_per_node=args.procs_per_node, scaling=args.scaling, left_out=left_out,
+    )  # fmt: skip
     if args.plot:
-        if not prediction.points:
-            raise InputError(f"--plot {args.plot}: {prediction.impossible[0]}", "give sizes that can be")
         write_atomic(Path(args.plot), prediction_plot(prediction))
         print(f"wrote {args.plot}", file=sys.stderr)
     if args.json:

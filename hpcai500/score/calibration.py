@@ -14,6 +14,7 @@ from hpcai500.score.collection import newest_result
 from hpcai500.score.communication import Gradient, Network, Sync, all_reduce, gradients, synchronize
 from hpcai500.score.folders import run_folders
 from hpcai500.score.result import Result
+from hpcai500.score.soundness import bound_fault
 from hpcai500.spec.run import RunSpec, read_run
 
 BACKWARD = 2 / 3
@@ -24,6 +25,9 @@ USUAL_SPREAD = 0.043
 
 It explains an efficiency that Horovod published for hidden communication (benchmarks/predict_published.py).
 """
+
+_SHORTEST_SEC = 1e-9
+"""Of an epoch's training: less is no measurement."""
 
 _SAME = ("system", "accelerator", "workload", "problem", "backend", "precision", "code_digest")
 
@@ -45,7 +49,10 @@ class Sized(NamedTuple):
     eval_sec: float
     """Of an epoch: median over epochs and seeds."""
     first_sec: float
-    """What the first epoch of a run took longer than the others: median over seeds, 0 where it is the only one."""
+    """What the first epoch of a run took longer than the others: median over seeds, 0 where it is the only one.
+
+    Below zero where it was faster.
+    """
     other_sec: float
     """Of a run: neither training nor evaluation; median over seeds."""
     total_sec: float
@@ -53,12 +60,28 @@ class Sized(NamedTuple):
     flops: float
     """The same."""
     threads: int | None
-    """Of a rank, where it computes on CPU; None elsewhere, or where the runs do not say."""
+    """That a rank started, where it computes on CPU; None elsewhere, or where the runs do not say."""
     cores: int | None
-    """Of a node."""
+    """Of a node: all that its ranks could run on together; None where the runs do not say."""
     qualities: tuple[float, ...]
     grads: tuple[Gradient, ...]
     knows_layers: bool
+
+    def threads_at(self, per_node: int) -> float | None:
+        """Of a rank, where so many share a node's cores: as started, but no more than cores; None without threads."""
+        if self.threads is None:
+            return None
+        cores = self.cores or self.threads * self.spec.procs_per_node
+        return min(float(self.threads), cores / per_node)
+
+    @property
+    def measured_threads(self) -> float | None:
+        return self.threads_at(self.spec.procs_per_node)
+
+    @property
+    def is_oversubscribed(self) -> bool:
+        """The ranks of a node started more threads than they had cores."""
+        return self.threads is not None and self.threads * self.spec.procs_per_node > (self.cores or math.inf)
 
 
 class Step(NamedTuple):
@@ -82,37 +105,63 @@ class Step(NamedTuple):
         )
 
 
-def read_sizes(paths: Iterable[Path]) -> list[Sized]:
+def read_sizes(paths: Iterable[Path], left_out: list[str] | None = None) -> list[Sized]:
     """The runs in `paths` (folders of runs, or of several) by size, the smallest first.
 
+    `left_out` takes the unfinished runs below a folder of several, each with the reason.
+
     Raises:
-        InputError: for a run that has not succeeded, runs of different systems or experiments, or none at all.
+        InputError: for a run named itself that has not succeeded, for one whose times cannot be, runs of different
+            systems or experiments, or none that is finished.
     """
     runs: dict[int, list[tuple[RunSpec, Result, Path]]] = {}
-    for folder in _folders(paths):
+    skipped = [] if left_out is None else left_out
+    for folder, is_named in _folders(paths):
         spec = read_run(folder / "run.json")
         try:
             result = newest_result(folder / "result.json")
         except InputError as error:
             raise InputError(f"{folder}: {error.message}", error.hint) from error
         if result.status != "success":
+            unfinished = f"{folder}: status {result.status}"
+            if not is_named:
+                skipped.append(unfinished)
+                continue
             raise InputError(
-                f"{folder}: status {result.status}: only a finished run tells of a step's time",
+                f"{unfinished}: only a finished run tells of a step's time",
                 "--resume finishes a preempted run" if result.status == "preempted" else "run it again",
             )
+        if fault := bound_fault(result) or _timing_fault(result):
+            raise InputError(f"{folder}: {fault}", "take the folder as the run left it")
         runs.setdefault(spec.world_size, []).append((spec, result, folder))
+    if not runs:
+        raise InputError(f"{skipped[0]}: and no finished run beside it", "finish one, or name another folder")
     everything = [run for members in runs.values() for run in members]
     _require_same(everything)
     return [_sized(members) for _, members in sorted(runs.items())]
 
 
-def _folders(paths: Iterable[Path]) -> list[Path]:
-    found = []
+def _folders(paths: Iterable[Path]) -> list[tuple[Path, bool]]:
+    """Each once, and whether it was named itself rather than a folder above it."""
+    found: dict[Path, bool] = {}
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder", "name the folder of a finished run")
-        found += run_folders(path)
-    return list(dict.fromkeys(found))
+        for folder in run_folders(path):
+            found[folder] = found.get(folder, False) or folder == (path.parent if path.is_file() else path)
+    return list(found.items())
+
+
+def _timing_fault(result: Result) -> str | None:
+    """What no finished run can have measured; None if there is nothing of the kind."""
+    for epoch in result.epochs:
+        if epoch.train_sec < _SHORTEST_SEC or epoch.eval_sec < 0:
+            return f"epoch {epoch.epoch_num}: {epoch.train_sec:g} s of training, {epoch.eval_sec:g} s of evaluation"
+        if not 0 <= (wait := epoch.data_wait_sec or 0.0) < epoch.train_sec:
+            return f"epoch {epoch.epoch_num}: {wait:g} s of waiting for data in {epoch.train_sec:g} s of training"
+    if result.flops and result.flops.per_sample <= 0:
+        return f"flops.per_sample: {result.flops.per_sample:g} is no such figure"
+    return None
 
 
 def _require_same(runs: Sequence[tuple[RunSpec, Result, Path]]) -> None:
@@ -141,7 +190,7 @@ def _sized(members: Sequence[tuple[RunSpec, Result, Path]]) -> Sized:
     runs = [each.time for each in results if each.time]
     firsts = [each.epochs[0].train_sec for each in results if len(each.epochs) > 1]
     grads, knows_layers = _gradients(folder)
-    threads, cores = _cores(folder / "system.json")
+    threads, cores = _cores(folder / "system.json", spec.procs_per_node)
     return Sized(
         spec=spec,
         result=result,
@@ -150,7 +199,7 @@ def _sized(members: Sequence[tuple[RunSpec, Result, Path]]) -> Sized:
         wait_share=sum(known) / sum(epoch.train_sec for epoch in epochs) if len(known) == len(epochs) else None,
         loader_processes=_loader_processes(folder / "events.log"),
         eval_sec=statistics.median(epoch.eval_sec for each in results for epoch in each.epochs),
-        first_sec=max(0.0, statistics.median(firsts) - step_sec * spec.steps_per_epoch) if firsts else 0.0,
+        first_sec=statistics.median(firsts) - step_sec * spec.steps_per_epoch if firsts else 0.0,
         other_sec=max(0.0, statistics.median(time.total_sec - time.train_sec - time.eval_sec for time in runs)),
         total_sec=statistics.median(time.total_sec for time in runs),
         flops=statistics.median(each.flops.flops for each in results if each.flops),
@@ -173,8 +222,11 @@ def _loader_processes(log: Path) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def _cores(path: Path) -> tuple[int | None, int | None]:
-    """Threads of a rank and physical cores of a node, the fewest of any; unknown unless ranks computed on CPU."""
+def _cores(path: Path, per_node: int) -> tuple[int | None, int | None]:
+    """Threads of a rank and physical cores of a node, the fewest of any; unknown unless ranks computed on CPU.
+
+    Where a rank started more threads than it had cores, a node's are those of its ranks.
+    """
     if not path.exists():
         return None, None
     try:
@@ -183,7 +235,12 @@ def _cores(path: Path) -> tuple[int | None, int | None]:
             return None, None
         threads = [each["6"].get("num_threads") for each in layers]
         cores = [each["1"].get("num_cores") for each in layers]
-        return min(map(int, threads)) if all(threads) else None, min(map(int, cores)) if all(cores) else None
+        if not all(threads):
+            return None, None
+        own = [each["6"].get("num_cores") for each in layers]
+        fewest = list(map(int, cores)) if all(cores) else []
+        fewest += [int(a) * per_node for a, b in zip(own, threads, strict=True) if a and int(a) < int(b)]
+        return min(map(int, threads)), min(fewest, default=None)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: no layers of nodes ({error!r})", "take the folder as the run left it") from error
 

@@ -10,11 +10,15 @@ import numpy as np
 
 from hpcai500.errors import InputError
 from hpcai500.files import read_json
+from hpcai500.score.collection import MALFORMED
 from hpcai500.score.communication import Link, Network
 from hpcai500.spec.models import Frozen
 
 UNSURE = 1.25
 """How far a figure given without a range is taken to lie off, either way."""
+
+_LEAST, _MOST = 1e-9, 1e9
+"""Of what is given, in GB/s or us, and in seconds of an all-reduce: no machine lies beyond, and nothing overflows."""
 
 _METRIC = re.compile(r"all_reduce_(\d+)_sec")
 
@@ -72,19 +76,19 @@ def parse_range(text: str, option: str) -> Range:
     """`10` is 10 and a quarter either way; `8..12` is from 8 to 12, likely their geometric mean.
 
     Raises:
-        InputError: unless both are numbers above zero, the lower one first.
+        InputError: unless both are numbers from 1e-9 to 1e9, the lower one first.
     """
     try:
         parts = [float(part) for part in text.split("..")]
     except ValueError:
         parts = []
-    if len(parts) == 1:
-        parts = [parts[0] / UNSURE, parts[0] * UNSURE]
-    if len(parts) != 2 or not 0 < parts[0] <= parts[1] < math.inf:
+    if len(parts) not in (1, 2) or not _LEAST <= parts[0] <= parts[-1] <= _MOST:
         raise InputError(
-            f"{option} {text}: no number above zero, and no range of two", "write e.g. 12.5, or 10..12.5"
+            f"{option} {text}: no number from {_LEAST:g} to {_MOST:g}, and no range of two",
+            "write e.g. 12.5, or 10..12.5",
         )
-    return Range(parts[0], math.sqrt(parts[0] * parts[1]), parts[1])
+    low, high = parts if len(parts) == 2 else (parts[0] / UNSURE, parts[0] * UNSURE)
+    return Range(low, math.sqrt(low * high), high)
 
 
 def fit(
@@ -121,7 +125,7 @@ def read_measured(path: Path) -> tuple[LinkBand, int]:
     """The link that `hpcai500 micro --json` measured, and over how many nodes.
 
     Raises:
-        InputError: for a file without all-reduces over two ranks or more.
+        InputError: for a file without all-reduces over two ranks or more, or with such as no machine does.
     """
     record = read_json(path)
     hint = "write it with `hpcai500 micro --only collectives --json` on the ranks to predict from"
@@ -132,10 +136,15 @@ def read_measured(path: Path) -> tuple[LinkBand, int]:
             [(float(match[1]), float(sample[field])) for sample, match in matches if match]
             for field in ("value", "lower_quartile", "upper_quartile")
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise InputError(f"{path}: not what `hpcai500 micro --json` writes ({error!r})", hint) from error
     if num_ranks < 2 or not points:
         raise InputError(f"{path}: no all-reduce over two ranks or more", hint)
+    for size, sec in (*points, *lower, *upper):
+        if not (1 <= size < _MOST**2 and _LEAST <= sec <= _MOST):
+            raise InputError(f"{path}: an all-reduce of {size:g} bytes in {sec:g} s", hint)
+    if not 1 <= nodes <= num_ranks <= _MOST:
+        raise InputError(f"{path}: {num_ranks:.3g} ranks on {nodes:.3g} nodes", hint)
     return fit(points, num_ranks, [*lower, *upper]), nodes
 
 

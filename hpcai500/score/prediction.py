@@ -10,7 +10,7 @@ from hpcai500.score.batch_limits import BatchLimit, Reach, batch_limits, largest
 from hpcai500.score.calibration import USUAL_SPREAD, Sized
 from hpcai500.score.metric import valid_flops
 from hpcai500.score.network import NetworkBand
-from hpcai500.score.step_model import Timing, is_input_bound, scenarios, threads_of, timing
+from hpcai500.score.step_model import Timing, is_input_bound, scenarios, timing
 from hpcai500.spec.models import Frozen
 
 Scaling = Literal["recipe", "weak", "strong"]
@@ -97,6 +97,8 @@ class Prediction(Frozen):
     impossible: tuple[str, ...]
     """Sizes that cannot be, each with the reason."""
     checks: tuple[Check, ...]
+    left_out: tuple[str, ...]
+    """Unfinished runs, each with the reason."""
     assumptions: tuple[str, ...]
 
 
@@ -107,11 +109,12 @@ def predict(
     *,
     ranks_per_node: int | None = None,
     scaling: Scaling = "recipe",
+    left_out: Sequence[str] = (),
 ) -> Prediction:
     """From the smallest of `sizes`; the others are held against what is predicted for them.
 
     Raises:
-        InputError: if the network is too slow for the measured step.
+        InputError: if the network is too slow for the measured step, or if none of `nodes` can be.
     """
     base = sizes[0]
     spec, identity = base.spec, base.result.identity
@@ -124,7 +127,9 @@ def predict(
         try:
             points.append(model.point(count, per_node, model.global_batch(count * per_node, scaling)))
         except InputError as error:
-            impossible.append(f"{count} nodes: {error.message}")
+            impossible.append(f"{count} node{'s' if count > 1 else ''}: {error.message}")
+    if not points:
+        raise InputError(impossible[0], "give sizes that can be")
     return Prediction(
         system=identity.system,
         accelerator=identity.accelerator,
@@ -141,6 +146,7 @@ def predict(
         points=tuple(points),
         impossible=tuple(impossible),
         checks=tuple(model.check(larger, network) for larger in sizes[1:]),
+        left_out=tuple(left_out),
         assumptions=tuple(_assumptions(sizes, limits, per_node)),
     )
 
@@ -152,11 +158,16 @@ class _Model:
         self.base = base
         self.limits = limits
         self.scenarios = scenarios(base, network)
+        self.off = 1.0
+        """FLOPS at the measured size, over the measured ones: what medians leave out, which every band holds."""
+        spec = base.spec
+        again = self.point(spec.nodes, spec.procs_per_node, spec.settings.batch.global_batch_size)
+        self.off = again.flops.likely / base.flops
 
     def check(self, larger: Sized, network: NetworkBand) -> Check:
         spec = larger.spec
         batch = spec.settings.batch.global_batch_size
-        found = self.point(spec.nodes, spec.procs_per_node, batch, larger.threads)
+        found = self.point(spec.nodes, spec.procs_per_node, batch, larger.measured_threads)
         return Check(
             nodes=spec.nodes,
             num_ranks=spec.world_size,
@@ -178,7 +189,10 @@ class _Model:
         problem = base.spec.settings.problem
         steps = problem.num_train_samples // batch
         epochs = [steps * timing.step_sec + self.eval_sec(num_ranks) for timing in timings]
-        totals = [problem.num_epochs * sec + base.first_sec + base.other_sec for sec in epochs]
+        totals = [
+            problem.num_epochs * sec + self.first_sec(steps * timing.step_sec) + base.other_sec
+            for sec, timing in zip(epochs, timings, strict=True)
+        ]
         reached = self.reach(batch)
         assert base.result.flops is not None
         work = base.result.flops.per_sample * batch * steps * problem.num_epochs
@@ -200,9 +214,9 @@ class _Model:
             samples_per_sec=_band([batch / timing.step_sec for timing in timings]),
             efficiency=_band([min(1.0, share / timing.step_sec / alone) for timing in timings]),
             epoch_sec=_band(epochs),
-            total_sec=_band(totals),
-            flops=_band(flops),
-            vflops=_band(vflops),
+            total_sec=_band(totals, self.off),
+            flops=_band(flops, 1 / self.off),
+            vflops=_band(vflops, 1 / self.off),
             quality=reached.quality,
             vflops_is_upper_bound=not reached.is_known,
             note=reached.note,
@@ -255,9 +269,17 @@ class _Model:
         of_sample = self.base.eval_sec / math.ceil(samples / spec.world_size)
         return of_sample * math.ceil(samples / num_ranks)
 
+    def first_sec(self, train_sec: float) -> float:
+        """What the first of epochs of `train_sec` takes longer: as measured, or as much faster in proportion."""
+        base = self.base
+        if base.first_sec >= 0:
+            return base.first_sec
+        return base.first_sec * train_sec / (base.step_sec * base.spec.steps_per_epoch)
 
-def _band(values: Sequence[float]) -> Band:
-    return Band(low=min(values), likely=values[1], high=max(values))
+
+def _band(values: Sequence[float], off: float = 1.0) -> Band:
+    """Of the best, the likely and the worst, and of what is `off` times them."""
+    return Band(low=min(values) * min(1.0, off), likely=values[1], high=max(values) * max(1.0, off))
 
 
 def _assumptions(sizes: Sequence[Sized], limits: Sequence[BatchLimit], per_node: int) -> list[str]:
@@ -278,6 +300,9 @@ def _assumptions(sizes: Sequence[Sized], limits: Sequence[BatchLimit], per_node:
     said += _about_threads(sizes, per_node)
     if base.first_sec > 0.01 * base.total_sec:
         said.append(f"the first epoch took {base.first_sec:.3g} s longer than others: every total holds as much")
+    elif base.first_sec < -0.01 * base.total_sec:
+        faster = -base.first_sec / (base.step_sec * base.spec.steps_per_epoch)
+        said.append(f"the first epoch was {faster:.0%} shorter than others: it is taken to be at every size")
     if not base.knows_layers:
         said.append("the run does not say where its parameters lie: they are spread evenly over the backward pass")
     if not limits:
@@ -289,20 +314,35 @@ def _assumptions(sizes: Sequence[Sized], limits: Sequence[BatchLimit], per_node:
 
 def _about_threads(sizes: Sequence[Sized], per_node: int) -> list[str]:
     base = sizes[0]
-    threads = threads_of(base, per_node)
-    if base.threads is None or threads is None:
+    measured, threads = base.measured_threads, base.threads_at(per_node)
+    if measured is None or threads is None:
         return []
-    law = f"on {_counted(base.threads)}; computation is taken to follow 1 / threads"
-    said = [
-        f"{each.spec.world_size} measured ranks had {_counted(each.threads)} each, the run to start from is {law}"
+    law = f"on {_counted(measured)}; computation is taken to follow 1 / threads"
+    said = [_oversubscribed(each) for each in sizes if each.is_oversubscribed]
+    said += [
+        f"{each.spec.world_size} measured ranks had {_counted(each.measured_threads)} each, the run to start from is "
+        f"{law}"
         for each in sizes[1:]
-        if each.threads and each.threads != base.threads
+        if each.measured_threads and each.measured_threads != measured
     ]
-    if threads < base.threads:
+    if threads < measured:
         said.append(f"{per_node} ranks share a node's cores, {threads:.3g} each, measured {law}")
+    elif threads > measured:
+        said.append(f"a rank predicted has {_counted(threads)}, measured {law}")
     elif per_node < base.spec.procs_per_node:
         said.append(f"a rank keeps its {_counted(threads)}, though fewer ranks than measured share a node")
     return said
+
+
+def _oversubscribed(sized: Sized) -> str:
+    spec = sized.spec
+    assert sized.threads is not None
+    assert sized.cores is not None
+    return (
+        f"oversubscribed: the run on {spec.world_size} rank{'s' if spec.world_size > 1 else ''} had "
+        f"{sized.threads * spec.procs_per_node} threads on {sized.cores} core{'s' if sized.cores > 1 else ''} of a "
+        "node; it counts a thread a core, and what follows from it, a fitted link too, is doubtful"
+    )
 
 
 def _counted(threads: float) -> str:

@@ -20,7 +20,10 @@ what does not shrink. The worst is three times the likely one.
 """
 
 _THREADS = (0.75, 1.0, 1.25)
-"""Best, likely and worst power of 1 / threads that computation follows: an assumption."""
+"""Best, likely and worst power of 1 / threads that computation follows: an assumption.
+
+With more threads than measured the best power is as far above 1 as it is below with fewer.
+"""
 
 _LEAST = 0.5
 """Of the measured computation: what fewer ranks than measured can save of waiting for the slowest, at most."""
@@ -56,14 +59,6 @@ def rank_spread(base: Sized) -> float:
     return USUAL_SPREAD if base.spread is None else min(base.spread, USUAL_SPREAD)
 
 
-def threads_of(base: Sized, per_node: int) -> float | None:
-    """Of a rank, where so many share a node's cores: as measured, or fewer. None where cores do not matter."""
-    if base.threads is None:
-        return None
-    cores = max(base.cores or 0, base.threads * base.spec.procs_per_node)
-    return min(float(base.threads), cores / per_node)
-
-
 def is_input_bound(base: Sized) -> bool:
     """Whether loaders read ahead and the measured steps waited for them all the same."""
     return bool(base.loader_processes) and (base.wait_share or 0.0) > INPUT_LIMITS
@@ -72,16 +67,17 @@ def is_input_bound(base: Sized) -> bool:
 def timing(
     base: Sized, scenario: Scenario, nodes: int, per_node: int, share: int, threads: float | None = None
 ) -> Timing:
-    """One step of `share` samples a rank; `threads` of a rank are as `threads_of` says if not given."""
+    """One step of `share` samples a rank; `threads` of a rank are as `base` would have them if not given."""
     spec = base.spec
     num_ranks = nodes * per_node
     micro_batches = math.ceil(share / spec.micro_batch_size)
     part = share / micro_batches / spec.micro_batch_size
     whole = scenario.compute_sec * spec.micro_batch_size / spec.samples_per_rank
     sec = whole * micro_batches * (scenario.fixed + (1 - scenario.fixed) * part)
-    threads = threads or threads_of(base, per_node)
-    if base.threads and threads:
-        sec *= (base.threads / threads) ** scenario.thread_power
+    threads = threads or base.threads_at(per_node)
+    if base.measured_threads and threads:
+        slower = base.measured_threads / threads
+        sec *= slower ** (scenario.thread_power if slower > 1 else 2 - scenario.thread_power)
     slowest = slowest_of(num_ranks) - slowest_of(spec.world_size)
     compute = sec * max(_LEAST, 1 + scenario.spread * slowest)
     step = as_step(base, sec)._replace(samples=share, micro_batches=micro_batches)
@@ -103,7 +99,7 @@ def compute_sec(base: Sized, network: Network) -> float:
 
     def predicted(compute: float) -> float:
         scenario = Scenario(network, compute, 0.0, _FIXED[1], 1.0)
-        timed = timing(base, scenario, spec.nodes, spec.procs_per_node, spec.samples_per_rank, base.threads)
+        timed = timing(base, scenario, spec.nodes, spec.procs_per_node, spec.samples_per_rank)
         return timed.compute_sec + timed.exposed_sec
 
     if spec.world_size == 1:
@@ -163,7 +159,8 @@ def fit_bandwidth(base: Sized, larger: Sized, latency_us: Range, within: LinkBan
     if not 1.01 * _SLOWEST < found.bytes_per_sec < 0.99 * NO_LIMIT:
         free = Link(latency_sec=0.0, bytes_per_sec=NO_LIMIT)
         alone = _step_sec(base, larger, free, likely, seconds, _THREADS[1])
-        threads = f" (threads a rank: {larger.threads}, not {base.threads})" if larger.threads != base.threads else ""
+        theirs, ours = larger.measured_threads, base.measured_threads
+        threads = f" (threads a rank: {theirs:.3g}, not {ours:.3g})" if theirs and ours and theirs != ours else ""
         raise InputError(
             f"no bandwidth explains {larger.step_sec:.3g} s a step on {spec.world_size} ranks: without communication "
             f"ranks{threads} are expected to take {alone:.3g} s",
@@ -199,7 +196,8 @@ def _step_sec(base: Sized, larger: Sized, link: Link, within: Link | None, compu
     spec = larger.spec
     network = Network(between=link, within=link if spec.nodes == 1 else within or link)
     scenario = Scenario(network, compute, rank_spread(base), _FIXED[1], power)
-    return timing(base, scenario, spec.nodes, spec.procs_per_node, spec.samples_per_rank, larger.threads).step_sec
+    threads = larger.measured_threads
+    return timing(base, scenario, spec.nodes, spec.procs_per_node, spec.samples_per_rank, threads).step_sec
 
 
 def slowest_of(num_ranks: int) -> float:

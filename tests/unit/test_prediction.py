@@ -6,7 +6,8 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from honest import edit_json, honest_run
+from honest import edit_json
+from sized_runs import a_run, micro_file, wide
 
 from hpcai500.cli.main import main
 from hpcai500.errors import InputError
@@ -30,7 +31,6 @@ from hpcai500.score.communication import (
 from hpcai500.score.network import Range, band, fit, link_band, parse_range
 from hpcai500.score.prediction import predict
 from hpcai500.score.step_model import fit_bandwidth, scenarios, slowest_of, timing
-from hpcai500.spec.run import resolve
 
 FAST = Link(latency_sec=0.0, bytes_per_sec=1e15)
 
@@ -40,24 +40,8 @@ def network(gb_s=10.0, latency_us=5.0, within=None):
     return Network(between=between, within=within or between)
 
 
-def wide(low=8.0, high=12.5, latency=(2.0, 20.0)):
-    link = link_band(
-        Range(latency[0], math.sqrt(math.prod(latency)), latency[1]), Range(low, math.sqrt(low * high), high)
-    )
-    return band(link, link, ("by hand", "by hand"))
-
-
 def per_byte(seconds):
     return lambda num_bytes: AllReduce(num_bytes * seconds, "by hand")
-
-
-def a_run(tmp_path, *, nodes=1, procs=1, batch=256, seed=0, problem="full", structure=None, **overrides):
-    spec = resolve(
-        "image_classification", problem=problem, level="free", seed=seed, launcher="srun" if nodes > 1 else "local",
-        overrides={"batch.global_batch_size": batch, **overrides}, system="box", data=str(tmp_path / "data"),
-        output=str(tmp_path / f"{nodes}x{procs}"), nodes=nodes, procs_per_node=procs,
-    )  # fmt: skip
-    return honest_run(spec, structure=structure)
 
 
 def test_a_ring_costs_what_the_formula_says():
@@ -422,16 +406,6 @@ def test_a_micro_file_gives_the_network(tmp_path, capsys):
     assert network["fast"]["between"]["latency_sec"] == pytest.approx(15e-6)
     assert between["bytes_per_sec"] == pytest.approx(2e9)
     assert between["latency_sec"] == pytest.approx(30e-6)
-
-
-def micro_file(path, nodes, num_ranks):
-    link = Link(latency_sec=1e-6, bytes_per_sec=200e9)
-    samples = [
-        {"metric": f"all_reduce_{n}_sec", "value": sec, "lower_quartile": sec, "upper_quartile": sec}
-        for n, sec in ((n, ring_sec(n, num_ranks, link)) for n in (8, 1 << 20, 1 << 24))
-    ]
-    path.write_text(json.dumps({"nodes": nodes, "num_ranks": num_ranks, "samples": samples}))
-    return str(path)
 
 
 def test_a_link_within_a_node_tells_of_one_node_alone(tmp_path, capsys):
