@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from hpcai500.errors import SpecError, nearest
 from hpcai500.files import data_dir
@@ -67,13 +67,20 @@ class Schedule(Frozen):
     final_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
+def _compile_mode(value: object) -> object:
+    """As it is; the error of a union would name one of its types alone."""
+    if not isinstance(value, bool) and value != "reduce-overhead":
+        raise ValueError("input should be true, false or 'reduce-overhead'")
+    return value
+
+
 class Execution(Frozen):
     """How a run executes; open at every level."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = False
-    compile: bool | Literal["reduce-overhead"] = False
+    compile: Annotated[bool | Literal["reduce-overhead"], BeforeValidator(_compile_mode)] = False
     """torch.compile around the training pass; `reduce-overhead`: with CUDA graphs on a GPU."""
     fused_optimizer: bool = True
     deterministic: bool = False

@@ -47,6 +47,11 @@ def test_an_override_replaces_one_value_and_is_recorded(make_spec):
         ({"problem.num_epochs": 0}, "greater than or equal to 1"),
         ({"schedule.warmup_epochs": 99}, "must be below problem.num_epochs"),
         ({"execution.precision": "fp8"}, "'fp32', 'bf16' or 'fp16'"),
+        (
+            {"execution.compile": "max"},
+            "execution.compile: input should be true, false or 'reduce-overhead', not 'max'",
+        ),
+        ({"execution.compile": 1}, "true, false or 'reduce-overhead', not 1"),
     ],
 )
 def test_a_wrong_override_says_what_and_how_to_mend_it(make_spec, overrides, message):
