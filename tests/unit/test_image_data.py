@@ -1,8 +1,11 @@
 import io
 import os
 import random
+import re
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.io import savemat
+from torchvision.io import ImageReadMode, decode_image
 
 from hpcai500.errors import DataError
 from hpcai500.files import data_dir
@@ -90,17 +94,123 @@ def test_a_png_named_jpeg_decodes(tmp_path):
     assert np.array_equal(decode(np.fromfile(path, np.uint8)).numpy().transpose(1, 2, 0), np.asarray(smooth_image()))
 
 
-def test_a_corrupt_or_missing_file_is_named(tmp_path):
+def saved(kind, image=None, **options):
     stream = io.BytesIO()
-    smooth_image().save(stream, format="JPEG")
-    index = ImageIndex.build(tmp_path, [("bad.JPEG", 0), ("absent.JPEG", 0)])
-    for content in (b"", b"no image at all", stream.getvalue()[:300]):
-        path = tmp_path / "bad.JPEG"
-        path.write_bytes(content)
-        with pytest.raises(DataError, match=r"bad\.JPEG: cannot be decoded"):
-            index.check(0)
-    with pytest.raises(DataError, match=r"absent\.JPEG"):
-        index.check(1)
+    (image or smooth_image()).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png_of_16_bits(values):
+    """`values`: uint16 (H, W, C)."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, channels = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "options"),
+    [
+        ("PNG", "1", {}), ("PNG", "L", {}), ("PNG", "LA", {}), ("PNG", "RGB", {}), ("PNG", "RGBA", {}),
+        ("PNG", "P", {}), ("PNG", "P", {"bits": 2}), ("PNG", "P", {"transparency": bytes(range(100))}),
+        ("PNG", "RGB", {"transparency": (1, 2, 3)}), ("GIF", "P", {}), ("GIF", "L", {}),
+        ("WEBP", "RGB", {}), ("WEBP", "RGBA", {"lossless": True}),
+    ],
+)  # fmt: skip
+def test_what_is_no_jpeg_has_the_pixels_that_torchvision_gives_it(kind, mode, options):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    image = Image.fromarray(noise).convert(mode)
+    if mode == "P":
+        image = Image.fromarray(noise[..., :3]).quantize(4 if "bits" in options else 256)
+    data = np.frombuffer(saved(kind, image, **options), np.uint8).copy()
+    ours = decode(data)
+    assert ours.permute(1, 2, 0).is_contiguous()
+    assert torch.equal(ours, decode_image(torch.from_numpy(data), mode=ImageReadMode.RGB))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_png_of_16_bits_is_scaled_to_8(channels):
+    values = np.arange(65_536, dtype=np.uint16).reshape(256, 256, 1).repeat(channels, axis=2)
+    ours = decode(np.frombuffer(png_of_16_bits(values), np.uint8).copy())
+    assert (ours.dtype, tuple(ours.shape)) == (torch.uint8, (3, 256, 256))
+    exact = values[..., :1].transpose(2, 0, 1) / 257
+    assert np.abs(ours.numpy() - exact).max() <= (0.5 if channels == 1 else 1)  # Pillow halves all but grey itself
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no image of JPEG, PNG, GIF, WEBP"),
+        (b"no image at all", "no image of JPEG, PNG, GIF, WEBP"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image of JPEG, PNG, GIF, WEBP"),
+        (saved("JPEG")[:300], "Image is incomplete or truncated"),
+        (b"\xff\xd8\xff", "Image is incomplete or truncated"),
+        (saved("PNG")[:100], "image file is truncated"),
+        (saved("PNG")[:60].replace(b"IDAT", b"I\0AT"), ".+"),
+        (saved("GIF")[:300], ".+"),
+        (saved("WEBP")[:60], ".+"),
+        (png_of_16_bits(np.zeros((1, 1, 1), np.uint16)).replace(b"\0\0\0\1" * 2, b"\0\1\0\0" * 2), ".+"),
+    ],
+    ids=["empty", "text", "eps", "jpeg", "jpeg's mark", "png", "png's chunk", "gif", "webp", "size"],
+)
+def test_a_corrupt_file_is_named_in_one_line_with_the_decoder_s_reason(tmp_path, content, reason):
+    (tmp_path / "bad.JPEG").write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        ImageIndex.build(tmp_path, [("bad.JPEG", 0)]).check(0)
+    assert re.fullmatch(
+        rf"{tmp_path}/bad\.JPEG: cannot be decoded \(({reason})[^/]*\); replace the file", str(caught.value)
+    )
+
+
+def test_an_image_that_is_too_large_to_be_true_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    smooth_image().save(tmp_path / "bomb.png")
+    with pytest.raises(DataError, match=r"bomb\.png: cannot be decoded \(Image size \(480 pixels\)"):
+        ImageIndex.build(tmp_path, [("bomb.png", 0)]).check(0)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"absent\.JPEG: cannot be read"):
+        ImageIndex.build(tmp_path, [("absent.JPEG", 0)]).check(0)
+
+
+def test_no_damaged_file_ends_the_process():
+    """Hundreds of damaged files of every kind, in a process of their own: libpng's way out of them is a crash."""
+    script = f"""
+import io, importlib.util, sys
+import numpy as np
+from PIL import Image
+sys.path.insert(0, {str(data_dir("workloads"))!r})
+from image_classification.decoding import decode
+rng = np.random.default_rng(0)
+image = Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+files = []
+for kind, mode, options in [("PNG", "RGB", {{}}), ("PNG", "L", {{}}), ("JPEG", "RGB", {{}}), ("JPEG", "CMYK", {{}}),
+                            ("JPEG", "RGB", {{"progressive": True}}), ("GIF", "L", {{}}), ("WEBP", "RGB", {{}})]:
+    stream = io.BytesIO()
+    image.convert(mode).save(stream, kind, **options)
+    files.append(np.frombuffer(stream.getvalue(), np.uint8))
+refused = 0
+for decoder in ["torchvision", "simplejpeg"][: 1 + (importlib.util.find_spec("simplejpeg") is not None)]:
+    for number in range(700):
+        data = files[number % 7].copy()
+        end = len(data) if number % 2 else 600  # where the tables are
+        data[rng.integers(2, end, 1 + number % 4)] ^= np.uint8(1 + number % 255)
+        try:
+            decode(data, decoder)
+        except RuntimeError as error:
+            refused += 1
+print(refused)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr[-500:]
+    assert int(ended.stdout) > 300
 
 
 def test_the_index_labels_sorted_classes_and_the_flat_val_agrees(imagenet):

@@ -124,7 +124,7 @@ def test_the_index_is_mapped_and_crosses_to_another_process_as_a_path(tree):
     assert pickle.loads(sent).read(3).tobytes() == train.read(3).tobytes()
 
 
-def test_packing_goes_on_after_a_kill_with_the_shards_that_are_finished(tree):
+def killed_at_its_second_shard(tree):
     folder = tree.parent / "packed"
     script = f"""
 import os, signal, sys
@@ -144,6 +144,11 @@ list(dataset.prepare(Path({str(tree)!r}), Path({str(folder)!r}), 2))
 """
     ended = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
     assert ended.returncode == -signal.SIGKILL
+    return folder
+
+
+def test_packing_goes_on_after_a_kill_with_the_shards_that_are_finished(tree):
+    folder = killed_at_its_second_shard(tree)
     assert sorted(os.listdir(folder)) == [".train-0001.h5.partial", "train-0000.h5"]
     written = (folder / "train-0000.h5").stat().st_mtime_ns
     _, lines = packed(tree)
@@ -162,6 +167,63 @@ def test_a_shard_of_files_that_have_changed_is_written_again(tree):
     assert train.read(9).tobytes() == read_index(tree, 2).train.path(9).read_bytes()
 
 
+def swapped(data):
+    """Another image file of equal length: its end marker is followed by what is missing."""
+    stream = io.BytesIO()
+    photograph(7, 20, 15).save(stream, "JPEG", quality=50)
+    assert len(stream.getvalue()) < len(data)
+    return stream.getvalue().ljust(len(data), b"\0")
+
+
+def test_a_shard_is_written_again_if_a_file_was_replaced_by_another_of_its_length(tree):
+    folder, _ = packed(tree)
+    path = tree / "train" / WNIDS[1] / f"{WNIDS[1]}_0.JPEG"
+    path.write_bytes(swapped(path.read_bytes()))
+    _, lines = packed(tree)
+    assert ["prepared already" in line for line in lines[:4]] == [True, False, True, True]
+    assert open_dataset(folder, 2).train.read(5).tobytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("table", ["files", "lengths", "sha256"])
+def test_a_shard_in_which_a_bit_flipped_is_written_again(tree, table):
+    folder, _ = packed(tree)
+    shard = folder / "train-0001.h5"
+    content = shard.read_bytes()
+    with h5py.File(shard) as file:
+        place = file[table].id.get_offset() + 33
+    shard.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+    _, lines = packed(tree)
+    assert ["prepared already" in line for line in lines[:4]] == [True, False, True, True]
+    assert shard.read_bytes() == content
+
+
+def test_after_a_kill_no_index_is_left_of_shards_that_were_replaced(tree):
+    folder, _ = packed(tree)
+    for number in (0, 4):  # of shards 1 and 2
+        photograph(8, 70, 50).save(tree / "train" / WNIDS[1] / f"{WNIDS[1]}_{number}.JPEG", quality=50)
+    killed_at_its_second_shard(tree)
+    with pytest.raises(DataError, match="run `hpcai500 data prepare`"):
+        open_dataset(folder, 2)
+    _, lines = packed(tree)
+    assert ["prepared already" in line for line in lines[:4]] == [True, True, False, True]
+    for here, there in zip(open_dataset(folder, 2), read_index(tree, 2), strict=True):
+        assert all(here.read(n).tobytes() == there.path(n).read_bytes() for n in range(len(there)))
+
+
+@pytest.mark.parametrize("num_bytes", [0, 300, 3_000, -1])
+def test_a_truncated_shard_is_named_when_it_is_verified_and_written_again(tree, num_bytes):
+    folder, _ = packed(tree)
+    shard = folder / "train-0000.h5"
+    content = shard.read_bytes()
+    shard.write_bytes(content[:num_bytes])
+    problem = MINI.model_copy(update={"num_train_samples": 10, "num_eval_samples": 4})
+    with pytest.raises(DataError, match=r"train-0000\.h5: cannot be read .*; prepare the data set again"):
+        list(verify(folder, 2, problem))
+    _, lines = packed(tree)
+    assert ["prepared already" in line for line in lines[:4]] == [False, True, True, True]
+    assert shard.read_bytes() == content
+
+
 def test_a_corrupt_file_is_named_when_it_is_packed_and_a_corrupt_shard_when_it_is_checked(tree):
     bad = tree / "train" / WNIDS[1] / f"{WNIDS[1]}_0.JPEG"
     good = bad.read_bytes()
@@ -177,14 +239,17 @@ def test_a_corrupt_file_is_named_when_it_is_packed_and_a_corrupt_shard_when_it_i
     with (folder / "train-0001.h5").open("r+b") as file:
         file.seek(int(train.offsets[5]))
         file.write(b"\0\0\0\0")
-    with pytest.raises(DataError, match=rf"train-0001\.h5: {WNIDS[1]}/{WNIDS[1]}_0\.JPEG: cannot be decoded"):
+    place = rf"train-0001\.h5: {WNIDS[1]}/{WNIDS[1]}_0\.JPEG"
+    with pytest.raises(DataError, match=rf"{place}: cannot be decoded .*; prepare the data set again"):
         ImageReader(train, SETTINGS, seed=0)([SampleKey(1, 5)])
+    with pytest.raises(DataError, match=rf"{place}: is not what was packed"):
+        list(verify(folder, 2, problem))
     with (folder / "train-0001.h5").open("r+b") as file:
         file.seek(int(train.offsets[5]))
         file.write(good[:4])
         file.seek(int(train.offsets[6]) + len(train.read(6)) - 3)  # a byte before the end marker decodes all the same
         file.write(b"\x55")
-    with pytest.raises(DataError, match=r"_1\.JPEG: (is not what was packed|cannot be decoded)"):
+    with pytest.raises(DataError, match=r"_1\.JPEG: is not what was packed"):
         list(verify(folder, 2, problem))
     (folder / "train-0002.h5").unlink()
     with pytest.raises(DataError, match=r"train-0002\.h5: cannot be opened"):

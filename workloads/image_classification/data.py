@@ -40,6 +40,8 @@ class ImageIndex:
     """Paths and labels of one split, in arrays that forked processes share without copying."""
 
     layout = "files"
+    remedy = "replace the file"
+    """Of an image that is damaged."""
 
     def __init__(
         self,
@@ -100,11 +102,18 @@ class ImageIndex:
             DataError: naming it, if it cannot be.
         """
         data = self.read(index)
+        self._must_decode(index, data)
+        return data
+
+    def _must_decode(self, index: int, data: Bytes) -> None:
         try:
             decode(data)
         except (RuntimeError, ValueError) as error:
-            raise undecodable(self.place(index), error) from error
-        return data
+            raise self.undecodable(index, error) from error
+
+    def undecodable(self, index: int, error: Exception) -> DataError:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return DataError(f"{self.place(index)}: cannot be decoded ({reason})", self.remedy)
 
     @property
     def digest(self) -> str:
@@ -279,8 +288,3 @@ def _save_cache(cache: Path, stamp: str, indices: Indices) -> None:
         temporary.replace(cache)
     except OSError:  # a data set that one may only read is indexed at each start
         temporary.unlink(missing_ok=True)
-
-
-def undecodable(place: str, error: Exception) -> DataError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(f"{place}: cannot be decoded ({reason})", "replace the file")

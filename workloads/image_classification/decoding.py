@@ -1,6 +1,8 @@
-"""JPEG bytes as pixels, by whichever decoder is installed."""
+"""An image's bytes as pixels: JPEG by whichever decoder is installed, anything else by Pillow."""
 
 import importlib.util
+import io
+import re
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torchvision.io import ImageReadMode, decode_image, decode_jpeg
+from PIL import Image
+from torchvision.io import ImageReadMode, decode_jpeg
 
 from hpcai500.errors import MachineError
 
@@ -24,6 +27,11 @@ BATCHED: tuple[Decoder, ...] = ("nvjpeg", "dali")
 """They decode a batch at once where the model is, and not in the loader's processes."""
 
 Bytes = npt.NDArray[np.uint8]
+
+_JPEG = b"\xff\xd8\xff"
+_OTHERS = ("PNG", "GIF", "WEBP")
+_ORIGIN = re.compile(r"^\S+, \S+:\d+, ")
+"""Of torchvision's messages: a function and a file of those who built it."""
 
 
 def choose_decoder(wanted: Wanted, device: torch.device) -> Decoder:
@@ -65,9 +73,31 @@ def decode(data: Bytes, decoder: Decoder = "torchvision") -> torch.Tensor:
     Raises:
         RuntimeError: if they are no image, or a damaged one. Its text is the decoder's.
     """
+    if data[:3].tobytes() != _JPEG:
+        return _by_pillow(data)
     if decoder == "simplejpeg" and (pixels := _by_simplejpeg(data)) is not None:
         return pixels
-    return decode_image(torch.from_numpy(data), mode=ImageReadMode.RGB)
+    try:
+        return decode_jpeg(torch.from_numpy(data), mode=ImageReadMode.RGB)
+    except RuntimeError as error:
+        raise RuntimeError(_ORIGIN.sub("", str(error))) from error
+
+
+def _by_pillow(data: Bytes) -> torch.Tensor:
+    """The first frame, its alpha left out. torchvision's libpng ends the process at some damaged files."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_OTHERS) as image:
+            image.info.pop("transparency", None)
+            if image.mode.startswith("I"):  # grey of 16 bits, which Pillow would clip at 255
+                grey = (np.asarray(image).astype(np.int32) + 128) // 257
+                pixels = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+            else:
+                pixels = np.array(image.convert("RGB"))
+    except Image.UnidentifiedImageError as error:
+        raise RuntimeError(f"no image of JPEG, {', '.join(_OTHERS)}") from error
+    except Exception as error:  # what Pillow raises at a damaged file follows no tree
+        raise RuntimeError(str(error) or type(error).__name__) from error
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _by_simplejpeg(data: Bytes) -> torch.Tensor | None:

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ class PackedIndex(SpanIndex):
     """One split of a folder that `pack` wrote; its arrays are pages of the index file, shared by all processes."""
 
     layout = "shards"
+    remedy = "prepare the data set again"
 
     def __init__(self, folder: Path, split: str) -> None:
         path = folder / INDEX
@@ -45,16 +47,16 @@ class PackedIndex(SpanIndex):
             raise DataError(f"{path}: cannot be read ({error})", "prepare the data set again") from error
         super().__init__(folder, files=files, **arrays)
         self._split = split
-        self._digests: dict[int, npt.NDArray[np.uint8]] = {}
+        self._digests: dict[int, Sequence[bytes]] = {}
 
     def check(self, index: int) -> Bytes:
-        data = super().check(index)
         number = self.file_of(index)
         if number not in self._digests:
-            with h5py.File(self.files[number], "r", locking=False) as file:
-                self._digests[number] = _mapped(self.files[number], file["sha256"])
-        if _sha256(data) != self._digests[number][index - int(self.firsts[number])].tobytes():
-            raise DataError(f"{self.place(index)}: is not what was packed", "remove the shard and prepare again")
+            self._digests[number] = _read_shard(self.files[number]).digests
+        data = self.read(index)
+        if _sha256(data) != self._digests[number][index - int(self.firsts[number])]:
+            raise DataError(f"{self.place(index)}: is not what was packed", self.remedy)
+        self._must_decode(index, data)
         return data
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -85,8 +87,8 @@ def open_packed(folder: Path, num_classes: int) -> Indices:
 def pack(source: Indices, folder: Path) -> Iterator[str]:
     """Write the files of `source` into `folder`, in its order; yields a line for each shard.
 
-    Every image is decoded once, and what was written is read back and compared. A shard that is finished stays, so
-    that a second call goes on where a first one was ended.
+    Every image is decoded once, and what was written is read back and compared. A finished shard stays if its bytes
+    and the source's are the same still, so that a second call goes on where a first one was ended.
 
     Raises:
         DataError: naming a file that cannot be read or decoded, or a shard that reads back differently.
@@ -124,35 +126,69 @@ class _Part(NamedTuple):
         total.update(lengths.astype("<i8").tobytes())
         return total.hexdigest()
 
+    def digests(self, pool: ThreadPoolExecutor) -> list[bytes]:
+        return list(pool.map(lambda member: _sha256(self.index.read(member)), self.members))
+
 
 def _pack_shard(part: _Part, target: Path) -> str:
     with ThreadPoolExecutor(_NUM_READERS) as pool:
         lengths = np.fromiter(pool.map(part.index.size, part.members), np.int64, len(part.members))
         identity = part.identity(lengths)
-        if _is_written(target, identity):
+        if _is_written(part, identity, lengths, target, pool):
             return f"{target}: prepared already"
         temporary = target.with_name(f".{target.name}.partial")
         try:
             with storage(target):
                 offset = _create(temporary, lengths)
                 digests = _copy(part, lengths, temporary, offset, pool)
-                _compare(digests, lengths, temporary, offset, pool)
+                if not _holds(digests, lengths, temporary, offset, pool):
+                    raise DataError(
+                        f"{temporary}: what was written reads back differently", "check the disk, and prepare again"
+                    )
                 with h5py.File(temporary, "r+") as file:
                     file.attrs["identity"] = identity
                     file["sha256"][:] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
                 _sync(temporary)
+                (target.parent / INDEX).unlink(missing_ok=True)  # tells of the shard that goes
                 temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
     return f"{target}: {len(lengths):,} images, {int(lengths.sum()):,} bytes, byte for byte the source's files"
 
 
-def _is_written(target: Path, identity: str) -> bool:
+class _Shard(NamedTuple):
+    """What a shard says of itself."""
+
+    identity: str
+    lengths: npt.NDArray[np.int64]
+    offset: int
+    """Where its first file begins."""
+    digests: list[bytes]
+
+
+def _read_shard(path: Path) -> _Shard:
     try:
-        with h5py.File(target, "r", locking=False) as file:
-            return bool(file.attrs.get("identity") == identity)
-    except OSError:
-        return False
+        with h5py.File(path, "r", locking=False) as file:
+            digests = [row.tobytes() for row in file["sha256"][:]]
+            offset = int(file["files"].id.get_offset())
+            return _Shard(str(file.attrs["identity"]), file["lengths"][:], offset, digests)
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})", PackedIndex.remedy) from error
+
+
+def _is_written(
+    part: _Part, identity: str, lengths: npt.NDArray[np.int64], target: Path, pool: ThreadPoolExecutor
+) -> bool:
+    """Whether the shard's table, its bytes and the source's files agree."""
+    with suppress(DataError):  # a shard that is absent or cannot be read is written anew
+        shard = _read_shard(target)
+        return (
+            shard.identity == identity
+            and np.array_equal(shard.lengths, lengths)
+            and part.digests(pool) == shard.digests
+            and _holds(shard.digests, lengths, target, shard.offset, pool)
+        )
+    return False
 
 
 def _create(path: Path, lengths: npt.NDArray[np.int64]) -> int:
@@ -205,9 +241,10 @@ def _copy(
     return digests
 
 
-def _compare(
+def _holds(
     digests: Sequence[bytes], lengths: npt.NDArray[np.int64], path: Path, offset: int, pool: ThreadPoolExecutor
-) -> None:
+) -> bool:
+    """Whether the files in a shard, read from the disk, have these digests."""
     offsets = _offsets(lengths, offset)
     descriptor = os.open(path, os.O_RDONLY)
 
@@ -218,8 +255,7 @@ def _compare(
 
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # from the disk, not from memory
-        if not all(pool.map(is_equal, range(len(digests)))):
-            raise DataError(f"{path}: what was written reads back differently", "check the disk, and prepare again")
+        return all(pool.map(is_equal, range(len(digests))))
     finally:
         os.close(descriptor)
 

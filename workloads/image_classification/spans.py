@@ -19,6 +19,8 @@ class SpanIndex(ImageIndex):
     Descriptors are opened here and may cross a fork: reading at an offset moves no position.
     """
 
+    remedy = "fetch it again"
+
     def __init__(
         self,
         root: Path,

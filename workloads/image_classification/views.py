@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from hpcai500.train.workload import SampleKey
 
-from .data import DataSettings, ImageIndex, undecodable
+from .data import DataSettings, ImageIndex
 from .decoding import BATCHED, BatchDecoder, Decoder, decode
 
 Labels = npt.NDArray[np.int64]
@@ -113,7 +113,7 @@ class ImageReader:
         try:
             return decode(self._index.read(index), self._decoder)
         except (RuntimeError, ValueError) as error:
-            raise undecodable(self._index.place(index), error) from error
+            raise self._index.undecodable(index, error) from error
 
     def decode_on(self, device: torch.device, batch: EncodedBatch) -> ImageBatch:
         """The batch decoded and cropped on `device`.
