@@ -144,7 +144,7 @@ def read_measured(path: Path) -> tuple[LinkBand, int]:
         if not (1 <= size < _MOST**2 and _LEAST <= sec <= _MOST):
             raise InputError(f"{path}: an all-reduce of {size:g} bytes in {sec:g} s", hint)
     if not 1 <= nodes <= num_ranks <= _MOST:
-        raise InputError(f"{path}: {num_ranks:.3g} ranks on {nodes:.3g} nodes", hint)
+        raise InputError(f"{path}: nodes and num_ranks: no such numbers", hint)
     return fit(points, num_ranks, [*lower, *upper]), nodes
 
 

@@ -104,7 +104,8 @@ def test_a_range_that_no_link_has_is_refused(tmp_path, capsys, text):
         (lambda record: record["samples"][0].update(metric="all_reduce_0_sec"), "an all-reduce of 0 bytes"),
         (lambda record: record.update(samples=[1]), "not what `hpcai500 micro --json` writes"),
         (lambda record: record.update(nodes=float("inf")), "not what `hpcai500 micro --json` writes"),
-        (lambda record: record.update(nodes=9), "4 ranks on 9 nodes"),
+        (lambda record: record.update(nodes=9), "nodes and num_ranks: no such numbers"),
+        (lambda record: record.update(num_ranks=10**400), "nodes and num_ranks: no such numbers"),
     ],
 )
 def test_a_file_of_all_reduces_that_none_can_be_is_refused(tmp_path, capsys, change, said):
