@@ -88,7 +88,7 @@
       ]);
       rows.forEach((row, index) => {
         const y = index * step + (isNarrow ? 20 : 5), middle = y + 8;
-        nodes.push(text(isNarrow ? 0 : left - 8, isNarrow ? y - 5 : middle + 4, clip(row.name, isNarrow ? width : left),
+        nodes.push(text(isNarrow ? 0 : left - 8, isNarrow ? y - 5 : middle + 4, clip(row.name, isNarrow ? width : left - 8),
           { class: "strong", "text-anchor": isNarrow ? "start" : "end" }));
         nodes.push(s("rect", { class: "bar", x: left, y, height: 16, width: Math.max(1, x(row.value) - left), rx: 2 },
           s("title", null, `${row.name}: ${si(row.value)}VFLOPS`)));
@@ -141,7 +141,7 @@
             d: "M" + one.points.map((p) => `${x(p[0]).toFixed(1)} ${y(p[1]).toFixed(1)}`).join("L") }));
         if (one.points.length < 30 && !one.dash) for (const p of one.points) group.append(
           s("circle", { cx: x(p[0]), cy: y(p[1]), r: 3, fill: paint }, s("title", null, `${one.name}: ${digits(p[0])}, ${yFormat(p[1])}`)));
-        if (labels) { const last = one.points.at(-1); group.append(text(x(last[0]) + 9, y(last[1]) + 4, clip(one.name, right), { class: "strong" })); }
+        if (labels) { const last = one.points.at(-1); group.append(text(x(last[0]) + 9, y(last[1]) + 4, clip(one.name, right - 9), { class: "strong" })); }
         return group;
       });
       groups.forEach((group) => {
@@ -306,7 +306,8 @@
       section.hidden = !any;
       if (any && (!before || before.size !== section.shown.size || [...before].some((index) => !section.shown.has(index)))) draw(section);
     }
-    count.textContent = shown === total ? `${total} entries` : `${shown} of ${total} entries`;
+    const entries = total === 1 ? "1 entry" : `${total} entries`;
+    count.textContent = shown === total ? entries : `${shown} of ${entries}`;
   };
 
   for (const section of sections) {
