@@ -26,7 +26,7 @@ class Placement(NamedTuple):
 
 
 def crowding(placement: Placement) -> str | None:
-    """A line for whoever started the run, where the threads of a rank outnumber its cores; they then wait in turns."""
+    """A line for whoever started the run, where a rank has more threads than cores, which then take turns."""
     if placement.device != "cpu" or placement.num_threads <= placement.num_cores:
         return None
     return (
