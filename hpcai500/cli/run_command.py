@@ -219,7 +219,7 @@ def run_once(spec: RunSpec, start: Callable[[RunSpec], None], *, resume: bool, q
         )
     say(
         f"seed {spec.seed}: {spec.workload.title}, {spec.problem} problem, {spec.level} level, "
-        f"{spec.world_size} ranks, {spec.settings.execution.precision}: {spec.folder}"
+        f"{spec.world_size} rank{'s' if spec.world_size > 1 else ''}, {spec.settings.execution.precision}: {spec.folder}"
     )
     try:
         start(spec)
