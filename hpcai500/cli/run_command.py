@@ -217,9 +217,10 @@ def run_once(spec: RunSpec, start: Callable[[RunSpec], None], *, resume: bool, q
             f"{spec.folder} was started by {earlier.launcher}, not by {spec.launcher}",
             f"go on with --launcher {earlier.launcher}, or give another --output",
         )
+    ranks = f"{spec.world_size} rank{'s' if spec.world_size > 1 else ''}"
     say(
         f"seed {spec.seed}: {spec.workload.title}, {spec.problem} problem, {spec.level} level, "
-        f"{spec.world_size} rank{'s' if spec.world_size > 1 else ''}, {spec.settings.execution.precision}: {spec.folder}"
+        f"{ranks}, {spec.settings.execution.precision}: {spec.folder}"
     )
     try:
         start(spec)
