@@ -77,7 +77,13 @@ def layout_here(args: argparse.Namespace, site: Site, env: Mapping[str, str]) ->
                 f"another launcher started this command {env[name]} times ({name})",
                 "start it once: it starts the ranks itself, see --launcher",
             )
-    allocation = read_allocation(env) if args.launcher not in ("local", "horovodrun") else None
+    around = read_allocation(env)
+    if around and around.num_nodes > 1 and args.launcher == "horovodrun":
+        raise SpecError(
+            f"--launcher horovodrun starts ranks on this machine alone, and the allocation has {around.num_nodes} nodes",
+            "leave it out, or use --launcher mpirun",
+        )
+    allocation = around if args.launcher not in ("local", "horovodrun") else None
     if allocation is None:
         if args.launcher == "srun" or (args.launcher == "mpirun" and (args.nodes or 1) > 1):
             raise SpecError(

@@ -224,6 +224,12 @@ def test_a_command_that_was_started_several_times_is_refused(env, times):
         layout_here(Namespace(launcher=None), Site(), env)
 
 
+def test_horovodrun_does_not_leave_the_other_nodes_of_an_allocation_idle():
+    env = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2"}
+    with pytest.raises(SpecError, match="starts ranks on this machine alone, and the allocation has 2 nodes"):
+        layout_here(Namespace(launcher="horovodrun"), Site(), env)
+
+
 def test_variables_of_launchers_that_hold_no_number_are_no_launcher():
     args = Namespace(launcher=None, backend="torch", nodes=None, procs_per_node=2, assignments=[])
     env = {"OMPI_COMM_WORLD_SIZE": "", "PMI_SIZE": "abc", "WORLD_SIZE": "8"}
