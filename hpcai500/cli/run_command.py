@@ -80,7 +80,7 @@ def layout_here(args: argparse.Namespace, site: Site, env: Mapping[str, str]) ->
     around = read_allocation(env)
     if around and around.num_nodes > 1 and args.launcher == "horovodrun":
         raise SpecError(
-            f"--launcher horovodrun starts ranks on this machine alone, and the allocation has {around.num_nodes} nodes",
+            f"--launcher horovodrun starts ranks on this machine alone, the allocation has {around.num_nodes} nodes",
             "leave it out, or use --launcher mpirun",
         )
     allocation = around if args.launcher not in ("local", "horovodrun") else None

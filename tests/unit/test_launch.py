@@ -226,7 +226,7 @@ def test_a_command_that_was_started_several_times_is_refused(env, times):
 
 def test_horovodrun_does_not_leave_the_other_nodes_of_an_allocation_idle():
     env = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2"}
-    with pytest.raises(SpecError, match="starts ranks on this machine alone, and the allocation has 2 nodes"):
+    with pytest.raises(SpecError, match="starts ranks on this machine alone, the allocation has 2 nodes"):
         layout_here(Namespace(launcher="horovodrun"), Site(), env)
 
 
