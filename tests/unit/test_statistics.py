@@ -62,6 +62,16 @@ def test_the_bootstrap_agrees_with_one_written_out_by_hand():
     assert bootstrap_interval(list(values)) == pytest.approx(tuple(np.quantile(means, levels)), rel=0.02)
 
 
+@pytest.mark.parametrize("count", [5, 7, 8, 21, 130])
+def test_the_bootstrap_is_digit_for_digit_that_of_scipy_at_every_size(count):
+    for scale in (1e-3, 1.0, 1e15):
+        values = np.random.default_rng(count).normal(scale, scale / 30, count)
+        expected = stats.bootstrap(
+            (values,), np.mean, n_resamples=9_999, method="BCa", rng=np.random.default_rng(500)
+        ).confidence_interval
+        assert bootstrap_interval(list(values)) == (expected.low, expected.high)
+
+
 @pytest.mark.parametrize("values", [[5.0, 5.0, 5.0, 5.0, 5.0], [0.0] * 6])
 def test_identical_values_have_an_interval_of_no_width(values):
     summary = summarize(values, bootstrap=True)
@@ -197,6 +207,25 @@ def test_a_pair_that_only_a_single_test_would_decide_is_left_undecided_among_man
     others = [list(rng.normal(9.4, 3, 4)) for _ in range(8)]
     summaries = sorted((summarize(group) for group in (*pair, *others)), key=lambda one: -one.mean)
     assert undecided_ranks(summaries)[[s.mean for s in summaries].index(np.mean(pair[0]))][1] > 2
+
+
+def test_the_ranges_of_many_entries_are_those_of_holm_over_every_pair_of_scipys_welch_test():
+    rng = np.random.default_rng(8)
+    sets = [rng.normal(rng.uniform(1, 1.5), 0.02, size) for size in [2, 3, 5, 8] * 15]
+    groups = sorted(sets, key=lambda group: -group.mean())
+    expected = []
+    for index, group in enumerate(groups):
+        pairs = sorted(
+            (stats.ttest_ind(group, other, equal_var=False).pvalue, position)
+            for position, other in enumerate(groups)
+            if position != index
+        )
+        falls = itertools.takewhile(lambda item: item[1][0] <= 0.05 / (59 - item[0]), enumerate(pairs))
+        sure = [position for _, (_, position) in falls]
+        worse = sum(position > index for position in sure)
+        expected.append((1 + len(sure) - worse, 60 - worse))
+    assert undecided_ranks([summarize(list(group)) for group in groups]) == expected
+    assert len(set(expected)) > 20
 
 
 def test_one_run_decides_nothing_and_equal_runs_decide_everything():
