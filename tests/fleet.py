@@ -7,8 +7,11 @@ import random
 from pathlib import Path
 
 
-def write_fleet(folder: Path, base: Path, systems, *, seeds=3, epochs=None, noise=0.03, rng=None) -> None:
-    """For each (system, world size, speed) the runs of `seeds` seeds, as `base`'s run but for speed and noise."""
+def write_fleet(folder: Path, base: Path, systems, *, seeds=3, epochs=None, noise=0.03, rng=None, layer=None) -> None:
+    """For each (system, world size, speed) the runs of `seeds` seeds, as `base`'s run but for speed and noise.
+
+    `layer(number)` are settings that each of layers 1 to 6 of that system has besides.
+    """
     rng = rng or random.Random(0)
     template = json.loads((base / "result.json").read_text())
     if epochs:
@@ -22,8 +25,16 @@ def write_fleet(folder: Path, base: Path, systems, *, seeds=3, epochs=None, nois
             place = folder / f"system-{number}" / f"seed{seed}"
             place.mkdir(parents=True)
             for name, text in files.items():
-                (place / name).write_text(text)
+                own = _with_layers(text, layer(number)) if layer and name == "system.json" else text
+                (place / name).write_text(own)
             (place / "result.json").write_text(json.dumps(result))
+
+
+def _with_layers(text: str, settings: dict) -> str:
+    record = json.loads(text)
+    for node in record["nodes"]:
+        node["layers"] = {key: {**node["layers"].get(key, {}), **settings} for key in "123456"}
+    return json.dumps(record)
 
 
 def _stretched(epochs: list, count: int) -> list:

@@ -79,7 +79,7 @@ def open_page(chromium, page_file):
     """The page from disk, without a network; at its end no error and no request may have come up."""
     contexts, problems = [], []
 
-    def open_page(width=1440, scheme="light"):
+    def open_page(width=1440, scheme="light", file=None):
         context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
         contexts.append(context)
         page = context.new_page()
@@ -87,8 +87,8 @@ def open_page(chromium, page_file):
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("dialog", lambda dialog: (problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on("request", lambda request: request.url.startswith(("file:", "data:")) or problems.append(request.url))
-        page.goto(page_file.as_uri())
-        page.wait_for_selector("figure svg")
+        page.goto((file or page_file).as_uri())
+        page.wait_for_selector("figure svg", state="attached")
         return page
 
     yield open_page

@@ -1,4 +1,13 @@
+import json
+
 import pytest
+from fleet import write_fleet
+
+from hpcai500.report.page import ranking_page
+from hpcai500.report.page_data import page_data
+from hpcai500.score.collection import collect
+from hpcai500.score.ranking import rank
+from hpcai500.score.result import write_result
 
 pytestmark = pytest.mark.browser
 
@@ -119,6 +128,101 @@ def test_the_published_list_is_marked_and_its_swapped_rows_are_noted(open_page):
     assert published.locator(".badge").inner_text() == "published, unverified"
     assert published.locator("tr.suspect").count() == 2
     assert "swapped" in published.inner_text()
+
+
+@pytest.fixture
+def write_page(tmp_path, make_spec, write_run):
+    """The page of `systems`, their runs made from one of these qualities; `change` edits each result first."""
+
+    def write_page(qualities, systems, change=lambda record: None, by="vflops"):
+        base = write_run(make_spec(output=str(tmp_path / "base")), qualities, total_sec=50.0, energy=100.0)
+        write_result(base)
+        write_fleet(tmp_path / "made", base, systems)
+        for file in (tmp_path / "made").rglob("result.json"):
+            record = json.loads(file.read_text())
+            change(record)
+            file.write_text(json.dumps(record))
+        path = tmp_path / "made.html"
+        path.write_text(ranking_page(rank(collect([tmp_path / "made"]).runs, by=by), [], []))
+        return path
+
+    return write_page
+
+
+def test_a_list_whose_vflops_are_all_zero_is_drawn(open_page, write_page):
+    page = open_page(file=write_page([0.0, 0.0], [("zero", 1, 1.0), ("nought", 1, 2.0)]))
+    assert page.locator("rect.bar").count() == 2
+    page.locator("button.open").first.click()
+    page.wait_for_selector(".panel svg")
+    assert page.locator("[x1=NaN], [x2=NaN], [width=NaN]").count() == 0
+
+
+def test_scaling_of_hidden_systems_is_hidden(open_page):
+    page = open_page()
+    assert page.locator(".series:visible").count() == 1
+    for words, number in (("gamma", 0), ("alpha", 1), ("", 1)):
+        page.fill("#words", words)
+        scaling = page.locator("section[data-kind=lists] figcaption", has_text="Scaling")
+        assert (scaling.count(), page.locator(".series:visible").count()) == (number, number)
+
+
+def test_the_header_and_the_filter_count_the_same(open_page):
+    page = open_page()
+    assert "6 entries from 18 runs, 9 published," in page.locator("header").inner_text()
+    assert page.locator("#count").inner_text() == "15 entries"
+
+
+@pytest.mark.parametrize(
+    ("letter", "count"), [("\u115f", 50), ("\u6f22", 100), ("\u00e9", 100), ("W", 100), ("i", 200)]
+)
+def test_any_name_keeps_to_a_phone_and_to_its_place_beside_the_bars(open_page, write_page, letter, count):
+    def rename(record):
+        record["identity"]["system"] = letter * count
+
+    file = write_page([0.5, 0.9], [("any", 1, 1.0)], rename)
+    for width in (390, 1440):
+        page = open_page(width=width, file=file)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        left, right, edge, page_edge = page.evaluate(
+            """() => {
+              const label = document.querySelector("svg text.strong").getBoundingClientRect();
+              const svg = document.querySelector("svg").getBoundingClientRect();
+              return [label.left, label.right, svg.left, svg.right];
+            }"""
+        )
+        assert left >= edge - 1
+        assert right <= page_edge + 1
+
+
+def test_a_mean_over_some_of_the_runs_sorts_last(open_page, write_page):
+    lost = iter([True])
+
+    def lose_energy(record):
+        if record["identity"]["system"] == "frugal" and next(lost, False):
+            record["energy"] = {"joules": None, "sources": [], "missing": ["no counter"]}
+            record["score"]["vflops_per_watt"] = None
+
+    page = open_page(file=write_page([0.5, 0.9], [("plain", 1, 1.0), ("frugal", 1, 3.0)], lose_energy))
+    heading = page.locator(f"{FIRST} thead button", has_text="VFLOPS / W")
+    for _ in range(2):
+        heading.click()
+        assert column(page, "System") == ["plain", "frugal"]
+    assert "(2 of 3)" in page.locator(FIRST).inner_text()
+
+
+def test_what_does_not_fit_is_left_out_with_the_reason(open_page, write_page, tmp_path):
+    file = write_page([0.3, 0.5, 0.9], [("one", 1, 1.0)])
+    lists = rank(collect([tmp_path / "made"]).runs)
+    whole, words = page_data(lists, [], 10**6), []
+    layerless = page_data(lists, [], len(whole) - 1)
+    for text in (whole, layerless, page_data(lists, [], len(layerless) - 1)):
+        file.write_text(ranking_page(lists, [], []).replace(whole, text))
+        page = open_page(file=file)
+        page.locator("button.open").first.click()
+        words.append(page.locator(".panel p.quiet").inner_text())
+    assert ["are left out" in text for text in words] == [False, True, True]
+    assert "Layers are left out: with them this page would be larger than 1 MB." in words[1]
+    assert "Curves and layers are left out: with them this page would be larger than 1 MB." in words[2]
 
 
 def test_a_phone_needs_no_sideways_scrolling(open_page):
