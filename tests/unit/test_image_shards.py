@@ -224,6 +224,30 @@ def test_a_truncated_shard_is_named_when_it_is_verified_and_written_again(tree, 
     assert shard.read_bytes() == content
 
 
+@pytest.mark.parametrize("table", ["names", "ends", "labels", "firsts", "lengths"])
+def test_an_index_in_which_a_bit_flipped_is_named_when_it_is_verified(tree, table):
+    folder, _ = packed(tree)
+    with h5py.File(folder / "index.h5") as file:
+        place = file["train"][table].id.get_offset()
+    with (folder / "index.h5").open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 1]))
+    problem = MINI.model_copy(update={"num_train_samples": 10, "num_eval_samples": 4})
+    with pytest.raises(DataError, match=r"index\.h5: is not of train-000\d\.h5; prepare the data set again"):
+        list(verify(folder, 2, problem))
+
+
+@pytest.mark.parametrize("table", ["names", "ends", "labels", "firsts", "offsets", "lengths"])
+def test_an_index_without_a_table_cannot_be_read(tree, table):
+    folder, _ = packed(tree)
+    with h5py.File(folder / "index.h5", "r+") as file:
+        file["val"].move(table, table[::-1])
+    with pytest.raises(DataError, match=r"index\.h5: cannot be read .*; prepare the data set again"):
+        open_dataset(folder, 2)
+
+
 def test_a_corrupt_file_is_named_when_it_is_packed_and_a_corrupt_shard_when_it_is_checked(tree):
     bad = tree / "train" / WNIDS[1] / f"{WNIDS[1]}_0.JPEG"
     good = bad.read_bytes()

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.io import ImageReadMode, decode_image, decode_jpeg
 
 from hpcai500.errors import MachineError
 
@@ -78,7 +78,7 @@ def decode(data: Bytes, decoder: Decoder = "torchvision") -> torch.Tensor:
     if decoder == "simplejpeg" and (pixels := _by_simplejpeg(data)) is not None:
         return pixels
     try:
-        return decode_jpeg(torch.from_numpy(data), mode=ImageReadMode.RGB)
+        return decode_image(torch.from_numpy(data), mode=ImageReadMode.RGB)
     except RuntimeError as error:
         raise RuntimeError(_ORIGIN.sub("", str(error))) from error
 

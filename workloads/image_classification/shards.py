@@ -24,6 +24,10 @@ INDEX = "index.h5"
 IMAGES_PER_SHARD = 32_768
 """About 4 GB of ImageNet."""
 
+_TABLES = ("names", "ends", "labels", "firsts", "offsets", "lengths")
+_UNREADABLE = (OSError, KeyError, RuntimeError, TypeError, ValueError)
+"""What h5py and numpy raise at a damaged file."""
+
 _FORMAT = 1
 _BLOCK = 256
 _NUM_READERS = 16
@@ -41,9 +45,9 @@ class PackedIndex(SpanIndex):
         try:
             with h5py.File(path, "r", locking=False) as file:
                 group = file[split]
-                arrays = {name: _mapped(path, group[name]) for name in group}
+                arrays = {name: _mapped(path, group[name]) for name in _TABLES}
                 files = [folder / name for name in group.attrs["shards"]]
-        except (OSError, KeyError, ValueError) as error:
+        except _UNREADABLE as error:
             raise DataError(f"{path}: cannot be read ({error})", "prepare the data set again") from error
         super().__init__(folder, files=files, **arrays)
         self._split = split
@@ -52,12 +56,22 @@ class PackedIndex(SpanIndex):
     def check(self, index: int) -> Bytes:
         number = self.file_of(index)
         if number not in self._digests:
-            self._digests[number] = _read_shard(self.files[number]).digests
+            self._digests[number] = self._digests_of(number)
         data = self.read(index)
         if _sha256(data) != self._digests[number][index - int(self.firsts[number])]:
             raise DataError(f"{self.place(index)}: is not what was packed", self.remedy)
         self._must_decode(index, data)
         return data
+
+    def _digests_of(self, number: int) -> Sequence[bytes]:
+        """Of a shard whose names, labels and lengths are those of the index."""
+        shard = _read_shard(self.files[number])
+        bounds = [*self.firsts.tolist(), len(self)]
+        members = range(bounds[number], bounds[number + 1])
+        with suppress(ValueError, IndexError):  # a name that is none, a place that does not exist
+            if _Part(self, members).identity(self.lengths[members.start : members.stop]) == shard.identity:
+                return shard.digests
+        raise DataError(f"{self.root / INDEX}: is not of {self.files[number].name}", self.remedy)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PackedIndex, (self.root, self._split)
@@ -77,7 +91,7 @@ def open_packed(folder: Path, num_classes: int) -> Indices:
     try:
         with h5py.File(path, "r", locking=False) as file:
             found = int(file.attrs["num_classes"])
-    except (OSError, KeyError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"{path}: cannot be read ({error})", "prepare the data set again") from error
     if found != num_classes:
         raise DataError(f"{folder}: {found} classes, the model has {num_classes}", "check --problem")
@@ -172,7 +186,7 @@ def _read_shard(path: Path) -> _Shard:
             digests = [row.tobytes() for row in file["sha256"][:]]
             offset = int(file["files"].id.get_offset())
             return _Shard(str(file.attrs["identity"]), file["lengths"][:], offset, digests)
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"{path}: cannot be read ({error})", PackedIndex.remedy) from error
 
 
