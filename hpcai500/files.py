@@ -68,6 +68,27 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not valid JSON ({error})") from error
 
 
+def read_plain(path: Path, most: int) -> bytes:
+    """The bytes of `path`.
+
+    Raises:
+        InputError: for what is no plain file (a pipe may never end) or has more than `most` bytes; OSError.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"{path.name}: no plain file")
+        if found.st_size > most:
+            raise InputError(f"{path.name}: {found.st_size:,} bytes are no record of a run")
+        content = os.read(fd, found.st_size)
+        while len(content) < found.st_size and (more := os.read(fd, found.st_size - len(content))):
+            content += more
+        return content
+    finally:
+        os.close(fd)
+
+
 @contextmanager
 def storage(path: Path) -> Iterator[None]:
     """Turn what a file system says into one line that names `path`."""

@@ -10,7 +10,7 @@ from hpcai500.files import write_atomic
 from hpcai500.report.document import ranking_csv, ranking_document
 from hpcai500.report.tables import ranking_markdown, ranking_text
 from hpcai500.score.archives import Opened, opened
-from hpcai500.score.collection import collect
+from hpcai500.score.collection import collect, without_garbage_collection
 from hpcai500.score.published import rank_published
 from hpcai500.score.ranking import rank, with_compliance
 from hpcai500.score.scaling import EXPONENTS
@@ -23,7 +23,7 @@ _SUFFIXES = {
 
 def main(args: argparse.Namespace) -> int:
     style = "json" if args.json else _style(args.format, args.output)
-    with opened(args.paths, unverified=args.unverified) as found:
+    with without_garbage_collection(), opened(args.paths, unverified=args.unverified) as found:
         text = found.label(_ranking(args, style, found))
     if args.output:
         write_atomic(Path(args.output), text + "\n")

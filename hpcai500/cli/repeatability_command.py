@@ -7,12 +7,12 @@ from pathlib import Path
 
 from hpcai500.report.tables import repeatability_text
 from hpcai500.score.archives import opened
-from hpcai500.score.collection import collect
+from hpcai500.score.collection import collect, without_garbage_collection
 from hpcai500.score.repeatability import repeatability
 
 
 def main(args: argparse.Namespace) -> int:
-    with opened(args.paths, unverified=args.unverified) as found:
+    with without_garbage_collection(), opened(args.paths, unverified=args.unverified) as found:
         collected = collect(found.paths)
         collected.left_out.extend(found.refused)
         reference = collect([Path(args.reference)]) if args.reference else None

@@ -1,6 +1,7 @@
 """Reading events.log: MLLOG lines as typed events; a torn last line is what a crash leaves."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -63,6 +64,16 @@ def read_events(path: Path) -> list[Event]:
             return list(parse_lines(_bounded(file, path), str(path)))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
+
+
+def run_start_ms(path: Path) -> float:
+    """When the run of a log began, in ms since 1970; infinity where the log does not say it, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            start = first(parse_lines(_bounded(file, path), str(path)), Key.RUN_START)
+    except (OSError, InputError, RecursionError):
+        return math.inf
+    return start.time_ms if start and math.isfinite(start.time_ms) else math.inf
 
 
 def _bounded(file: IO[bytes], path: Path) -> Iterator[str]:

@@ -1,19 +1,28 @@
 """Finding results: what may be ranked, and what may not, each with its reason."""
 
+import gc
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from hpcai500.errors import InputError
+from hpcai500.events.reader import run_start_ms
+from hpcai500.files import read_plain
 from hpcai500.score.folders import run_places
 from hpcai500.score.result import Result, derive
 from hpcai500.score.soundness import MOST_BYTES, fault, identity_fault, require_plain_files
 from hpcai500.spec.models import parse
 
 _DIVERGED = ("status diverged",)
+_SEED_OF_AN_EXPERIMENT = attrgetter(
+    "workload", "problem", "level", "system", "accelerator", "experiment_digest", "seed"
+)
 MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What reading a hostile file may raise: one reason each, never a traceback."""
 
@@ -34,7 +43,7 @@ class Run(NamedTuple):
 
 class Collected(NamedTuple):
     runs: list[Run]
-    """What may be ranked: each seed of an experiment once."""
+    """What may be ranked: each seed of an experiment once, by its earliest run."""
     left_out: list[LeftOut]
     diverged: list[Run]
     """Left out too; they count as runs that never reached the target."""
@@ -50,52 +59,81 @@ def collect(paths: Iterable[Path]) -> Collected:
         InputError: for a path that does not exist.
     """
     collected = Collected([], [], [], [], [])
-    files: dict[str, Path] = {}
+    files: dict[tuple[str, ...], Path] = {}
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder", "run `hpcai500 run` first, or name another path")
         if path.suffix == ".csv":
             collected.published.append(path)
             continue
-        root = path.resolve()
+        root, depth = path.resolve().parts, len(path.parts)
         for file in _results(path, collected.left_out) if path.is_dir() else [path]:
-            files.setdefault(str(root / file.relative_to(path)), file)
-    counted: dict[tuple[str | int, ...], Run] = {}
-    for file in sorted(files.values()):
-        _take(file, collected, counted)
+            files.setdefault((*root, *file.parts[depth:]), file)
+    found = [_read_or_reason(file) for file in sorted(files.values(), key=attrgetter("parts"))]
+    first = _first_of_each_seed(run for run in found if isinstance(run, Run))
+    for item in found:
+        if isinstance(item, Run):
+            _count(item, first[_SEED_OF_AN_EXPERIMENT(item.result.identity)], collected)
+        else:
+            collected.left_out.append(item)
     return collected
 
 
-def _take(file: Path, collected: Collected, counted: dict[tuple[str | int, ...], Run]) -> None:
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """For a command over many results: none stands in a circle, and to look for circles takes a fifth of its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _read_or_reason(file: Path) -> Run | LeftOut:
+    """The run whose result is or would be `file`: one that may be ranked, or one that diverged."""
     shown = one_line(str(file))
     try:
         if shown != str(file):
             raise InputError("its path holds what no terminal and no page should print", "rename the folder")
         result = newest_result(file)
-        reason = _why_not(result)
+        reason = None if _has_diverged(result) else _why_not(result)
     except (InputError, OSError) as error:
-        collected.left_out.append(LeftOut(shown, one_line(str(error))))
-        return
+        return LeftOut(shown, one_line(str(error)))
     except MALFORMED as error:
-        collected.left_out.append(LeftOut(shown, one_line(f"malformed: {type(error).__name__}: {error}")))
-        return
-    run = Run(file, result.model_copy(update={"epochs": ()}))
-    has_diverged = result.unranked == _DIVERGED and identity_fault(result) is None
-    if reason and not has_diverged:
-        collected.left_out.append(LeftOut(shown, one_line(reason)))
-        return
-    identity = result.identity
-    fields = ("workload", "problem", "level", "system", "accelerator", "experiment_digest", "seed")
-    first = counted.setdefault(tuple(getattr(identity, field) for field in fields), run)
-    if first is not run:
-        why = f"seed {identity.seed} of this experiment counts once: {first.path} does"
-        collected.left_out.append(LeftOut(shown, why))
+        return LeftOut(shown, one_line(f"malformed: {type(error).__name__}: {error}"))
+    return LeftOut(shown, one_line(reason)) if reason else Run(file, result.model_copy(update={"epochs": ()}))
+
+
+def _first_of_each_seed(runs: Iterable[Run]) -> dict[tuple[Any, ...], Run]:
+    """Of the runs of one seed the one that began first by its log, whatever came of it; else the first by path."""
+    of_seed: defaultdict[tuple[Any, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        of_seed[_SEED_OF_AN_EXPERIMENT(run.result.identity)].append(run)
+    return {
+        seed: same[0] if len(same) == 1 else min(same, key=lambda run: run_start_ms(run.path.parent / "events.log"))
+        for seed, same in of_seed.items()
+    }
+
+
+def _count(run: Run, first: Run, collected: Collected) -> None:
+    """Put `run` where it belongs; `first` is the run that counts for its seed."""
+    result, shown = run.result, str(run.path)
+    diverged = one_line(_why_not(result) or "") if _has_diverged(result) else ""
+    if run is not first:
+        why = f"seed {result.identity.seed} of this experiment counts once: {first.path} does"
+        collected.left_out.append(LeftOut(shown, f"{diverged}; {why}" if diverged else why))
         collected.repeated.append((first, run))
-    elif has_diverged:
-        collected.left_out.append(LeftOut(shown, one_line(reason or "")))
+    elif diverged:
+        collected.left_out.append(LeftOut(shown, diverged))
         collected.diverged.append(run)
     else:
         collected.runs.append(run)
+
+
+def _has_diverged(result: Result) -> bool:
+    return result.unranked == _DIVERGED and identity_fault(result) is None
 
 
 def _results(folder: Path, left_out: list[LeftOut]) -> Iterator[Path]:
@@ -110,41 +148,35 @@ def _results(folder: Path, left_out: list[LeftOut]) -> Iterator[Path]:
 
 def newest_result(file: Path) -> Result:
     """`result.json`, or what follows from the run's files where they are newer, as after a job that was killed."""
-    require_plain_files(file.parent)
-    if not file.exists():
-        return derive(file.parent)
-    result = _read(file)
-    log = file.parent / "events.log"
-    is_stale = (
-        result.status != "success"
-        and log.exists()
-        and log.stat().st_mtime > file.stat().st_mtime
-        and (file.parent / "run.json").exists()
-    )
-    return derive(file.parent) if is_stale else result
+    folder = file.parent
+    require_plain_files(folder)
+    try:
+        result = _read(file)
+    except FileNotFoundError:
+        return derive(folder)
+    if result.status == "success":
+        return result
+    log = folder / "events.log"
+    is_stale = log.exists() and log.stat().st_mtime > file.stat().st_mtime and (folder / "run.json").exists()
+    return derive(folder) if is_stale else result
 
 
 def _read(file: Path) -> Result:
-    if not file.is_file() or file.stat().st_size > MOST_BYTES:
-        raise InputError("no plain file of the size of a result")
-    text = file.read_bytes()
+    content = read_plain(file, MOST_BYTES)
     try:
-        return Result.model_validate_json(text)
+        return Result.model_validate_json(content)
     except ValidationError:
         try:
-            record = json.loads(text)
+            record = json.loads(content.decode())  # of bytes it would take UTF-16 too
         except ValueError as error:
-            raise InputError(f"not valid JSON ({error})") from error
-        version = record.get("schema_version") if isinstance(record, dict) else None
-        if isinstance(version, int) and version > 1:
-            raise InputError(f"schema version {version}, newer than this hpcai500 reads", "update it") from None
+            raise InputError(f"{file.name}: not valid JSON ({error})") from error
         return parse(Result, record, file.name)  # which says what is wrong
 
 
 def _why_not(result: Result) -> str | None:
     """Why a readable result counts nowhere: its own reasons, or figures that contradict each other."""
     if result.unranked:
-        return ", ".join((*result.unranked, *([result.failure] if result.failure else [])))
+        return ", ".join((*result.unranked, *([result.failure] if result.failure else []))) or "unranked"
     if result.status != "success":
         return f"status {result.status}"
     return fault(result)
@@ -157,13 +189,15 @@ def one_line(text: str) -> str:
 
 def printable(text: str) -> str:
     """`text` without what a terminal would act on."""
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def run_record(run: Run) -> dict[str, Any]:
     """The `run.json` beside a result; empty where there is none that can be read."""
     try:
-        record = json.loads((run.path.parent / "run.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
+        record = json.loads(read_plain(run.path.parent / "run.json", MOST_BYTES).decode())
+    except (InputError, OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -19,7 +19,7 @@ def run_places(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[
     """
     seen: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
-        status = Path(place).stat()
+        status = os.stat(place)  # noqa: PTH116 - a Path of each folder would cost more than the call
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue

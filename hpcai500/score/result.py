@@ -50,7 +50,7 @@ class Identity(Frozen):
     world_size: int
     accelerator: str
     """The GPU's model, or the processor's where there is no GPU."""
-    seed: int
+    seed: int = Field(ge=0, lt=2**32)
     experiment_digest: str
     code_digest: str
     dataset_digest: str | None

@@ -3,7 +3,7 @@
 import json
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from hpcai500.errors import SpecError, nearest
 
@@ -12,6 +12,13 @@ class Frozen(BaseModel):
     """Keyword-only, immutable, unknown keys refused, no silent conversion between types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @field_validator("schema_version", mode="before", check_fields=False)
+    @classmethod
+    def _version_is_a_number(cls, value: Any) -> Any:
+        if type(value) is not int:  # true equals 1
+            raise ValueError("a schema version is a whole number")
+        return value
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -26,6 +33,10 @@ def parse(model: type[Model], value: Any, source: str) -> Model:
     try:
         return model.model_validate_json(json.dumps(value))
     except ValidationError as error:
+        if (version := _newer_version(model, value)) is not None:
+            raise SpecError(
+                f"{source}: schema version {version}, newer than this hpcai500 reads", "update it"
+            ) from None
         # A misspelt key is both unknown and missing: the unknown one says more.
         first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
@@ -38,6 +49,14 @@ def parse(model: type[Model], value: Any, source: str) -> Model:
         message = first["msg"].removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
         raise SpecError(f"{source}: {f'{key}: ' if key else ''}{message}{shown}") from error
+
+
+def _newer_version(model: type[BaseModel], value: Any) -> int | None:
+    """The schema version of `value`, if it is above all that `model` knows."""
+    field = model.model_fields.get("schema_version")
+    known = get_args(field.annotation) if field else ()
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    return version if known and type(version) is int and version > max(known) else None
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

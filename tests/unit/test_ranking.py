@@ -46,6 +46,23 @@ def edit(folder, change):
     (folder / "result.json").write_text(json.dumps(record))
 
 
+def diverged(folder):
+    def diverge(record):
+        record |= {"status": "diverged", "unranked": ["status diverged"], "score": None}
+
+    edit(folder, diverge)
+    os.utime(folder / "result.json", (2e9, 2e9))
+
+
+def began(folder, seconds):
+    """Move a run's log by `seconds`."""
+    log = folder / "events.log"
+    milliseconds = 1_700_000_000_000
+    lines = [line.replace(f'"time_ms": {milliseconds},', f'"time_ms": {milliseconds + seconds * 1_000},')
+             for line in log.read_text().splitlines()]  # fmt: skip
+    log.write_text("\n".join(lines) + "\n")
+
+
 def placed(ranked):
     return [(e.system, e.rank, e.rank_low, e.rank_high) for e in ranked.entries]
 
@@ -99,13 +116,7 @@ def test_each_figure_gives_its_own_order_and_what_lacks_it_stands_last_with_the_
 def test_a_diverged_run_counts_as_one_that_never_reached_the_target(add, make_spec, write_run, results):
     for seed in range(3):
         add(seed=seed)
-    folder = add(seed=3)
-
-    def diverge(record):
-        record |= {"status": "diverged", "unranked": ["status diverged"], "score": None}
-
-    edit(folder, diverge)
-    os.utime(folder / "result.json", (2e9, 2e9))
+    diverged(add(seed=3))
     collected = collect([results])
     (ranked,) = rank(collected.runs, diverged=collected.diverged)
     (entry,) = ranked.entries
@@ -157,6 +168,11 @@ def set_to(path, value):
     ("change", "reason"),
     [
         (set_to("schema_version", 2), "schema version 2, newer than this hpcai500 reads"),
+        (set_to("schema_version", True), "schema_version: a schema version is a whole number, not True"),
+        (set_to("schema_version", 1.0), "schema_version: a schema version is a whole number, not 1.0"),
+        (set_to("unranked", [""]), "unranked"),
+        (set_to("identity.seed", -3), "identity.seed: input should be greater than or equal to 0, not -3"),
+        (set_to("identity.seed", 2**32), "identity.seed: input should be less than 4294967296"),
         (set_to("surprise", 1), "unknown key 'surprise'"),
         (set_to("score.vflops", 1e20), "is not FLOPS * (achieved / target) ** n"),
         (set_to("flops.flops", 1e20), "is not FLOPS * (achieved / target) ** n"),
@@ -252,16 +268,59 @@ def test_files_that_are_no_files_and_names_that_no_terminal_prints_are_left_out(
 
 
 def test_a_seed_that_diverged_and_was_tried_again_counts_once(add, results, tmp_path):
-    def diverge(record):
-        record |= {"status": "diverged", "unranked": ["status diverged"], "score": None}
-
     add(seed=0)
     for output in ("a", "b"):
-        folder = add(seed=1, output=str(results / output))
-        edit(folder, diverge)
-        os.utime(folder / "result.json", (2e9, 2e9))
+        diverged(add(seed=1, output=str(results / output)))
     collected = collect([results])
     assert (len(collected.runs), len(collected.diverged), len(collected.left_out)) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("order", ["diverged first", "diverged last"])
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_of_one_seed_the_run_that_began_first_counts_whatever_its_folder_is_called(add, results, names, order):
+    add(seed=0)
+    lost, found = (add(seed=1, output=str(results / name)) for name in names)
+    diverged(lost)
+    began(lost if order == "diverged last" else found, 60)
+    collected = collect([results])
+    (ranked,) = rank(collected.runs, diverged=collected.diverged)
+    (pair,) = collected.repeated
+    if order == "diverged first":
+        assert (ranked.entries[0].seeds, ranked.entries[0].num_diverged) == ((0,), 1)
+        assert pair[0].path.parent == lost
+    else:
+        assert (ranked.entries[0].seeds, ranked.entries[0].num_diverged) == ((0, 1), 0)
+        assert pair[0].path.parent == found
+    # A run that diverged is named as one, counted or not.
+    reason = next(item.reason for item in collected.left_out if item.path.startswith(str(lost)))
+    assert reason.startswith("status diverged")
+
+
+def test_a_run_whose_log_does_not_say_when_it_began_comes_after_those_that_do_and_then_by_path(add, results):
+    folders = [add(seed=1, output=str(results / name)) for name in "abc"]
+    (folders[0] / "events.log").unlink()
+    assert {run.path.parent for run in collect([results]).runs} == {folders[1]}
+    for folder in folders[1:]:
+        (folder / "events.log").write_text("no event\n")
+    assert {run.path.parent for run in collect([results]).runs} == {folders[0]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
+def test_a_result_in_another_encoding_than_utf_8_is_left_out(add, results, encoding):
+    path = add() / "result.json"
+    path.write_bytes(path.read_text().encode(encoding))
+    collected = collect([results])
+    assert collected.runs == []
+    assert "result.json: not valid JSON" in collected.left_out[0].reason
+
+
+def test_a_newer_run_without_a_result_is_said_to_be_newer(add, results):
+    folder = add()
+    (folder / "result.json").unlink()
+    record = json.loads((folder / "run.json").read_text()) | {"schema_version": 2, "novelty": 1}
+    (folder / "run.json").write_text(json.dumps(record))
+    (item,) = collect([results]).left_out
+    assert "run.json: schema version 2, newer than this hpcai500 reads; update it" in item.reason
 
 
 def test_show_calls_a_run_malformed_and_not_itself_broken(add, hpcai500):
