@@ -12,6 +12,7 @@ import cpuinfo
 import horovod_over_ddp
 import input_speed
 import overlap
+import ranking_speed
 import scaling
 import slurm_start
 import step_speed
@@ -166,7 +167,8 @@ def main() -> None:
         rows = [help_time(), step_over_bare_loop(spec, ranks), counting_and_logging(spec, ranks)]
         rows += [*input_speed.rows(), *step_speed.rows(ranks)]
         ranks.close()
-    others = (*horovod_over_ddp.rows(), *scaling.rows(), *overlap.rows(), validation_speed.row(), *slurm_start.rows())
+    others = (*horovod_over_ddp.rows(), *scaling.rows(), *overlap.rows(), validation_speed.row())
+    others += (ranking_speed.row(), *slurm_start.rows())
     rows += [Row(*row) for row in others]
     cpu = cpuinfo.get_cpu_info().get("brand_raw", platform.processor())
     print(
