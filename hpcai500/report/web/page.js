@@ -206,8 +206,8 @@
     if (entry.runs.length > MOST_CURVES) notes.push(`Plots show the first ${MOST_CURVES} of ${entry.runs.length} runs.`);
     if (shown.some((run) => run.curve.length && run.curve.length === data.points)) notes.push(`Curves are thinned to ${data.points} epochs.`);
     const cause = "with them this page would be larger than 1 MB";
-    if (position >= data.detailed) notes.push(`Curves and layers are kept of the first ${data.detailed} entries.`);
-    else if (!data.points) notes.push(`Curves and layers are left out: ${cause}.`);
+    if (!data.points) notes.push(`Curves and layers are left out: ${cause}.`);
+    else if (position >= data.detailed) notes.push(`Curves and layers are kept of the first ${data.detailed} entries.`);
     else {
       if (!shown.length) notes.push("No epochs of these runs are known.");
       if (!data.layered) notes.push(`Layers are left out: ${cause}.`);
