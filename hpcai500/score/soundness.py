@@ -130,11 +130,9 @@ def _is_bounded(result: Result) -> bool:
     values = chain.from_iterable(vars(record).values() for record in records if record)
     numbers = [value for value in values if isinstance(value, int | float)]
     # An epoch is numbers and nulls alone; zeros and nulls are within any bound.
-    largest, smallest = (
-        extreme(filter(None, chain.from_iterable(map(dict.values, map(vars, result.epochs)))), default=0)
-        for extreme in (max, min)
-    )
-    return all(abs(value) < _MOST for value in (*numbers, result.num_epochs, largest, smallest))
+    numbers += filter(None, chain.from_iterable(map(dict.values, map(vars, result.epochs))))
+    numbers.append(result.num_epochs)
+    return max(numbers) < _MOST and min(numbers) > -_MOST
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
