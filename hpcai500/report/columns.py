@@ -181,17 +181,19 @@ COLUMNS = (
 
 
 def columns(by: By) -> tuple[Column, ...]:
-    """`COLUMNS`, the interval being that of the figure that the list is ordered by."""
+    """`COLUMNS`, the interval being that of the figure that the list is ordered by, and standing beside it."""
     if by == "vflops":
         return COLUMNS
     own = Column(
         "interval",
-        "95 % interval",
-        f"Of the mean of what the list is ordered by: {TITLES[by]}; by Student's t",
+        f"95 % interval of {TITLES[by]}",
+        "Of the mean that the list is ordered by, by Student's t",
         lambda e: interval(figure_of(e, by)),
         lambda e: figure_of(e, by).interval_low if is_known(e, figure_of(e, by)) else None,
     )
-    return tuple(own if column.key == "interval" else column for column in COLUMNS)
+    others = [column for column in COLUMNS if column.key != "interval"]
+    place = next(position for position, column in enumerate(others, start=1) if column.key == by)
+    return (*others[:place], own, *others[place:])
 
 
 def list_title(ranked: RankedList) -> str:

@@ -167,6 +167,9 @@ def test_a_list_by_another_figure_shows_the_interval_of_that_figure(add, results
     assert f"time to quality 10 s, 95 % interval {span}" in ranking_text([ranked], [], [])
     assert f"| {span} " in ranking_markdown([ranked], [], [])
     assert f">{span}</td>" in ranking_page([ranked], [], [])
+    keys = [column.key for column in columns("time_to_quality")]
+    assert keys[keys.index("time_to_quality") + 1] == "interval"
+    assert "95 % interval of time to quality" in ranking_markdown([ranked], [], [])
     (row,) = csv.DictReader(io.StringIO(ranking_csv([ranked], [], [])))
     assert (float(row["by_low"]), float(row["by_high"])) == pytest.approx((7.51586, 12.48414), rel=1e-5)
 

@@ -253,7 +253,7 @@
   };
   // Where more is better, a first click shows the most.
   const FIRST_DOWN = /flops|quality$|reached|interval|accel\.|nodes/i;
-  const firstDirection = (name) => FIRST_DOWN.test(name) ? -1 : 1;
+  const firstDirection = (name) => FIRST_DOWN.test(name) && !/time/i.test(name) ? -1 : 1;
 
   const sections = [...document.querySelectorAll("section[data-kind]")];
   const draw = (section) => {
