@@ -5,9 +5,11 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -17,6 +19,9 @@ from hpcai500.errors import HpcAi500Error, InputError, MachineError
 
 _PACKAGE = Path(__file__).resolve().parent
 
+
+NEW = ".new-"
+"""How the name of a folder begins that is being filled: none of its files counts yet."""
 
 _MOST_JSON_BYTES = 256 * 2**20
 
@@ -43,6 +48,32 @@ def write_atomic(path: Path, text: str) -> None:
         except BaseException:
             temporary.unlink()
             raise
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, beside `folder`: at the end of the block it gets that name, whole, or is gone.
+
+    Raises:
+        FileExistsError: at the end, if something stands there by then.
+    """
+    with storage(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = folder.with_name(f"{NEW}{folder.name[:100]}-{uuid.uuid4().hex}")
+        temporary.mkdir()
+    try:
+        yield temporary
+        try:
+            os.rename(temporary, folder)  # noqa: PTH104 - it must fail where another process was faster
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise FileExistsError(errno.EEXIST, "is there already", str(folder)) from error
+            raise storage_error(folder, error) from error
+    except BaseException as error:
+        if isinstance(error, HpcAi500Error):
+            error.message = error.message.replace(str(temporary), str(folder))
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

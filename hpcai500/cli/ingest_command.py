@@ -1,10 +1,8 @@
 """`hpcai500 ingest`: the log of a foreign program as a run that is checked and ranked like any other."""
 
 import argparse
-import os
 import platform
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from hpcai500.cli.output import print_json
 from hpcai500.cli.run_command import summary_line
 from hpcai500.errors import HpcAi500Error, InputError, OccupiedError
 from hpcai500.events.reader import Event
-from hpcai500.files import read_json, storage, write_atomic, write_json
+from hpcai500.files import new_folder, read_json, storage, write_atomic, write_json
 from hpcai500.launch.program import Watched, run_program
 from hpcai500.score.collection import MALFORMED, one_line
 from hpcai500.score.foreign import read_log, spec_of, system_of
@@ -89,31 +87,26 @@ def store(spec: RunSpec, events: list[Event], log: Path, timing: Timing | None) 
         OccupiedError: if another log of the same experiment and seed stands there.
         InputError: if no sound figures follow from the log.
     """
+    occupied = OccupiedError(
+        f"{spec.folder} holds another log of this experiment and seed", "give another --output, or remove it"
+    )
     if spec.folder.exists():
-        raise OccupiedError(
-            f"{spec.folder} holds another log of this experiment and seed", "give another --output, or remove it"
-        )
+        raise occupied
     captured = capture() if timing and spec.nodes == 1 else {}
     system = system_of(spec, events, log, captured, platform.node())
-    with storage(spec.folder):
-        spec.folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=spec.folder.parent, prefix=".ingest-"))
     try:
-        with storage(temporary):
-            shutil.copyfile(log, temporary / "events.log")
-            (temporary / "logs").mkdir()
-        write_atomic(temporary / "run.json", spec.model_dump_json(indent=2) + "\n")
-        write_json(temporary / "system.json", system)
-        if timing:
-            write_json(temporary / TIMING, timing.model_dump(mode="json"))
-        result = sound_result(temporary, log)
-        seal(temporary)
-        with storage(spec.folder):
-            temporary.chmod(0o755)
-            os.rename(temporary, spec.folder)  # noqa: PTH104 - it must fail where another process was faster
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        with new_folder(spec.folder) as folder:
+            with storage(folder):
+                shutil.copyfile(log, folder / "events.log")
+                (folder / "logs").mkdir()
+            write_atomic(folder / "run.json", spec.model_dump_json(indent=2) + "\n")
+            write_json(folder / "system.json", system)
+            if timing:
+                write_json(folder / TIMING, timing.model_dump(mode="json"))
+            result = sound_result(folder, log)
+            seal(folder)
+    except FileExistsError as error:
+        raise occupied from error
     return result
 
 

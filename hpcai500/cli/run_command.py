@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hpcai500.cli.output import default_data, print_json
-from hpcai500.errors import DataError, HpcAi500Error, SpecError
+from hpcai500.errors import DataError, HpcAi500Error, OccupiedError, SpecError
 from hpcai500.launch.allocation import ranks_of, read_allocation
 from hpcai500.launch.local import run_local
 from hpcai500.launch.slurm import run_in_allocation
@@ -216,9 +216,15 @@ def run_once(spec: RunSpec, start: Callable[[RunSpec], None], *, resume: bool, q
     if kept:
         say(f"seed {spec.seed}: done already, kept: {spec.folder}")
         return kept
-    if not (resume and same_run(spec)):
+    try:
         spec.write()
-    elif (earlier := read_run(spec.folder / "run.json")).launcher != spec.launcher:
+    except OccupiedError:
+        if not (resume and same_run(spec)):
+            raise
+        earlier = read_run(spec.folder / "run.json")
+    else:
+        earlier = spec
+    if earlier.launcher != spec.launcher:
         raise SpecError(
             f"{spec.folder} was started by {earlier.launcher}, not by {spec.launcher}",
             f"go on with --launcher {earlier.launcher}, or give another --output",

@@ -1,12 +1,12 @@
 """A copy of the harness and the workload, so that later edits do not reach a run that waits in a queue."""
 
 import shutil
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import hpcai500
-from hpcai500.files import data_dir, digest, digest_tree, storage
+from hpcai500.files import data_dir, digest, digest_tree, new_folder, storage
 from hpcai500.spec.run import RunSpec
 
 _CODE = (".py", ".toml", ".j2")
@@ -40,19 +40,6 @@ def _copy_once(parts: Mapping[str, Path], folder: Path) -> None:
     """Each folder of `parts` as the subfolder of its name; a reader sees all of `folder` or none."""
     if folder.exists():
         return
-    with storage(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    with suppress(FileExistsError), new_folder(folder) as made, storage(folder):  # another submission was faster
         for name, source in parts.items():
-            shutil.copytree(source, partial / name, ignore=_IGNORED)
-        partial.chmod(0o755)
-        _rename_unless_there(partial, folder)
-
-
-def _rename_unless_there(partial: Path, folder: Path) -> None:
-    try:
-        partial.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        shutil.rmtree(partial)  # another submission was faster
+            shutil.copytree(source, made / name, ignore=_IGNORED)

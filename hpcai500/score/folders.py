@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hpcai500.errors import InputError
+from hpcai500.files import NEW
 
 OF_A_RUN = ("run.json", "result.json")
 """A folder with one of these is a run's, whole or not."""
@@ -24,6 +25,7 @@ def run_places(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
+        folders[:] = [name for name in folders if not name.startswith(NEW)]
         if any(name in names for name in OF_A_RUN):
             folders[:] = [name for name in folders if name not in _BESIDE]
             yield Path(place)

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from hpcai500 import __version__
 from hpcai500.errors import OccupiedError, SpecError
-from hpcai500.files import digest, digest_tree, read_json, storage, write_atomic
+from hpcai500.files import digest, digest_tree, new_folder, read_json, storage, write_atomic
 from hpcai500.spec.levels import Level, require_open
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.reference import CODE, require_reference
@@ -191,19 +191,17 @@ class RunSpec(Frozen):
         """
         if (Path(self.output) / "run.json").exists():
             raise OccupiedError(f"{self.output} is the folder of another run", "give another --output")
-        path = self.folder / "run.json"
-        with storage(path):
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self.folder.mkdir()
-            except FileExistsError as error:
-                raise OccupiedError(
-                    f"{self.folder} holds an unfinished run",
-                    "--resume goes on with it; or remove it, or give another --output",
-                ) from error
-            (self.folder / "logs").mkdir()
-        write_atomic(path, self.model_dump_json(indent=2) + "\n")
-        return path
+        try:
+            with new_folder(self.folder) as folder:
+                with storage(self.folder):
+                    (folder / "logs").mkdir()
+                write_atomic(folder / "run.json", self.model_dump_json(indent=2) + "\n")
+        except FileExistsError as error:
+            raise OccupiedError(
+                f"{self.folder} holds an unfinished run",
+                "--resume goes on with it; or remove it, or give another --output",
+            ) from error
+        return self.folder / "run.json"
 
 
 def read_run(path: Path) -> RunSpec:

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from hpcai500.errors import InputError, MachineError
-from hpcai500.files import digest, digest_tree, hold, read_json, write_atomic
+from hpcai500.files import digest, digest_tree, hold, new_folder, read_json, write_atomic
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -29,6 +29,22 @@ def test_a_full_disk_is_one_line_that_names_the_file_and_the_mend(tmp_path):
         assert (mount / "kept").read_text() == "old"
     finally:
         subprocess.run(["umount", mount], check=True)
+
+
+def test_a_new_folder_appears_whole_or_not_at_all_and_takes_no_name_that_is_in_use(tmp_path):
+    folder = tmp_path / "runs" / "mine"
+    with new_folder(folder) as made:
+        (made / "a").write_text("first")
+        assert not folder.exists()
+    with pytest.raises(FileExistsError), new_folder(folder) as made:
+        (made / "a").write_text("second")
+    with (
+        pytest.raises(InputError, match=rf"^{folder.parent}/other/x: wrong$"),
+        new_folder(folder.parent / "other") as made,
+    ):
+        raise InputError(f"{made}/x: wrong")
+    assert (folder / "a").read_text() == "first"
+    assert os.listdir(folder.parent) == ["mine"]
 
 
 def test_json_that_is_missing_or_broken_is_named(tmp_path):

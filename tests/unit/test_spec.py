@@ -1,9 +1,12 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from hpcai500.errors import OccupiedError, SpecError
+import hpcai500.spec.run
+from hpcai500.cli.run_command import run_once
+from hpcai500.errors import OccupiedError, PreemptedError, SpecError
 from hpcai500.spec.layers import Layer
 from hpcai500.spec.levels import Level
 from hpcai500.spec.run import parse_overrides, parse_seeds, read_run
@@ -89,6 +92,27 @@ def test_run_json_reads_back_as_the_same_spec_and_nothing_is_overwritten(make_sp
     assert read_run(path) == spec
     with pytest.raises(OccupiedError, match="holds an unfinished run"):
         spec.write()
+
+
+def test_of_two_starts_at_one_moment_the_slower_goes_on_with_the_run(make_spec, monkeypatch):
+    spec, started = make_spec(), []
+    make = hpcai500.spec.run.new_folder
+
+    def overtaken(folder):
+        monkeypatch.setattr(hpcai500.spec.run, "new_folder", make)
+        spec.write()  # by another process, after this one looked
+        return make(folder)
+
+    def start(one):
+        started.append(read_run(one.folder / "run.json"))
+        raise PreemptedError("stopped")
+
+    for resume, error in ((True, PreemptedError), (False, OccupiedError)):
+        monkeypatch.setattr(hpcai500.spec.run, "new_folder", overtaken)
+        with pytest.raises(error):
+            run_once(spec, start, resume=resume, quiet=True, debug=False)
+        assert started == [spec]
+        shutil.rmtree(spec.folder)
 
 
 def test_a_results_directory_that_is_a_run_is_refused(make_spec):
