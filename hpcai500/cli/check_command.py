@@ -8,6 +8,7 @@ from hpcai500.errors import InputError
 from hpcai500.score.archives import Opened, one_run, opened
 from hpcai500.score.collection import printable
 from hpcai500.score.compliance import Report, check
+from hpcai500.words import counted
 
 
 def main(args: argparse.Namespace) -> int:
@@ -39,13 +40,9 @@ def _marked(report: Report, found: Opened) -> Report:
 
 
 def text(report: Report) -> str:
-    runs, breaches = _counted(len(report.runs), "run"), _counted(len(report.breaches), "breach", "breaches")
+    runs, breaches = counted(len(report.runs), "run"), counted(len(report.breaches), "breach", "breaches")
     lines = [f"{report.entry}: {runs}, {breaches}"]
     lines += [f"{found.rule}  {Path(found.run).name}: {found.message}" for found in report.breaches]
     if report.changes:
         lines += ["differs from the reference in", *(f"  {line}" for line in report.changes)]
     return "\n".join(printable(line) for line in (*lines, *(f"note: {line}" for line in report.notes)))
-
-
-def _counted(number: int, one: str, many: str = "") -> str:
-    return f"{number or 'no'} {one if number < 2 else many or f'{one}s'}"

@@ -21,6 +21,7 @@ from hpcai500.spec.run import SYNTHETIC, RunSpec, parse_overrides, parse_seeds, 
 from hpcai500.spec.site import Site, load_site, with_site_overrides
 from hpcai500.spec.workload import find_workload
 from hpcai500.system.devices import native_precision, num_gpus
+from hpcai500.words import counted
 
 
 class Layout(NamedTuple):
@@ -229,10 +230,9 @@ def run_once(spec: RunSpec, start: Callable[[RunSpec], None], *, resume: bool, q
             f"{spec.folder} was started by {earlier.launcher}, not by {spec.launcher}",
             f"go on with --launcher {earlier.launcher}, or give another --output",
         )
-    ranks = f"{spec.world_size} rank{'s' if spec.world_size > 1 else ''}"
     say(
         f"seed {spec.seed}: {spec.workload.title}, {spec.problem} problem, {spec.level} level, "
-        f"{ranks}, {spec.settings.execution.precision}: {spec.folder}"
+        f"{counted(spec.world_size, 'rank')}, {spec.settings.execution.precision}: {spec.folder}"
     )
     try:
         start(spec)

@@ -14,6 +14,7 @@ from hpcai500.launch.queue import has_slurm, queued_jobs, seed_of
 from hpcai500.launch.submission import one_submitter, remember, submissions_folder, submit_script
 from hpcai500.report.progress import State, survey
 from hpcai500.spec.run import RunSpec
+from hpcai500.words import counted
 
 
 def main(args: argparse.Namespace) -> int:
@@ -75,6 +76,5 @@ def report(args: argparse.Namespace, kept: dict[str, str], jobs: dict[str, JobSc
     for job_id, script in jobs.items():
         first = script.specs[0]
         seeds = ", ".join(str(spec.seed) for spec in script.specs)
-        nodes = f"{first.nodes} node{'s' if first.nodes > 1 else ''}"
-        print(f"job {job_id}: {first.workload.title}, {nodes}, seeds {seeds}")
+        print(f"job {job_id}: {first.workload.title}, {counted(first.nodes, 'node')}, seeds {seeds}")
     print("`hpcai500 status` shows them" if jobs else "nothing is missing")

@@ -19,6 +19,7 @@ from hpcai500.score.system import read_system
 from hpcai500.spec.models import parse
 from hpcai500.spec.run import RunSpec, read_run
 from hpcai500.spec.workload import find_workload
+from hpcai500.words import counted
 
 
 def measure_ceilings(host: str, device: str, precisions: Sequence[str], budget_sec: float) -> Ceilings:
@@ -123,7 +124,7 @@ def _point_of(runs: Mapping[Path, Result]) -> Point:
     return Point(
         name=f"{spec.workload.name} {spec.problem}",
         precision=spec.settings.execution.precision,
-        source=f"{of.system}, {_counted(of.world_size, 'rank')}, {_counted(len(runs), 'run')}",
+        source=f"{of.system}, {counted(of.world_size, 'rank')}, {counted(len(runs), 'run')}",
         accelerator=of.accelerator,
         num_ranks=of.world_size,
         flops=statistics.median(each.flops.train_flops for each in runs.values() if each.flops) / num_devices,
@@ -131,10 +132,6 @@ def _point_of(runs: Mapping[Path, Result]) -> Point:
         unfused_bytes=found.unfused_bytes / num_samples,
         fused_bytes=found.fused_bytes / num_samples,
     )
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _with_own_code(spec: RunSpec) -> RunSpec:

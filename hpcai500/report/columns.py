@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from hpcai500.score.ranking import By, Entry, RankedList, figure_of, is_known, known_of
 from hpcai500.score.statistics import Summary
+from hpcai500.words import counted
 
 Value = str | float | int | None
 
@@ -114,7 +115,7 @@ def compliance(entry: Entry) -> str:
         return "not checked"
     if entry.num_breaches == 0:
         return "compliant"
-    return f"{entry.num_breaches} {'breach' if entry.num_breaches == 1 else 'breaches'}"
+    return counted(entry.num_breaches, "breach", "breaches")
 
 
 class Column(NamedTuple):

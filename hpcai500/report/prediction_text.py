@@ -11,6 +11,7 @@ from hpcai500.score.communication import Link
 from hpcai500.score.network import NetworkBand
 from hpcai500.score.prediction import Band, Check, Point, Prediction
 from hpcai500.score.step_model import NO_LIMIT
+from hpcai500.words import counted
 
 tabulate.MIN_PADDING = 0  # else each heading is widened by two
 
@@ -76,7 +77,7 @@ def prediction_plot(prediction: Prediction) -> str:
         ),
     ]  # fmt: skip
     title = f"{prediction.title}, {prediction.problem}: prediction for {prediction.system}"
-    measured = _counted(prediction.calibrated_ranks, "measured rank")
+    measured = counted(prediction.calibrated_ranks, "measured rank")
     note = f"From {measured}; not a measurement. {prediction.accelerator}"
     return log_log(title, "ranks", "FLOPS", [line for line in lines if line.points], note=note)
 
@@ -94,12 +95,8 @@ def _curve(
 def _heading(prediction: Prediction) -> str:
     return (
         f"{prediction.title}, {prediction.problem} problem on {prediction.system}: {prediction.backend} "
-        f"{prediction.precision}, {_counted(prediction.ranks_per_node, 'rank')} a node, {prediction.scaling} scaling"
+        f"{prediction.precision}, {counted(prediction.ranks_per_node, 'rank')} a node, {prediction.scaling} scaling"
     )
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' if count > 1 else ''}"
 
 
 def _notes(prediction: Prediction) -> list[str]:
@@ -107,7 +104,7 @@ def _notes(prediction: Prediction) -> list[str]:
         "exposed: communication that the backward pass does not hide. band: of FLOPS, at its worst and its best.",
         "eff.: of one rank's speed without others. <: no more than; the batch leaves the range known to train well.",
         f"from {duration(prediction.measured_step_sec)} a step measured on "
-        f"{_counted(prediction.calibrated_ranks, 'rank')}, spread {percent(prediction.spread, 1)}",
+        f"{counted(prediction.calibrated_ranks, 'rank')}, spread {percent(prediction.spread, 1)}",
         *_network_notes(prediction.network),
     ]
     for note in dict.fromkeys(point.note for point in prediction.points if point.note):
@@ -121,7 +118,7 @@ def _notes(prediction: Prediction) -> list[str]:
 
 
 def _check(check: Check) -> str:
-    of = f"{_counted(check.nodes, 'node')}, {_counted(check.num_ranks, 'rank')}"
+    of = f"{counted(check.nodes, 'node')}, {counted(check.num_ranks, 'rank')}"
     step = f"step {duration(check.predicted_sec)}, measured {duration(check.measured_sec)}"
     total = f"total {duration(check.predicted_total_sec)}, measured {duration(check.measured_total_sec)}"
     flops = f"FLOPS {si(check.predicted_flops)}, measured {si(check.measured_flops)}"

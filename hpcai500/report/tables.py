@@ -27,6 +27,7 @@ from hpcai500.score.published import PublishedRankedList
 from hpcai500.score.ranking import By, Entry, RankedList
 from hpcai500.score.repeatability import Figure, Repeatability
 from hpcai500.score.scaling import ScalingSeries, Sensitivity
+from hpcai500.words import counted
 
 Row = Sequence[str]
 
@@ -183,16 +184,12 @@ def scaling_line(series: ScalingSeries) -> str:
     }[series.kind]  # fmt: skip
     has_twins = len({point.world_size for point in series.points}) < len(series.points)
     points = ", ".join(
-        _counted(point.world_size, "rank")
-        + (f" on {_counted(point.nodes, 'node')}" if has_twins else "")
+        counted(point.world_size, "rank")
+        + (f" on {counted(point.nodes, 'node')}" if has_twins else "")
         + f" {point.speed_up:.2f}x ({point.efficiency:.0%})"
         for point in series.points
     )
     return f"{series.kind} scaling of {series.system} ({series.backend}, {series.precision}, {batch}): {points}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _sensitivity(found: Sensitivity | None, names: Sequence[str], is_narrow: bool) -> list[str]:

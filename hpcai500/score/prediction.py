@@ -12,6 +12,7 @@ from hpcai500.score.metric import valid_flops
 from hpcai500.score.network import NetworkBand
 from hpcai500.score.step_model import Timing, is_input_bound, scenarios, timing
 from hpcai500.spec.models import Frozen
+from hpcai500.words import counted
 
 Scaling = Literal["recipe", "weak", "strong"]
 
@@ -127,7 +128,7 @@ def predict(
         try:
             points.append(model.point(count, per_node, model.global_batch(count * per_node, scaling)))
         except InputError as error:
-            impossible.append(f"{count} node{'s' if count > 1 else ''}: {error.message}")
+            impossible.append(f"{counted(count, 'node')}: {error.message}")
     if not points:
         raise InputError(impossible[0], "give sizes that can be")
     return Prediction(
@@ -317,20 +318,20 @@ def _about_threads(sizes: Sequence[Sized], per_node: int) -> list[str]:
     measured, threads = base.measured_threads, base.threads_at(per_node)
     if measured is None or threads is None:
         return []
-    law = f"on {_counted(measured)}; computation is taken to follow 1 / threads"
+    law = f"on {counted(measured, 'thread')}; computation is taken to follow 1 / threads"
     said = [_oversubscribed(each) for each in sizes if each.is_oversubscribed]
     said += [
-        f"{each.spec.world_size} measured ranks had {_counted(each.measured_threads)} each, the run to start from is "
-        f"{law}"
+        f"{each.spec.world_size} measured ranks had {counted(each.measured_threads, 'thread')} each, "
+        f"the run to start from is {law}"
         for each in sizes[1:]
         if each.measured_threads and each.measured_threads != measured
     ]
     if threads < measured:
         said.append(f"{per_node} ranks share a node's cores, {threads:.3g} each, measured {law}")
     elif threads > measured:
-        said.append(f"a rank predicted has {_counted(threads)}, measured {law}")
+        said.append(f"a rank predicted has {counted(threads, 'thread')}, measured {law}")
     elif per_node < base.spec.procs_per_node:
-        said.append(f"a rank keeps its {_counted(threads)}, though fewer ranks than measured share a node")
+        said.append(f"a rank keeps its {counted(threads, 'thread')}, though fewer ranks than measured share a node")
     return said
 
 
@@ -339,11 +340,7 @@ def _oversubscribed(sized: Sized) -> str:
     assert sized.threads is not None
     assert sized.cores is not None
     return (
-        f"oversubscribed: the run on {spec.world_size} rank{'s' if spec.world_size > 1 else ''} had "
-        f"{sized.threads * spec.procs_per_node} threads on {sized.cores} core{'s' if sized.cores > 1 else ''} of a "
-        "node; it counts a thread a core, and what follows from it, a fitted link too, is doubtful"
+        f"oversubscribed: the run on {counted(spec.world_size, 'rank')} had "
+        f"{counted(sized.threads * spec.procs_per_node, 'thread')} on {counted(sized.cores, 'core')} of a node; "
+        "it counts a thread a core, and what follows from it, a fitted link too, is doubtful"
     )
-
-
-def _counted(threads: float) -> str:
-    return f"{threads:.3g} thread{'' if threads == 1 else 's'}"

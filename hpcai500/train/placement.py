@@ -9,6 +9,7 @@ import torch
 
 from hpcai500.launch.cores import physical_cores, share_of
 from hpcai500.train.ranks import Ranks
+from hpcai500.words import counted
 
 _BINDS_THREADS = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 
@@ -30,8 +31,8 @@ def crowding(placement: Placement) -> str | None:
     if placement.device != "cpu" or placement.num_threads <= placement.num_cores:
         return None
     return (
-        f"warning: each rank has {placement.num_threads} threads on {placement.num_cores} "
-        f"core{'s' if placement.num_cores > 1 else ''}, which is slow: unset OMP_NUM_THREADS, or lower it"
+        f"warning: each rank has {placement.num_threads} threads on "
+        f"{counted(placement.num_cores, 'core')}, which is slow: unset OMP_NUM_THREADS, or lower it"
     )
 
 

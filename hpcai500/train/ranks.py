@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from hpcai500.errors import HpcAi500Error, InputError, MachineError, RankError
 from hpcai500.train.environment import RankEnvironment
+from hpcai500.words import counted
 
 T = TypeVar("T")
 
@@ -210,8 +211,7 @@ def choose_device(wanted: str, num_gpus: int, local_rank: int, local_size: int) 
         raise MachineError("execution.device=cuda, but torch finds no GPU", "use execution.device=auto")
     if local_size > num_gpus:
         raise InputError(
-            f"{local_size} ranks on a node with {num_gpus} GPU{'s' if num_gpus > 1 else ''}: "
-            "NCCL takes one rank a GPU",
+            f"{local_size} ranks on a node with {counted(num_gpus, 'GPU')}: NCCL takes one rank a GPU",
             f"use --procs-per-node {num_gpus}, or --set execution.device=cpu",
         )
     return torch.device("cuda", local_rank)

@@ -10,6 +10,7 @@ from hpcai500.validate.measurement import Plan, Stage
 from hpcai500.validate.peers import column
 from hpcai500.validate.reading import Series, needed
 from hpcai500.validate.verdict import Report, Verdict, verdict_of
+from hpcai500.words import counted
 
 
 class StageOutcome(Frozen):
@@ -79,12 +80,10 @@ def counts(report: Report) -> dict[Severity, int]:
     return {severity: sum(finding.severity == severity for finding in report.findings) for severity in SEVERITIES}
 
 
-def counted(report: Report) -> str:
+def severities(report: Report) -> str:
     """`1 failure, 2 warnings, 0 notes`."""
     words = {"fail": "failure", "warn": "warning", "note": "note"}
-    return ", ".join(
-        f"{number} {words[severity]}{'' if number == 1 else 's'}" for severity, number in counts(report).items()
-    )
+    return ", ".join(counted(number, words[severity]) for severity, number in counts(report).items())
 
 
 def stages(report: Report) -> tuple[StageOutcome, ...]:

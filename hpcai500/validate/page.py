@@ -6,7 +6,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from hpcai500 import __version__
-from hpcai500.validate.document import counted, stages, summary
+from hpcai500.validate.document import severities, stages, summary
 from hpcai500.validate.figures import figure, share
 from hpcai500.validate.merging import subject_text
 from hpcai500.validate.page_data import page_data
@@ -29,7 +29,7 @@ def report_page(report: Report) -> str:
         data=page_data(report),
         verdict=report.verdict,
         plan=report.plan,
-        counted=counted(report),
+        severities=severities(report),
         findings=report.findings[:_MOST_FINDINGS],
         num_more=max(0, len(report.findings) - _MOST_FINDINGS),
         stages=stages(report),

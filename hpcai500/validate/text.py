@@ -7,13 +7,14 @@ from xml.etree import ElementTree
 
 from tabulate import tabulate
 
-from hpcai500.validate.document import MetricSummary, counted, stages, summary
+from hpcai500.validate.document import MetricSummary, severities, stages, summary
 from hpcai500.validate.figures import figure, node_list, share
 from hpcai500.validate.findings import Finding
 from hpcai500.validate.measurement import Stage
 from hpcai500.validate.merging import subject_text
 from hpcai500.validate.reading import needed
 from hpcai500.validate.verdict import Report
+from hpcai500.words import counted
 
 _MOST_FINDINGS = 200
 _MOST_DETAILS = 5
@@ -30,10 +31,9 @@ def report_text(report: Report, width: int = 100) -> str:
     """Verdict, findings with their remedies, stages and metrics, at most `width` columns wide."""
     plan = report.plan
     where = f"{plan.system}, partition {plan.partition}" if plan.partition else plan.system
-    nodes = f"{len(plan.nodes)} node{'s' if len(plan.nodes) > 1 else ''}"
     head = [
-        f"{report.verdict.upper()}: {where}, {nodes}, level {plan.level}, {plan.started}",
-        counted(report),
+        f"{report.verdict.upper()}: {where}, {counted(len(plan.nodes), 'node')}, level {plan.level}, {plan.started}",
+        severities(report),
     ]
     blocks = ["\n".join(_wrap(line, width, "", "") for line in head)]
     blocks += [_finding(finding, width) for finding in report.findings[:_MOST_FINDINGS]]

@@ -19,6 +19,7 @@ from hpcai500.validate.merging import findings_of, merge_equal, of_troubles
 from hpcai500.validate.peers import column, compare_figures, compare_sameness, missing
 from hpcai500.validate.reading import Key, Reading, Series, needed, read
 from hpcai500.validate.remedies import remedy
+from hpcai500.words import counted
 
 Verdict = Literal["pass", "warn", "fail"]
 
@@ -162,7 +163,7 @@ def _remarks(reading: Reading, site: SiteValues) -> list[str]:
         return []
     stages = sorted({key.stage for key in few})
     return [
-        f"peers: not compared in {len(few)} metric{'' if len(few) == 1 else 's'} of {', '.join(stages)}: fewer than "
+        f"peers: not compared in {counted(len(few), 'metric')} of {', '.join(stages)}: fewer than "
         f"{FEWEST} values are too few to tell which is slow; --baseline or --expected can"
     ]
 
