@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from fleet import write_fleet
@@ -164,6 +165,20 @@ def test_scaling_of_hidden_systems_is_hidden(open_page):
         page.fill("#words", words)
         scaling = page.locator("section[data-kind=lists] figcaption", has_text="Scaling")
         assert (scaling.count(), page.locator(".series:visible").count()) == (number, number)
+
+
+def test_the_line_of_scaling_joins_the_fastest_of_each_size(open_page, write_page):
+    def spread(record):
+        if record["identity"]["world_size"] == 3:
+            record["identity"] |= {"world_size": 2, "nodes": 2}
+
+    page = open_page(file=write_page([0.5, 0.9], [("any", 1, 1.0), ("any", 2, 1.9), ("any", 3, 1.2)], spread))
+    series = page.locator("figure", has_text="Scaling").locator("svg > g").first
+    assert series.locator("circle").count() == 3
+    ends = re.findall(r"[ML]([\d.]+) ([\d.]+)", series.locator("path").get_attribute("d"))
+    assert len(ends) == 2
+    highest = min(float(dot.get_attribute("cy")) for dot in series.locator("circle").all())
+    assert float(ends[1][1]) == pytest.approx(highest, abs=0.06)
 
 
 def test_the_header_and_the_filter_count_the_same(open_page):

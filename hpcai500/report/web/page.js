@@ -104,7 +104,7 @@
     });
   };
 
-  // Lines over linear or logarithmic (base 2) axes; a series: name, points, optionally colour and dash.
+  // Lines over linear or logarithmic (base 2) axes; a series: name, points, optionally those joined, colour and dash.
   const lines = (title, unit, options) => {
     const { series, xName, yName, target, yFormat = digits, isLog, isRank, mark, labels } = options;
     const points = series.flatMap((one) => one.points);
@@ -138,7 +138,7 @@
         const paint = one.colour || colour(index);
         const group = s("g", null, s("title", null, one.name),
           s("path", { class: "line", stroke: paint, "stroke-dasharray": one.dash || (index >= COLOURS && !one.colour ? "6 3" : null),
-            d: "M" + one.points.map((p) => `${x(p[0]).toFixed(1)} ${y(p[1]).toFixed(1)}`).join("L") }));
+            d: "M" + (one.joined || one.points).map((p) => `${x(p[0]).toFixed(1)} ${y(p[1]).toFixed(1)}`).join("L") }));
         if (one.points.length < 30 && !one.dash) for (const p of one.points) group.append(
           s("circle", { cx: x(p[0]), cy: y(p[1]), r: 3, fill: paint }, s("title", null, `${one.name}: ${digits(p[0])}, ${yFormat(p[1])}`)));
         if (labels) { const last = one.points.at(-1); group.append(text(x(last[0]) + 9, y(last[1]) + 4, clip(one.name, right - 9), { class: "strong" })); }
@@ -279,6 +279,7 @@
     if (scaling.length) {
       const series = scaling.map((one) => ({ name: `${one.name}: ${one.kind}${one.batch ? (one.kind === "strong" ? `, global batch ${one.batch}` : `, ${digits(one.batch)} a rank`) : ""}`,
         points: one.points.map(([ranks, speedUp]) => [ranks / one.points[0][0], speedUp]) }));
+      for (const one of series) one.joined = one.points.filter((p) => one.points.every((q) => q[0] !== p[0] || q[1] <= p[1]));
       const most = Math.max(...series.flatMap((one) => one.points.map((p) => p[0])));
       series.push({ name: "ideal", points: [[1, 1], [most, most]], colour: "var(--quiet)", dash: "4 4" });
       charts.append(lines("Scaling", "speed-up of FLOPS over the smallest size", { series, xName: "size, times the smallest", yName: "speed-up", isLog: true }));
