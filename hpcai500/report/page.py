@@ -40,7 +40,13 @@ def _rendered(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"si": si, "half_width": half_width, "sort_key": _sort_key, "scaling_line": scaling_line}
+    environment.filters |= {
+        "si": si,
+        "half_width": half_width,
+        "sort_key": _sort_key,
+        "scaling_line": scaling_line,
+        "sentence": _sentence,
+    }
     entries = [entry for ranked in lists for entry in ranked.entries]
     return environment.get_template("page.html.j2").render(
         version=__version__,
@@ -67,6 +73,11 @@ def _inline(name: str) -> str:
 
 def _choices(lists: Sequence[Any], field: str) -> list[str]:
     return sorted({getattr(one, field) for one in lists})
+
+
+def _sentence(text: str) -> str:
+    """`text` from a capital on; names within it stay as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def _sort_key(value: Any) -> str:

@@ -2,7 +2,9 @@
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,6 +17,7 @@ from hpcai500.score.ranking import Entry, RankedList, RunFigures
 from hpcai500.score.result import Result
 from hpcai500.score.scaling import ScalingSeries, Sensitivity
 from hpcai500.spec.layers import LAYER_OF_TABLE, Layer
+from hpcai500.words import counted
 
 _MOST_DETAILED = 200
 _STEPS = (*((points, True) for points in (90, 64, 45, 32, 24, 16, 12)), (12, False))
@@ -102,7 +105,8 @@ def _data(
                 "target": ranked.target_quality,
                 "n": ranked.penalty_exponent,
                 "entries": [
-                    _entry(entry, details.get(id(entry)), points, pools, is_layered) for entry in ranked.entries
+                    {**_entry(entry, details.get(id(entry)), points, pools, is_layered), "tail": tail}
+                    for entry, tail in zip(ranked.entries, _tails(ranked.entries), strict=True)
                 ],
                 "scaling": [_scaling(series, ranked.entries) for series in ranked.scaling],
                 "moves": _moves(ranked.sensitivity),
@@ -113,7 +117,12 @@ def _data(
             {
                 "n": listed.penalty_exponent,
                 "entries": [
-                    {"name": entry.source, "vflops": [entry.vflops, None, None], "published": entry.published_vflops}
+                    {
+                        "name": entry.source,
+                        "tail": "",
+                        "vflops": [entry.vflops, None, None],
+                        "published": entry.published_vflops,
+                    }
                     for entry in listed.entries
                 ],
                 "moves": _moves(listed.sensitivity),
@@ -132,21 +141,37 @@ def _moves(found: Sensitivity | None) -> dict[str, Any] | None:
 
 
 def _scaling(series: ScalingSeries, entries: Sequence[Entry]) -> dict[str, Any]:
-    def names(one: Entry | ScalingSeries) -> tuple[str, ...]:
+    def of(one: Entry | ScalingSeries) -> tuple[str, ...]:
         return one.system, one.accelerator, one.backend, one.precision
 
-    sizes = {(point.world_size, point.nodes) for point in series.points}
+    experiments = {(point.experiment_digest, point.world_size, point.nodes) for point in series.points}
     return {
-        "name": ", ".join(names(series)),
+        "name": ", ".join((*of(series), *series.settings)),
         "kind": series.kind,
         "batch": series.batch_size,
         "of": [
             position
             for position, entry in enumerate(entries)
-            if names(entry) == names(series) and (entry.world_size, entry.nodes) in sizes
+            if of(entry) == of(series) and (entry.experiment_digest, entry.world_size, entry.nodes) in experiments
         ],
         "points": [[p.world_size, _short(p.speed_up), _short(p.efficiency), p.nodes] for p in series.points],
     }
+
+
+def _tails(entries: Sequence[Entry]) -> list[str]:
+    """What to say behind the system's name where several entries have it: in what they differ."""
+    same: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
+    marks = [
+        (counted(e.world_size, "rank"), counted(e.nodes, "node"), e.backend, e.precision, ", ".join(e.overrides))
+        for e in entries
+    ]
+    for entry, own in zip(entries, marks, strict=True):
+        same[entry.system].append(own)
+    differ = {system: [len(set(column)) > 1 for column in zip(*rows, strict=True)] for system, rows in same.items()}
+    return [
+        "".join(f", {mark}" for mark in compress(own, differ[entry.system]) if mark)
+        for entry, own in zip(entries, marks, strict=True)
+    ]
 
 
 def _entry(entry: Entry, detail: _Detail | None, points: int, pools: _Pools, is_layered: bool) -> dict[str, Any]:
@@ -155,7 +180,6 @@ def _entry(entry: Entry, detail: _Detail | None, points: int, pools: _Pools, is_
     runs = [_run(run, result, points, pools, unit) for run, result in zip(entry.runs, results, strict=True)]
     return {
         "name": entry.system,
-        "size": entry.world_size,
         "vflops": [_short(v) for v in (entry.vflops.mean, entry.vflops.interval_low, entry.vflops.interval_high)],
         "settings": list(entry.overrides),
         "digest": entry.experiment_digest[:16],

@@ -52,6 +52,7 @@ _WIDEST_NAME, _NARROWEST_NAME = 20, 14
 _SPARED = ("CV", "FLOPS", "epochs", "framework")
 """What gives way, in this order, where names would get too little of a terminal's 100 columns."""
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|&~])")
+_MARKDOWN_START = re.compile(r"^(\d*)([#+=.)-])")
 
 
 def entry_row(entry: Entry) -> Row:
@@ -189,7 +190,8 @@ def scaling_line(series: ScalingSeries) -> str:
         + f" {point.speed_up:.2f}x ({point.efficiency:.0%})"
         for point in series.points
     )
-    return f"{series.kind} scaling of {series.system} ({series.backend}, {series.precision}, {batch}): {points}"
+    of = ", ".join((series.backend, series.precision, batch, *series.settings))
+    return f"{series.kind} scaling of {series.system} ({of}): {points}"
 
 
 def _sensitivity(found: Sensitivity | None, names: Sequence[str], is_narrow: bool) -> list[str]:
@@ -223,12 +225,12 @@ def ranking_markdown(
         notes += [f"{e.system}: {found}" for e in ranked.entries if (found := interruptions(e))]
         names = [f"{e.system} {e.world_size}" for e in ranked.entries]
         parts += [f"## {_escaped(list_title(ranked))}", _markdown(headings, rows)]
-        parts += [_escaped(f"{note}.") for note in (*notes, *scaling_lines(ranked.scaling))]
+        parts += [_paragraph(f"{note}.") for note in (*notes, *scaling_lines(ranked.scaling))]
         parts += _markdown_sensitivity(ranked.sensitivity, names)
     for listed in published:
         rows = [list(published_row(listed, position)) for position in range(len(listed.entries))]
         parts += [f"## {_escaped(published_title(listed))}", _markdown(PUBLISHED_HEADINGS, rows)]
-        parts += [_escaped(note) for note in published_notes(listed)]
+        parts += [_paragraph(note) for note in published_notes(listed)]
         parts += _markdown_sensitivity(listed.sensitivity, [entry.source for entry in listed.entries])
     if left_out:
         lines = "\n".join(f"- {_escaped(path)}: {_escaped(reason)}" for path, reason in left_out)
@@ -245,6 +247,11 @@ def _markdown_sensitivity(found: Sensitivity | None, names: Sequence[str]) -> li
 
 def _escaped(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", text)
+
+
+def _paragraph(text: str) -> str:
+    """`text`, which is neither a heading nor a list, whatever it begins with."""
+    return _MARKDOWN_START.sub(r"\1\\\2", _escaped(text.lstrip()))
 
 
 def _markdown(headings: Row, rows: Sequence[Row]) -> str:

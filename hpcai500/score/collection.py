@@ -20,9 +20,6 @@ from hpcai500.score.soundness import MOST_BYTES, fault, identity_fault, require_
 from hpcai500.spec.models import parse
 
 _DIVERGED = ("status diverged",)
-_SEED_OF_AN_EXPERIMENT = attrgetter(
-    "workload", "problem", "level", "system", "accelerator", "experiment_digest", "seed"
-)
 MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What reading a hostile file may raise: one reason each, never a traceback."""
 
@@ -73,7 +70,7 @@ def collect(paths: Iterable[Path]) -> Collected:
     first = _first_of_each_seed(run for run in found if isinstance(run, Run))
     for item in found:
         if isinstance(item, Run):
-            _count(item, first[_SEED_OF_AN_EXPERIMENT(item.result.identity)], collected)
+            _count(item, first[_seed_of_an_experiment(item.result)], collected)
         else:
             collected.left_out.append(item)
     return collected
@@ -110,11 +107,15 @@ def _first_of_each_seed(runs: Iterable[Run]) -> dict[tuple[Any, ...], Run]:
     """Of the runs of one seed the one that began first by its log, whatever came of it; else the first by path."""
     of_seed: defaultdict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in runs:
-        of_seed[_SEED_OF_AN_EXPERIMENT(run.result.identity)].append(run)
+        of_seed[_seed_of_an_experiment(run.result)].append(run)
     return {
         seed: same[0] if len(same) == 1 else min(same, key=lambda run: run_start_ms(run.path.parent / "events.log"))
         for seed, same in of_seed.items()
     }
+
+
+def _seed_of_an_experiment(result: Result) -> tuple[Any, ...]:
+    return *result.identity.experiment, result.identity.seed
 
 
 def _count(run: Run, first: Run, collected: Collected) -> None:

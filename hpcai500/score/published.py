@@ -71,6 +71,8 @@ def rank_published(
         InputError: if the workload.toml above `path` does not name it, or a row is malformed.
     """
     folder = path.resolve().parent.parent
+    if not (folder / "workload.toml").exists():
+        raise InputError(f"{path}: no published list of a workload", "rank results: folders or archives")
     rules = load_rules(folder)
     known = {(folder / published.file).resolve(): published for published in rules.published}
     if path.resolve() not in known:

@@ -139,9 +139,9 @@ def rank(
             *list_name(identity), identity.problem, identity.level.value,
             score.metric, score.target_quality, penalty_exponent or score.penalty_exponent,
         ].append(run)  # fmt: skip
-    lost: dict[tuple[str, str, str], int] = defaultdict(int)
+    lost: dict[tuple[Any, ...], int] = defaultdict(int)
     for run in diverged:
-        lost[_experiment(run.result)] += 1
+        lost[run.result.identity.experiment] += 1
     return [_rank_list(key, members, lost, by, exponents) for key, members in sorted(lists.items())]
 
 
@@ -173,22 +173,17 @@ def _checked(entry: Entry) -> Entry:
     return entry.model_copy(update={"num_breaches": len(breaches_of(folders))})
 
 
-def _experiment(result: Result) -> tuple[str, str, str]:
-    identity = result.identity
-    return identity.system, identity.accelerator, identity.experiment_digest
-
-
 def _rank_list(
     key: tuple[Any, ...],
     runs: Sequence[Run],
-    lost: dict[tuple[str, str, str], int],
+    lost: dict[tuple[Any, ...], int],
     by: By,
     exponents: Sequence[int],
 ) -> RankedList:
     workload, title, problem, level, metric, target, exponent = key
-    groups: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    groups: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in runs:
-        groups[_experiment(run.result)].append(run)
+        groups[run.result.identity.experiment].append(run)
     entries = _placed([_entry(members, exponent, lost.get(name, 0)) for name, members in groups.items()], by)
     points = [[(run.flops, run.achieved_quality) for run in entry.runs] for entry in entries]
     return RankedList(
@@ -201,7 +196,7 @@ def _rank_list(
         penalty_exponent=exponent,
         by=by,
         entries=tuple(entries),
-        scaling=_scaling(groups),
+        scaling=_scaling(list(groups.values())),
         sensitivity=sensitivity(points, target, exponents) if exponents else None,
     )
 
@@ -314,16 +309,18 @@ def _figures(run: Run, exponent: int) -> RunFigures:
     )
 
 
-def _scaling(groups: dict[tuple[str, str, str], list[Run]]) -> tuple[ScalingSeries, ...]:
+def _scaling(entries: Sequence[Sequence[Run]]) -> tuple[ScalingSeries, ...]:
     """Of the entries whose system stands in the list at several sizes."""
-    by_series: dict[tuple[str, ...], list[list[Run]]] = defaultdict(list)
-    for members in groups.values():
-        by_series[_series(members[0].result)].append(members)
+    by_series: dict[tuple[str, ...], dict[str, list[Sequence[Run]]]] = defaultdict(lambda: defaultdict(list))
+    for members in entries:
+        result = members[0].result
+        by_series[_series(result)][result.identity.code_digest].append(members)
     sizes = [
-        _size(series, members)
-        for series, entries in by_series.items()
-        if len({members[0].result.identity.world_size for members in entries}) > 1
-        for members in entries
+        _size((*series, *([f"code {code[:8]}"] if len(by_code) > 1 else [])), members)
+        for series, by_code in by_series.items()
+        for code, same in by_code.items()
+        if len({members[0].result.identity.world_size for members in same}) > 1
+        for members in same
     ]
     return scaling(sizes)
 
@@ -334,9 +331,7 @@ def _series(result: Result) -> tuple[str, ...]:
         f"{key}={value}" for key, value in result.overrides.items()
         if not any(fnmatchcase(key, pattern) for pattern in _GROWS)
     )  # fmt: skip
-    return (
-        identity.system, identity.accelerator, identity.backend, identity.precision, identity.code_digest, *kept,
-    )  # fmt: skip
+    return identity.system, identity.accelerator, identity.backend, identity.precision, *kept
 
 
 def _size(series: tuple[str, ...], members: Sequence[Run]) -> Size:
@@ -348,6 +343,7 @@ def _size(series: tuple[str, ...], members: Sequence[Run]) -> Size:
     flops = [run.result.flops.flops for run in members if run.result.flops]
     return Size(
         series=series,
+        experiment_digest=result.identity.experiment_digest,
         world_size=result.identity.world_size,
         nodes=result.identity.nodes,
         global_batch_size=found if isinstance(found, int) and found > 0 else None,

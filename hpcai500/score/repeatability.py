@@ -1,5 +1,6 @@
 """How far runs of one experiment differ: spread, outliers, repeated seeds, and whether a set is plausible."""
 
+import statistics
 from collections.abc import Iterable, Sequence
 
 from hpcai500.errors import InputError
@@ -10,6 +11,8 @@ from hpcai500.score.statistics import Summary, outliers, p_not_faster, runs_need
 from hpcai500.spec.models import Frozen
 
 SIGNIFICANCE = 0.05
+
+_SHARED = ("system", "accelerator", "experiment_digest", "world_size", "nodes", "backend", "precision")
 
 _WATCHED = (("time", "total_sec"), ("FLOPS", "flops"), ("final quality", "achieved_quality"))
 
@@ -88,7 +91,7 @@ def _report(
         entry=entry,
         figures=_every_figure(entry),
         outliers=tuple(_outlying(entry.runs)),
-        same_seed=tuple(_pairs(entry, collected.repeated)),
+        same_seed=tuple(_pairs(ranked, entry, collected.repeated)),
         reference=_compare(ranked, entry, references),
     )
 
@@ -141,20 +144,20 @@ def _reason(figure: str, run: RunFigures, runs: Sequence[RunFigures]) -> str:
         return f"{run.num_interruptions} interruptions cost {run.interrupted_sec:.4g} s"
 
     def excess(field: str) -> float:
-        others = sorted(float(getattr(other, field)) for other in runs if other is not run)
-        return float(getattr(run, field)) - others[len(others) // 2]
+        others = [float(getattr(other, field)) for other in runs if other is not run]
+        return float(getattr(run, field)) - statistics.median(others)
 
     field, name = max((("train_sec", "training"), ("eval_sec", "evaluation")), key=lambda part: abs(excess(part[0])))
     seconds = excess(field)
     return f"{name} took {abs(seconds):.4g} s {'more' if seconds > 0 else 'less'} than the other runs' median"
 
 
-def _pairs(entry: Entry, repeated: Sequence[tuple[Run, Run]]) -> Iterable[SeedPair]:
+def _pairs(ranked: RankedList, entry: Entry, repeated: Sequence[tuple[Run, Run]]) -> Iterable[SeedPair]:
     for first, second in repeated:
         identity = first.result.identity
-        if (identity.system, identity.accelerator, identity.experiment_digest) != (
-            entry.system, entry.accelerator, entry.experiment_digest,
-        ):  # fmt: skip
+        if (identity.problem, identity.level) != (ranked.problem, ranked.level):
+            continue
+        if any(getattr(identity, name) != getattr(entry, name) for name in _SHARED):
             continue
         try:
             results = newest_result(first.path), newest_result(second.path)

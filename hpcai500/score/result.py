@@ -55,6 +55,11 @@ class Identity(Frozen):
     code_digest: str
     dataset_digest: str | None
 
+    @property
+    def experiment(self) -> tuple[str | int | None, ...]:
+        """What the runs of one entry share: all but the seed, and the name that follows from it."""
+        return tuple(value for name, value in vars(self).items() if name not in ("seed", "run_id"))
+
 
 class Flops(Frozen):
     """FLOPs are counts; FLOPS are counts a second of `time_sec`."""

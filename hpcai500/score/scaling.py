@@ -8,12 +8,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from hpcai500.score.metric import valid_flops
+from hpcai500.score.statistics import mean_of
 from hpcai500.spec.models import Frozen
 
 EXPONENTS = tuple(range(1, 21))
 
 
 class ScalingPoint(Frozen):
+    experiment_digest: str
+    """Of the entry."""
     world_size: int
     nodes: int
     flops: float
@@ -31,6 +34,8 @@ class ScalingSeries(Frozen):
     accelerator: str
     backend: str
     precision: str
+    settings: tuple[str, ...]
+    """What it overrides, less what grows with its size; its code where that of another series differs."""
     kind: Literal["strong", "weak", "unknown"]
     """Strong: the global batch stays; weak: each rank's share stays; unknown: no run.json tells the batch."""
     batch_size: int | float | None
@@ -43,6 +48,7 @@ class Size(NamedTuple):
 
     series: tuple[str, ...]
     """System, accelerator, backend, precision, and whatever else must be equal."""
+    experiment_digest: str
     world_size: int
     nodes: int
     global_batch_size: int | None
@@ -80,16 +86,18 @@ def scaling(sizes: Sequence[Size]) -> tuple[ScalingSeries, ...]:
 def _series(members: Sequence[Size], kind: str, batch: Fraction | None) -> ScalingSeries:
     ordered = sorted(members, key=lambda size: (size.world_size, size.nodes))
     first = ordered[0]
-    system, accelerator, backend, precision = first.series[:4]
+    system, accelerator, backend, precision, *settings = first.series
     return ScalingSeries.model_validate({
         "system": system,
         "accelerator": accelerator,
         "backend": backend,
         "precision": precision,
+        "settings": tuple(settings),
         "kind": kind,
         "batch_size": batch if batch is None else int(batch) if batch.denominator == 1 else float(batch),
         "points": tuple(
             ScalingPoint(
+                experiment_digest=size.experiment_digest,
                 world_size=size.world_size,
                 nodes=size.nodes,
                 flops=size.flops,
@@ -108,7 +116,7 @@ def sensitivity(
     if not entries:
         return Sensitivity(exponents=tuple(exponents), ranks=())
     means = np.array([
-        [np.mean([valid_flops(flops, quality, target_quality, n) for flops, quality in runs]) for n in exponents]
+        [mean_of([valid_flops(flops, quality, target_quality, n) for flops, quality in runs]) for n in exponents]
         for runs in entries
     ])  # fmt: skip
     ordered = np.sort(-means, axis=0)

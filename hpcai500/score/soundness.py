@@ -69,7 +69,7 @@ def identity_fault(result: Result) -> str | None:
             return f"identity.{name}: {NOT_PRINTABLE}"
         if isinstance(text, int) and abs(text) >= 2**64:
             return f"identity.{name}: no such number"
-    if min(identity.nodes, identity.world_size) < 1 or identity.world_size > 1e9 or not identity.system:
+    if min(identity.nodes, identity.world_size) < 1 or identity.world_size > 1e9 or not identity.system.strip():
         return "identity: nodes and world_size must be 1 or more, and system must not be empty"
     return None
 
@@ -182,6 +182,10 @@ def _epoch_faults(result: Result) -> Iterator[str]:
     assert result.flops is not None
     if [epoch.epoch_num for epoch in epochs] != list(range(1, len(epochs) + 1)) or len(epochs) > result.num_epochs:
         yield f"epochs: not numbered from 1 to {result.num_epochs} at most"
+    if not all(0 <= epoch.quality <= 1 for epoch in epochs):
+        yield "epochs: qualities must lie between 0 and 1"
+    if any(epoch.flops > 0 and epoch.train_sec <= 0 for epoch in epochs):
+        yield "epochs: one trained in no time"
     if not math.isclose(epochs[-1].quality, score.achieved_quality, rel_tol=_CLOSE):
         yield "score.achieved_quality: not that of the last epoch"
     reached = next((epoch.epoch_num for epoch in epochs if epoch.quality >= score.target_quality), None)
@@ -206,6 +210,8 @@ def _time_faults(result: Result) -> Iterator[str]:
     slack = _CLOCK_SHARE * time.total_sec + _CLOCK_SEC
     if max(math.fsum(spent), time.train_sec + time.eval_sec) > time.total_sec + slack:
         yield "time.total_sec: less than its epochs took"
+    if math.fsum(stop.down_sec + stop.lost_sec for stop in result.interruptions) > time.total_sec + slack:
+        yield "time.total_sec: less than its interruptions took"
     to_quality = score.time_to_quality_sec
     if to_quality is not None and to_quality > time.total_sec * (1 + _CLOSE):
         yield "score.time_to_quality_sec: more than time.total_sec"

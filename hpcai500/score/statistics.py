@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import combinations
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -69,7 +70,7 @@ def summarize(
     censored = len(values) - len(known)
     if not known:
         return Summary(num_runs=0, num_censored=censored)
-    mean = statistics.fmean(known)
+    mean = mean_of(known)
     median = survival_median(values, limits)
     if len(known) < 2:
         return Summary(num_runs=len(known), num_censored=censored, mean=mean, median=median)
@@ -88,6 +89,11 @@ def summarize(
         bootstrap_low=resampled[0] if resampled else None,
         bootstrap_high=resampled[1] if resampled else None,
     )
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """The mean, held between the least and the greatest: rounding may give equal values a mean beside them."""
+    return min(max(statistics.fmean(values), min(values)), max(values))
 
 
 @lru_cache(maxsize=1024)
@@ -244,13 +250,14 @@ def p_not_faster(values: Sequence[float | None], reference: Sequence[float | Non
     from scipy import stats
 
     first, second = ([math.inf if value is None else float(value) for value in part] for part in (values, reference))
-    largest = 1 + max((value for value in (*first, *second) if math.isfinite(value)), default=0.0)
-    first, second = ([min(value, largest) for value in part] for part in (first, second))
-    if len({*first, *second}) == 1:
+    ranks: list[float] = stats.rankdata([*first, *second]).tolist()  # halves at most: sums of them are exact
+    if len(set(ranks)) == 1:
         return 1.0
-    few = math.comb(len(first) + len(second), len(first)) <= _MOST_ORDERS
-    method = stats.PermutationMethod(n_resamples=_MOST_ORDERS) if few else "asymptotic"
-    return float(stats.mannwhitneyu(first, second, alternative="less", method=method).pvalue)
+    if math.comb(len(first) + len(second), len(first)) > _MOST_ORDERS:
+        found = stats.mannwhitneyu(ranks[: len(first)], ranks[len(first) :], alternative="less", method="asymptotic")
+        return float(found.pvalue)
+    sums = [sum(drawn) for drawn in combinations(ranks, len(first))]
+    return sum(one <= sums[0] for one in sums) / len(sums)
 
 
 def undecided_ranks(summaries: Sequence[Summary]) -> list[tuple[int, int]]:

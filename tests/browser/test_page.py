@@ -9,6 +9,7 @@ from hpcai500.report.page_data import page_data
 from hpcai500.score.collection import collect
 from hpcai500.score.ranking import rank
 from hpcai500.score.result import write_result
+from hpcai500.score.scaling import EXPONENTS
 
 pytestmark = pytest.mark.browser
 
@@ -135,16 +136,16 @@ def test_the_published_list_is_marked_and_its_swapped_rows_are_noted(open_page):
 def write_page(tmp_path, make_spec, write_run):
     """The page of `systems`, their runs made from one of these qualities; `change` edits each result first."""
 
-    def write_page(qualities, systems, change=lambda record: None, by="vflops"):
+    def write_page(qualities, systems, change=lambda record: None, by="vflops", seeds=3):
         base = write_run(make_spec(output=str(tmp_path / "base")), qualities, total_sec=50.0, energy=100.0)
         write_result(base)
-        write_fleet(tmp_path / "made", base, systems)
+        write_fleet(tmp_path / "made", base, systems, seeds=seeds)
         for file in (tmp_path / "made").rglob("result.json"):
             record = json.loads(file.read_text())
             change(record)
             file.write_text(json.dumps(record))
         path = tmp_path / "made.html"
-        path.write_text(ranking_page(rank(collect([tmp_path / "made"]).runs, by=by), [], []))
+        path.write_text(ranking_page(rank(collect([tmp_path / "made"]).runs, by=by, exponents=EXPONENTS), [], []))
         return path
 
     return write_page
@@ -165,6 +166,53 @@ def test_scaling_of_hidden_systems_is_hidden(open_page):
         page.fill("#words", words)
         scaling = page.locator("section[data-kind=lists] figcaption", has_text="Scaling")
         assert (scaling.count(), page.locator(".series:visible").count()) == (number, number)
+
+
+def test_a_name_keeps_its_letters_in_the_text_of_its_scaling(open_page, write_page):
+    page = open_page(file=write_page([0.5, 0.9], [("DGX-H100 Frontier", 1, 1.0), ("DGX-H100 Frontier", 2, 1.9)]))
+    assert page.locator(".series").inner_text().startswith("Strong scaling of DGX-H100 Frontier (")
+
+
+def test_names_at_the_ends_of_shared_ranks_stand_apart(open_page, write_page):
+    first = {}
+
+    def copied(record):
+        first.update(first or record)
+        record.update({**first, "identity": record["identity"]})
+
+    systems = [(f"an-even-longer-name-of-a-system-{letter}", 2, 1.0) for letter in "abc"]
+    page = open_page(file=write_page([0.9], systems, copied))
+    names = page.locator("figure", has_text="Rank by penalty").locator("svg > g > text")
+    heights = [name.bounding_box()["y"] for name in names.all()]
+    assert len({round(height) for height in heights}) == 3
+
+
+def test_the_tab_key_goes_to_nothing_that_is_out_of_sight_on_a_phone(open_page):
+    page = open_page(width=390)
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        box = page.evaluate("(({left, right}) => [left, right])(document.activeElement.getBoundingClientRect())")
+        assert box[1] > 0
+        assert box[0] < 390
+
+
+def test_more_seeds_than_colours_are_told_apart_by_their_keys(open_page, write_page):
+    page = open_page(file=write_page([0.5, 0.9], [("any", 1, 1.0)], seeds=10))
+    page.locator("button.open").first.click()
+    keys = page.locator(".panel figure", has_text="Quality over epochs").locator(".keys i")
+    styles = [key.get_attribute("style") for key in keys.all()]
+    assert len(set(styles)) == len(styles) == 10
+
+
+def test_a_run_without_rates_is_left_out_of_their_plot(open_page, write_page):
+    def forget(record):
+        if record["identity"]["seed"] == 1:
+            for epoch in record["epochs"]:
+                epoch["train_sec"] = 1e-12  # too little for a rate
+
+    page = open_page(file=write_page([0.5, 0.9], [("any", 1, 1.0)], forget))
+    page.locator("button.open").first.click()
+    page.wait_for_selector(".panel svg")
 
 
 def test_the_line_of_scaling_joins_the_fastest_of_each_size(open_page, write_page):

@@ -18,26 +18,7 @@ from hpcai500.report.width import folded, width
 from hpcai500.score.collection import collect, newest_result
 from hpcai500.score.ranking import rank
 from hpcai500.score.repeatability import repeatability
-from hpcai500.score.result import write_result
-from hpcai500.score.scaling import EXPONENTS, Size, scaling
-
-
-@pytest.fixture
-def results(tmp_path):
-    return tmp_path / "results"
-
-
-@pytest.fixture
-def add(make_spec, write_run):
-    """One finished run: its folder."""
-
-    def add(qualities=(0.5, 0.9), seed=0, system="testbox", total_sec=10.0, energy=None, **fields):
-        spec = make_spec(seed=seed, system=system, overrides=None, **fields)
-        folder = write_run(spec, list(qualities), total_sec=total_sec, energy=energy)
-        write_result(folder)
-        return folder
-
-    return add
+from hpcai500.score.scaling import EXPONENTS
 
 
 def ranked_with(results, **update):
@@ -174,24 +155,18 @@ def test_a_list_by_another_figure_shows_the_interval_of_that_figure(add, results
     assert (float(row["by_low"]), float(row["by_high"])) == pytest.approx((7.51586, 12.48414), rel=1e-5)
 
 
-def size(world_size, batch, flops, nodes=1, backend="torch"):
-    return Size(("box", "GPU", backend, "bf16"), world_size, nodes, batch, flops)
+@pytest.mark.parametrize(("name", "shown"), [("# big", r"\# big"), ("- item", r"\- item"), ("1. one", r"1\. one")])
+def test_a_note_in_markdown_is_a_paragraph_whatever_its_name_begins_with(add, results, name, shown):
+    add(system="plain")
+    ranked = ranked_with(results, system=name, not_placed="for a test")
+    assert f"{shown}: no rank: for a test." in ranking_markdown([ranked], [], []).splitlines()
 
 
-def test_scaling_is_weak_only_where_the_share_of_a_rank_is_exactly_the_same():
-    assert scaling([size(3, 64, 1.0), size(6, 130, 2.0)]) == ()
-    (weak,) = scaling([size(3, 64, 1.0), size(6, 128, 2.0)])
-    assert (weak.kind, weak.batch_size) == ("weak", pytest.approx(64 / 3))
-
-
-def test_a_scaling_line_names_its_backend_and_the_nodes_in_which_equal_sizes_differ(add, results):
+def test_a_csv_that_is_no_published_list_is_named(hpcai500, add, results, tmp_path):
     add()
-    (ranked,) = rank(collect([results]).runs)
-    twins = scaling([size(2, 64, 1.0), size(2, 64, 0.8, nodes=2), size(4, 64, 2.0)])
-    plain = scaling([size(2, 64, 1.0, backend="horovod"), size(4, 64, 2.0, backend="horovod")])
-    text = ranking_text([ranked.model_copy(update={"scaling": (*twins, *plain)})], [], [])
-    assert "of box (torch, bf16, global batch 64): 2 ranks on 1 node 1.00x (100%), 2 ranks on 2 nodes 0.80x" in text
-    assert "of box (horovod, bf16, global batch 64): 2 ranks 1.00x (100%), 4 ranks 2.00x" in text
+    hpcai500("rank", results, "--output", tmp_path / "ranking.csv")
+    code, _, err = hpcai500("rank", tmp_path / "ranking.csv")
+    assert (code, "ranking.csv: no published list of a workload" in err) == (2, True)
 
 
 def test_the_flops_of_an_epoch_are_over_its_training_on_the_page_and_in_show(add, results):

@@ -168,6 +168,21 @@ def test_the_one_sided_test_counts_orders_exactly():
     assert p_not_faster([], [1.0]) is None
 
 
+def test_the_one_sided_test_knows_one_run_against_many_and_many_against_one():
+    # Of five places the one run is as likely to stand at each.
+    assert p_not_faster([1], [2, 3, 4, 5]) == pytest.approx(1 / 5)
+    assert p_not_faster([3], [1, 2, 4, None]) == pytest.approx(3 / 5)
+    assert p_not_faster([1, 2], [3]) == pytest.approx(1 / 3)
+    assert p_not_faster([1], [2]) == pytest.approx(1 / 2)
+
+
+@pytest.mark.parametrize("of_180", range(1, 181))
+def test_the_mean_of_equal_values_is_that_value_and_their_spread_is_none(of_180):
+    for count in range(1, 20):
+        found = summarize([of_180 / 180] * count)
+        assert (found.mean, found.standard_deviation or 0.0) == (of_180 / 180, 0.0)
+
+
 def test_the_one_sided_test_agrees_with_a_count_of_its_own_where_values_tie():
     values, reference = [3, 4, 4, None], [4, 5, 5, 6, None]
     pooled = [math.inf if v is None else v for v in (*values, *reference)]

@@ -19,6 +19,7 @@
   };
   const h = (name, attributes, ...children) => add(document.createElement(name), attributes, children);
   const s = (name, attributes, ...children) => add(document.createElementNS(SVG, name), attributes, children);
+  const DASHES = [null, "6 3", "2 3"];
   const colour = (index) => `var(--s${index % COLOURS})`;
 
   // Numbers.
@@ -51,6 +52,11 @@
     }
     return letters.slice(0, low).join("") + "…";
   };
+  // The tail tells entries of one name apart: of it at most two thirds are kept before the name is.
+  const fitted = (name, tail, width) => {
+    const end = tail ? clip(tail, width * 0.67) : "";
+    return clip(name, width - (end ? ruler.measureText(end).width : 0)) + end;
+  };
 
   // Charts: each is drawn for the width it has, and again when that changes.
   const drawn = new Map();
@@ -72,7 +78,13 @@
     observer.observe(holder);
     return h("figure", null, h("figcaption", null, title, unit ? h("span", null, ` (${unit})`) : null), holder, keys);
   };
-  const keys = (names) => h("ul", { class: "keys" }, ...names.map(([name, paint]) => h("li", null, h("i", { style: `background:${paint}` }), name)));
+  const dash = (index) => DASHES[Math.floor(index / COLOURS) % DASHES.length];
+  const swatch = (paint, dashes) => {
+    if (!dashes) return paint;
+    const [ink, gap] = dashes.split(" ").map(Number);
+    return `repeating-linear-gradient(90deg, ${paint} 0 ${ink}px, transparent ${ink}px ${ink + gap}px)`;
+  };
+  const keys = (names) => h("ul", { class: "keys" }, ...names.map(([name, paint, dashes]) => h("li", null, h("i", { style: `background:${swatch(paint, dashes)}` }), name)));
   const text = (x, y, value, attributes) => s("text", { x, y, ...attributes }, String(value));
 
   const bars = (rows, label) => {
@@ -88,10 +100,10 @@
       ]);
       rows.forEach((row, index) => {
         const y = index * step + (isNarrow ? 20 : 5), middle = y + 8;
-        nodes.push(text(isNarrow ? 0 : left - 8, isNarrow ? y - 5 : middle + 4, clip(row.name, isNarrow ? width : left - 8),
+        nodes.push(text(isNarrow ? 0 : left - 8, isNarrow ? y - 5 : middle + 4, fitted(row.name, row.tail, isNarrow ? width : left - 8),
           { class: "strong", "text-anchor": isNarrow ? "start" : "end" }));
         nodes.push(s("rect", { class: "bar", x: left, y, height: 16, width: Math.max(1, x(row.value) - left), rx: 2 },
-          s("title", null, `${row.name}: ${si(row.value)}VFLOPS`)));
+          s("title", null, `${row.name}${row.tail}: ${si(row.value)}VFLOPS`)));
         let end = x(row.value);
         if (row.low != null) {
           end = Math.max(end, x(row.high));
@@ -106,11 +118,19 @@
 
   // Lines over linear or logarithmic (base 2) axes; a series: name, points, optionally those joined, colour and dash.
   const lines = (title, unit, options) => {
-    const { series, xName, yName, target, yFormat = digits, isLog, isRank, mark, labels } = options;
+    const { xName, yName, target, yFormat = digits, isLog, isRank, mark, labels } = options;
+    const series = options.series.map((one, index) => ({ tail: "", colour: colour(index), dash: dash(index), ...one })).filter((one) => one.points.length);
     const points = series.flatMap((one) => one.points);
     const xs = points.map((p) => p[0]), ys = points.map((p) => p[1]).concat(target ?? []);
     const scale = isLog ? Math.log2 : (value) => value;
     let [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+    const ends = new Map();  // where entries share a rank, the ranks after it are free: their names stand there
+    if (isRank) for (const one of series) {
+      const last = one.points.at(-1)[1], before = ends.get(last) ?? 0;
+      ends.set(last, before + 1);
+      one.end = last + before;
+      y1 = Math.max(y1, one.end);
+    }
     if (x0 === x1) { x0 -= isLog ? x0 / 2 : 1; x1 += isLog ? x1 : 1; }
     if (!isLog && !isRank) { const room = (y1 - y0 || Math.abs(y1) || 1) * 0.08; y1 += room; y0 = Math.max(y0 >= 0 ? 0 : -Infinity, y0 - room); }
     if (y0 === y1) { y0 -= 0.5; y1 += 0.5; }
@@ -134,14 +154,14 @@
       if (target != null) nodes.push(s("line", { class: "target", x1: left, x2: width - right, y1: y(target), y2: y(target) }),
         text(left + 4, y(target) - 5, `target ${digits(target)}`, { class: "strong" }));
       if (mark != null) nodes.push(s("line", { class: "target", x1: x(mark), x2: x(mark), y1: top - 6, y2: top + inner + 2 }));
-      const groups = series.map((one, index) => {
-        const paint = one.colour || colour(index);
-        const group = s("g", null, s("title", null, one.name),
-          s("path", { class: "line", stroke: paint, "stroke-dasharray": one.dash || (index >= COLOURS && !one.colour ? "6 3" : null),
+      const groups = series.map((one) => {
+        const name = one.name + one.tail, paint = one.colour;
+        const group = s("g", null, s("title", null, name),
+          s("path", { class: "line", stroke: paint, "stroke-dasharray": one.dash,
             d: "M" + (one.joined || one.points).map((p) => `${x(p[0]).toFixed(1)} ${y(p[1]).toFixed(1)}`).join("L") }));
-        if (one.points.length < 30 && !one.dash) for (const p of one.points) group.append(
-          s("circle", { cx: x(p[0]), cy: y(p[1]), r: 3, fill: paint }, s("title", null, `${one.name}: ${digits(p[0])}, ${yFormat(p[1])}`)));
-        if (labels) { const last = one.points.at(-1); group.append(text(x(last[0]) + 9, y(last[1]) + 4, clip(one.name, right - 9), { class: "strong" })); }
+        if (one.points.length < 30 && !one.ideal) for (const p of one.points) group.append(
+          s("circle", { cx: x(p[0]), cy: y(p[1]), r: 3, fill: paint }, s("title", null, `${name}: ${digits(p[0])}, ${yFormat(p[1])}`)));
+        if (labels) { const last = one.points.at(-1); group.append(text(x(last[0]) + 9, y(one.end ?? last[1]) + 4, fitted(one.name, one.tail, right - 9), { class: "strong" })); }
         return group;
       });
       groups.forEach((group) => {
@@ -149,7 +169,7 @@
         group.addEventListener("mouseleave", () => groups.forEach((other) => other.classList.remove("faint")));
       });
       return { height, nodes: nodes.concat(groups) };
-    }, labels ? null : keys(series.map((one, index) => [one.name, one.colour || colour(index)])));
+    }, labels ? null : keys(series.map((one) => [one.name + one.tail, one.colour, one.dash])));
   };
 
   const PARTS = ["training", "evaluation", "between", "start-up (outside the clock)"];
@@ -264,13 +284,12 @@
     const rowOrder = list.entries.map((entry, index) => [entry, index]).filter(([, index]) => section.shown.has(index));
     const some = rowOrder.slice(0, MOST_BARS);
     if (!some.length) return;
-    const label = ([entry, index]) => list.entries.filter((other) => other.name === entry.name).length > 1 ? `${entry.name}, ${entry.size} ${entry.size === 1 ? "rank" : "ranks"}` : entry.name;
     const more = rowOrder.length > MOST_BARS ? `, first ${MOST_BARS} of ${rowOrder.length}` : "";
-    charts.append(bars(some.map((pair) => ({ name: label(pair), value: pair[0].vflops[0], low: pair[0].vflops[1], high: pair[0].vflops[2], other: pair[0].published })), `Valid FLOPS${more}`));
+    charts.append(bars(some.map(([{ name, tail, vflops, published }]) => ({ name, tail, value: vflops[0], low: vflops[1], high: vflops[2], other: published })), `Valid FLOPS${more}`));
     if (section.dataset.kind === "published") charts.lastChild.querySelector("figcaption span").textContent = " (recomputed; the thin line is the published figure)";
     if (list.moves && some.length > 1) {
       charts.append(lines(`Rank by penalty exponent${more}`, `dashed: this list's n = ${list.n}`, {
-        series: some.map((pair, index) => ({ name: label(pair), points: list.moves.n.map((n, at) => [n, list.moves.ranks[pair[1]][at]]), colour: colour(index) })),
+        series: some.map(([{ name, tail }, place]) => ({ name, tail, points: list.moves.n.map((n, at) => [n, list.moves.ranks[place][at]]) })),
         xName: "penalty exponent n", yName: "rank", isRank: true, labels: true, mark: list.n <= list.moves.n.at(-1) ? list.n : null,
       }));
     }
@@ -281,7 +300,7 @@
         points: one.points.map(([ranks, speedUp]) => [ranks / one.points[0][0], speedUp]) }));
       for (const one of series) one.joined = one.points.filter((p) => one.points.every((q) => q[0] !== p[0] || q[1] <= p[1]));
       const most = Math.max(...series.flatMap((one) => one.points.map((p) => p[0])));
-      series.push({ name: "ideal", points: [[1, 1], [most, most]], colour: "var(--quiet)", dash: "4 4" });
+      series.push({ name: "ideal", points: [[1, 1], [most, most]], colour: "var(--quiet)", dash: "4 4", ideal: true });
       charts.append(lines("Scaling", "speed-up of FLOPS over the smallest size", { series, xName: "size, times the smallest", yName: "speed-up", isLog: true }));
     }
   };
