@@ -4,7 +4,6 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -167,11 +166,23 @@ def _tails(entries: Sequence[Entry]) -> list[str]:
     ]
     for entry, own in zip(entries, marks, strict=True):
         same[entry.system].append(own)
-    differ = {system: [len(set(column)) > 1 for column in zip(*rows, strict=True)] for system, rows in same.items()}
+    used = {system: _telling(rows) for system, rows in same.items()}
     return [
-        "".join(f", {mark}" for mark in compress(own, differ[entry.system]) if mark)
+        "".join(f", {own[column]}" for column in used[entry.system] if own[column])
         for entry, own in zip(entries, marks, strict=True)
     ]
+
+
+def _telling(rows: Sequence[tuple[str, ...]]) -> list[int]:
+    """The columns, first ones first, that each tell more of `rows` apart than those before them do."""
+    columns: list[int] = []
+    found = 1
+    for column in range(len(rows[0])):
+        distinct = len({tuple(row[each] for each in (*columns, column)) for row in rows})
+        if distinct > found:
+            columns.append(column)
+            found = distinct
+    return columns
 
 
 def _entry(entry: Entry, detail: _Detail | None, points: int, pools: _Pools, is_layered: bool) -> dict[str, Any]:

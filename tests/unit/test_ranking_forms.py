@@ -162,6 +162,17 @@ def test_a_note_in_markdown_is_a_paragraph_whatever_its_name_begins_with(add, re
     assert f"{shown}: no rank: for a test." in ranking_markdown([ranked], [], []).splitlines()
 
 
+def test_entries_of_one_name_are_told_apart_by_as_little_as_does_it(add, results):
+    for ranks, overrides in ((1, {}), (2, {}), (2, {"execution.precision": "bf16"})):
+        add(procs_per_node=ranks, overrides=overrides, unranked=False)
+    add(system="alone")
+    (ranked,) = rank(collect([results]).runs)
+    drawn = json.loads(page_data([ranked], [], 10**6))["lists"][0]["entries"]
+    assert sorted(one["name"] + one["tail"] for one in drawn) == [
+        "alone", "testbox, 1 rank, fp32", "testbox, 2 ranks, bf16", "testbox, 2 ranks, fp32",
+    ]  # fmt: skip
+
+
 def test_a_csv_that_is_no_published_list_is_named(hpcai500, add, results, tmp_path):
     add()
     hpcai500("rank", results, "--output", tmp_path / "ranking.csv")
