@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 NUM_BLOCKS = 9
@@ -16,8 +16,8 @@ class Row(NamedTuple):
     goal: str
 
 
-def paired(ours: Callable[[], None], other: Callable[[], None]) -> tuple[float, float, str]:
-    """Median seconds of each, and the ratio with its quartiles, over blocks that take turns."""
+def turns(ours: Callable[[], None], other: Callable[[], None]) -> list[tuple[float, float]]:
+    """Seconds of each in blocks that take turns."""
     times: list[tuple[float, float]] = []
     for block in range(NUM_BLOCKS + 1):
         order = (ours, other) if block % 2 else (other, ours)
@@ -27,7 +27,17 @@ def paired(ours: Callable[[], None], other: Callable[[], None]) -> tuple[float, 
             function()
             taken[function] = time.perf_counter() - start
         times.append((taken[ours], taken[other]))
-    times = times[1:]  # the first block warms up
-    low, middle, high = statistics.quantiles([a / b for a, b in times], n=4)
+    return times[1:]  # the first block warms up
+
+
+def paired(ours: Callable[[], None], other: Callable[[], None]) -> tuple[float, float, str]:
+    """Median seconds of each, and the ratio with its quartiles."""
+    times = turns(ours, other)
     first, second = (statistics.median(column) for column in zip(*times, strict=True))
-    return first, second, f"{middle:.3f} ({low:.3f} to {high:.3f})"
+    return first, second, ratio(times)
+
+
+def ratio(pairs: Sequence[tuple[float, float]]) -> str:
+    """The median of the first over the second, with its quartiles."""
+    low, middle, high = statistics.quantiles([first / second for first, second in pairs], n=4)
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"

@@ -29,7 +29,9 @@ def rows() -> list[tuple[str, str, str, str, str]]:
     found = []
     for (backend, size), own in rates.items():
         cores = min(size, num_cores)
-        what = f"training, {size} ranks of one thread on {cores} cores, {backend}: rate / {cores} x one rank's"
+        what = (
+            f"training, {size} ranks of one thread on {cores} cores, {backend}: rate / {cores} x one rank's of torch"
+        )
         ratios = sorted(rate / (cores * one) for rate, one in zip(own, alone, strict=True))
         shown = f"{statistics.mean(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
         rate, one = statistics.mean(own), statistics.mean(alone)
