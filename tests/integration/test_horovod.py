@@ -145,6 +145,14 @@ def test_scaled_accumulated_and_compressed_gradients_are_the_same_under_both_bac
 
 
 @needs_horovod
+def test_momentum_in_fp16_trains_alike_under_both_backends_where_the_first_step_overflows(bench):
+    arguments = ("--precision", "fp16", "--set", "batch.micro_batch_size=2", "--procs-per-node", "4")
+    torch = bench.trained("torch", *arguments)
+    horovod = bench.trained("horovod", *arguments, "--backend", "horovod", "--launcher", "horovodrun")
+    assert losses(torch) == pytest.approx(losses(horovod), rel=2e-2)  # both round to 11 bits, apart
+
+
+@needs_horovod
 @pytest.mark.parametrize("backend", ["torch", "horovod"])
 def test_a_mean_that_fits_into_half_precision_survives_a_sum_that_does_not(tmp_path, backend):
     """Two ranks' gradients of 40,000: their sum is beyond fp16's 65,504."""

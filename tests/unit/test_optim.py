@@ -1,4 +1,5 @@
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -41,6 +42,61 @@ def test_lars_leaves_spared_parameters_to_plain_momentum():
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     assert torch.allclose(bias, before - 0.1 * 1.0)
+
+
+def scaled_steps(optimizer: torch.optim.Optimizer, gradients: list[torch.Tensor], scale: float) -> list[float]:
+    """The one parameter after a step with each of the gradients, behind a scaler that starts at `scale`."""
+    (param,) = optimizer.param_groups[0]["params"]
+    optimizer.param_groups[0]["lr"] = 0.1
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    scaler.scale(torch.ones(()))  # it is made at its first use
+    for gradient in gradients:
+        param.grad = gradient * scaler.get_scale()
+        unwritten = torch.full_like(param, math.nan)
+        del unwritten  # the next tensor of this size may lie where it lay
+        scaler.step(optimizer)
+        scaler.update()
+    return param.detach().flatten().tolist()
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_first_step_that_overflows_leaves_fused_sgd_where_it_leaves_the_other(nesterov):
+    gradients = [torch.full((64, 64), value) for value in (math.inf, 1.0, -0.5)]
+    torch.manual_seed(0)
+    model = nn.Linear(64, 64, bias=False)
+    after = [
+        scaled_steps(build_optimizer(copy, settings(nesterov=nesterov), fused=fused), gradients, 2.0**16)
+        for copy, fused in ((deepcopy(model), True), (deepcopy(model), False))
+    ]
+    assert after[0] == pytest.approx(after[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+def test_momentum_that_begins_at_zero_is_torch_s_own_to_the_last_bit(nesterov, fused):
+    torch.manual_seed(0)
+    ours = nn.Linear(64, 64, bias=False)
+    theirs = deepcopy(ours)
+    own = torch.optim.SGD(
+        theirs.parameters(), lr=0.1, momentum=0.875, weight_decay=0.1, nesterov=nesterov, fused=fused or None
+    )
+    gradients = [torch.randn(64, 64) for _ in range(3)]
+    built = build_optimizer(ours, settings(nesterov=nesterov), fused=fused)
+    assert scaled_steps(built, gradients, 1.0) == scaled_steps(own, gradients, 1.0)
+
+
+def test_sgd_goes_on_from_a_state_that_lacks_some_momentum():
+    """Of a run that was stored before its first step, or of torch's own SGD after one without gradients."""
+    model = nn.Sequential(nn.Linear(2, 2))
+    optimizer = build_optimizer(model, settings(), fused=True)
+    state = optimizer.state_dict()
+    assert state["state"] == {}
+    optimizer.load_state_dict(state | {"state": {0: {"momentum_buffer": torch.ones(2, 2)}}})
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    kept, begun = (optimizer.state[param]["momentum_buffer"] for param in model.parameters())
+    assert torch.allclose(kept, 0.875 + 1.0 + 0.1 * model[0].weight)  # at a rate of 0 the weights stay
+    assert torch.allclose(begun, 1.0 + 0.1 * model[0].bias)
 
 
 def test_norms_and_biases_are_spared_the_decay_only_where_asked():
