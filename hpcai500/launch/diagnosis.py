@@ -18,7 +18,9 @@ from hpcai500.errors import (
 START_MARK = "=== start"
 """Begins a start's part of a run's logs, which a run that goes on appends to."""
 
-_TORCHRUN_DEATH = re.compile(r"local_rank: (\d+)\)\s*exitcode\s*:\s*(-\d+)")
+_TORCHRUN_END = re.compile(r"local_rank: (\d+)\)\s*exitcode\s*:\s*(-?\d+)")
+_SRUN_END = re.compile(r"srun: error: (\S+): tasks? ([\d,-]+): Exited with exit code (\d+)$", re.MULTILINE)
+_SRUN_STOP = re.compile(r"srun: error: \S+: tasks? [\d,-]+: User defined signal [12]$", re.MULTILINE)
 _SRUN_DEATH = re.compile(r"srun: error: (\S+): tasks? ([\d,-]+): ([A-Z][a-z ]+?)(?: \(core dumped\))?$", re.MULTILINE)
 _MPIRUN_DEATH = re.compile(
     r"mpirun noticed that process rank (\d+) with PID \d+ on node (\S+) exited on signal (\d+)"
@@ -28,40 +30,54 @@ _FIRST_OF_ALL = re.compile(r"Process name: (?:\[\[\d+,\d+\],)?(\d+)\]?\s+Exit co
 _BOX = re.compile(r"^[-*]{40,}\n(.+?)^[-*]{40,}$", re.MULTILINE | re.DOTALL)
 """What mpirun itself has to say stands between two rulers."""
 _NO_PLUGIN = re.compile(r"The application appears to have been direct launched using")
-_LOST_PEER = re.compile(r"connection (closed|reset|refused)|broken pipe|NCCL", re.IGNORECASE)
+_LOST_PEER = re.compile(r"connection (closed|reset|refused)|broken pipe|NCCL|HorovodInternalError", re.IGNORECASE)
 _OUT_OF_MEMORY = re.compile(r"(?:slurmstepd\S*|srun): error: .*(?:oom[-_ ]kill|Out Of Memory|exceeded memory limit)")
 _NODE_FAILURE = re.compile(
     r"(?:srun: error: Node failure on|slurmstepd\S*: error: .*DUE TO NODE FAILURE|NODE FAILURE) ?(\S*)"
 )
+_STOPS = {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+"""What asks a rank to stop: it dies of them in its first moment alone, before it can say so."""
 _CANCELLED = re.compile(r"(?:slurmstepd\S*|srun): error: .*CANCELLED AT \S+ (DUE TO TIME LIMIT|DUE TO PREEMPTION)?")
 
 
 def explain(told: Sequence[Failure], tail: str, code: int, log: Path) -> HpcAi500Error:
     """What a rank said of itself, else what the launcher saw, else the log's place.
 
-    A rank whose peer died reports a lost connection: one that knows a reason of its own is preferred, then the
-    launcher's word, then that report.
+    A launcher stops the peers of a rank that failed, and a rank whose peer died reports a lost connection: one that
+    knows a reason of its own is preferred, then the launcher's word, then our bug, then a stop.
     """
-    bug = HpcAi500Error.exit_code
-    stopped = PreemptedError.exit_code  # what a launcher does to the peers of a rank that failed, too
-    if told:
-        cause = min(told, key=lambda failure: (failure.exit_code == bug, failure.exit_code == stopped))
-        if cause.exit_code == stopped and (error := _wrong_plugin(tail)):
-            return error
-        if cause.exit_code != bug:
-            return as_error(cause)
+    cause = min(told, key=_distance, default=None)
+    if cause and _distance(cause) == 0:
+        return as_error(cause)
     for seen in (_out_of_memory, _node_failure, _wrong_plugin, _death):
         if error := seen(tail):
             return error
-    if told:
-        return as_error(min(told, key=lambda failure: bool(_LOST_PEER.search(failure.message))))
+    if cause and cause.exit_code == PreemptedError.exit_code and (error := _silent_end(tail, log)):
+        return error
+    if cause and not _lost_peer(cause):
+        return as_error(cause)
+    if error := _early_stop(tail):
+        return error
+    if cause:
+        return as_error(cause)
     if error := _cancelled(tail):
         return error
     if box := _BOX.search(tail):
-        paragraph = box[1].strip().split("\n\n")[0]
-        return RankError(f"mpirun: {' '.join(paragraph.split()).rstrip('.')}", f"see {log}")
+        return RankError(f"mpirun: {_first_paragraph(box[1])}", f"see {log}")
     last = next((line.strip() for line in reversed(tail.splitlines()) if line.strip()), "no output")
     return HpcAi500Error(f"the launcher ended with exit code {code}: {last}", f"see {log}")
+
+
+def _distance(failure: Failure) -> int:
+    """From the first cause: 0 for a reason of a rank's own, then our bug, a stop, a peer that was lost."""
+    if _lost_peer(failure):
+        return 3
+    return {HpcAi500Error.exit_code: 1, PreemptedError.exit_code: 2}.get(failure.exit_code, 0)
+
+
+def _lost_peer(failure: Failure) -> bool:
+    of_library = failure.exit_code == HpcAi500Error.exit_code or failure.message.startswith(("gloo: ", "nccl: "))
+    return of_library and bool(_LOST_PEER.search(failure.message))
 
 
 def as_error(failure: Failure) -> HpcAi500Error:
@@ -96,27 +112,58 @@ def _wrong_plugin(tail: str) -> HpcAi500Error | None:
     )
 
 
-def _death(tail: str) -> HpcAi500Error | None:
-    hint = "the machine may have run out of memory"
-    if match := _TORCHRUN_DEATH.search(tail):
-        return _ended_by(f"rank {match[1]}", -int(match[2]))
-    if match := _MPIRUN_DEATH.search(tail):
-        return _ended_by(f"rank {match[1]} on {match[2]}", int(match[3]))
-    if match := _FIRST_OF_ALL.search(tail):
+def _ends(tail: str) -> list[tuple[str, int]]:
+    """Ranks and how they ended by their launcher's word, the first cause first: an exit code, or minus a signal."""
+    of_torchrun = [(f"rank {match[1]}", int(match[2])) for match in _TORCHRUN_END.finditer(tail)]
+    ends = of_torchrun[::-1]  # its report closes with the root cause
+    ends += [(f"rank {match[1]} on {match[2]}", -int(match[3])) for match in _MPIRUN_DEATH.finditer(tail)]
+    for match in _FIRST_OF_ALL.finditer(tail):
         code = int(match[2])
-        return _ended_by(f"rank {match[1]}", code - 128) if code > 128 else None
+        ends.append((f"rank {match[1]}", 128 - code if code > 128 else code))
+    return ends + [(f"rank {match[2]} on {match[1]}", int(match[3])) for match in _SRUN_END.finditer(tail)]
+
+
+def _death(tail: str) -> HpcAi500Error | None:
+    """A rank that was ended by a signal which asks nobody to stop."""
+    for rank, code in _ends(tail):
+        if code < 0 and -code not in _STOPS:
+            name = signal.Signals(-code).name
+            return RankError(f"{rank} was ended by {name}", _hint(name == "SIGKILL"))
     # srun ends the others with SIGTERM and names each that died: the first of another kind is the cause
     deaths = [match for match in _SRUN_DEATH.finditer(tail) if match[3].strip() not in ("Terminated", "Exited with")]
     if deaths:
         node, ranks, word = deaths[0][1], deaths[0][2], deaths[0][3].strip()
-        return RankError(f"rank {ranks} on {node}: {word.lower()}", hint if word == "Killed" else "")
+        return RankError(f"rank {ranks} on {node}: {word.lower()}", _hint(word == "Killed"))
     return None
 
 
-def _ended_by(rank: str, number: int) -> HpcAi500Error:
-    name = signal.Signals(number).name
-    hint = "the machine may have run out of memory" if name == "SIGKILL" else ""
-    return RankError(f"{rank} was ended by {name}", hint)
+def _hint(killed: bool) -> str:
+    return "the machine may have run out of memory" if killed else ""
+
+
+def _silent_end(tail: str, log: Path) -> HpcAi500Error | None:
+    """A rank that ended by itself and told nothing, for which its peers were stopped."""
+    for rank, code in _ends(tail):
+        if code > 0 and code != PreemptedError.exit_code:
+            return RankError(f"{rank} ended with exit code {code} and told no reason", f"see {log}")
+    return None
+
+
+def _early_stop(tail: str) -> HpcAi500Error | None:
+    """A stop that met a rank in its first moment, before it could tell of it."""
+    if any(-code in _STOPS for _, code in _ends(tail)) or _SRUN_STOP.search(tail):
+        return PreemptedError("stopped before training began", "`--resume` starts it")
+    return None
+
+
+def _first_paragraph(text: str) -> str:
+    """In one line, with the next where it ends in a colon."""
+    words = ""
+    for paragraph in text.strip().split("\n\n"):
+        words = " ".join([words, *paragraph.split()]).strip()
+        if not words.endswith(":"):
+            break
+    return words.rstrip(".:")
 
 
 def _cancelled(tail: str) -> HpcAi500Error | None:

@@ -71,6 +71,14 @@ def test_threads_that_the_user_set_are_kept(make_spec):
     assert plan_local(make_spec(), python="p", num_cores=8, env={}).env["OMP_NUM_THREADS"] == "8"
 
 
+def test_what_horovodrun_chose_for_its_own_ranks_is_not_for_those_of_mpi(make_spec):
+    spec = make_spec(backend="horovod", launcher="mpirun")
+    for chosen, kept in (("gloo", None), ("ccl", "ccl")):
+        env = {"HOROVOD_CPU_OPERATIONS": chosen, "HOROVOD_CONTROLLER": "gloo"}
+        plan = plan_mpirun(spec, python="p", num_cores=8, env=env, as_root=False)
+        assert (plan.env.get("HOROVOD_CPU_OPERATIONS"), plan.env.get("HOROVOD_CONTROLLER")) == (kept, None)
+
+
 def told(*errors):
     return [parse_failure(format_failure(error, rank)) for rank, error in errors]
 
@@ -138,6 +146,64 @@ def test_what_mpi_and_horovod_s_launchers_print_names_the_first_cause(text, mess
     assert str(error).startswith(message)
 
 
+STOPPED = (0, PreemptedError("stopped by SIGTERM before training began"))
+ENDS = {
+    "torchrun": "[1]:\n  rank      : 0 (local_rank: 0)\n  exitcode  : 75 (pid: 3)\n"
+    "Root Cause (first observed failure):\n[0]:\n  rank      : 1 (local_rank: 1)\n  exitcode  : {code} (pid: 2)\n",
+    "mpirun": "mpirun noticed that process rank 1 with PID 0 on node box exited on signal {signal} (Its name).\n",
+    "horovodrun": "The first process to do so was:\nProcess name: 1\nExit code: {shell}\n",
+}
+
+
+def ended(launcher: str, number: int) -> str:
+    return ENDS[launcher].format(code=-number, signal=number, shell=128 + number)
+
+
+@pytest.mark.parametrize("launcher", ENDS)
+@pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (11, "SIGSEGV")])
+def test_a_rank_that_died_before_training_is_no_preemption_though_its_peers_were_stopped(launcher, number, name):
+    error = explain(told(STOPPED), ended(launcher, number), 1, Path("log"))
+    assert error.exit_code == 1
+    assert f"was ended by {name}" in str(error)
+    assert ("run out of memory" in str(error)) == (name == "SIGKILL")
+
+
+def test_srun_s_word_on_a_dead_rank_and_on_memory_outweighs_its_stopped_peers():
+    killed = "srun: error: node2: task 1: Killed\nsrun: error: node1: task 0: Exited with exit code 75\n"
+    assert str(explain(told(STOPPED), killed, 137, Path("log"))).startswith("rank 1 on node2: killed")
+    oom = "slurmstepd: error: Detected 1 oom_kill event in StepId=5.0. Some of the step tasks have been OOM Killed.\n"
+    assert explain(told(STOPPED), oom, 1, Path("log")).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "srun: error: node2: task 1: Exited with exit code 3\nsrun: error: node1: task 0: Exited with exit code 75\n",
+        "The first process to do so was:\n\n  Process name: [[28413,1],1]\n  Exit code:    3\n",
+        ended("torchrun", -3),
+    ],
+)
+def test_a_rank_that_told_no_reason_is_no_preemption_though_its_peers_were_stopped(text):
+    error = explain(told(STOPPED), text, 75, Path("log"))
+    assert (error.exit_code, "rank 1" in str(error), "exit code 3" in str(error)) == (1, True, True)
+
+
+def test_a_bug_before_training_is_no_preemption_unless_it_is_the_loss_of_a_stopped_peer():
+    bug = (1, HpcAi500Error("KeyError: 'x'"))
+    assert str(explain(told(STOPPED, bug), "", 75, Path("log"))) == "rank 1: KeyError: 'x'"
+    lost = (1, MachineError("gloo: Connection closed by peer [127.0.0.1]:7"))
+    assert isinstance(explain(told(STOPPED, lost), "", 75, Path("log")), PreemptedError)
+    assert explain(told(lost), "", 3, Path("log")).exit_code == 3
+    assert "ended by SIGKILL" in str(explain(told(lost), ended("mpirun", 9), 3, Path("log")))
+
+
+@pytest.mark.parametrize("launcher", ENDS)
+@pytest.mark.parametrize("number", [10, 12, 15])
+def test_a_stop_in_a_rank_s_first_moment_is_a_stop_too(launcher, number):
+    for failures in ([], told(STOPPED), told((0, HpcAi500Error("RuntimeError: Connection reset by peer")))):
+        assert isinstance(explain(failures, ended(launcher, number), 1, Path("log")), PreemptedError)
+
+
 def test_what_mpirun_says_in_a_box_is_the_cause_and_not_the_ruler_below_it():
     ruler = "-" * 74
     text = (
@@ -150,6 +216,15 @@ def test_what_mpirun_says_in_a_box_is_the_cause_and_not_the_ruler_below_it():
     assert str(error) == (
         "mpirun: An ORTE daemon has unexpectedly failed after launch and before communicating back to mpirun. "
         "This could be caused by a number of factors; see log"
+    )
+
+
+def test_what_mpirun_says_goes_on_after_a_colon():
+    ruler = "-" * 74
+    said = "The system limit was reached.\nThis usually is caused by:\n\n1. too few\n   files.\n\nMore."
+    text = f"{ruler}\n{said}\n{ruler}\n"
+    assert str(explain([], text, 1, Path("log"))) == (
+        "mpirun: The system limit was reached. This usually is caused by: 1. too few files; see log"
     )
 
 

@@ -133,10 +133,10 @@ class Ran:
 def run_script(tmp_path):
     """Run a script in bash; `srun` ends with `code`, and writes a word to each of its streams."""
 
-    def run(script: str, *, code: int = 0, **env: str) -> Ran:
+    def run(script: str, *, code: int = 0, says: str = "err", **env: str) -> Ran:
         (tmp_path / "bin").mkdir(exist_ok=True)
         for name, body in {
-            "srun": f"env -0 >environment.seen\necho out\necho err >&2\nexit {code}",
+            "srun": f"env -0 >environment.seen\necho out\necho {shlex.quote(says)} >&2\nexit {code}",
             "scontrol": "exit 0",
             "module": "exit 0",
         }.items():
@@ -214,6 +214,21 @@ def test_a_preempted_run_is_requeued_while_restarts_are_left(
     ran = run_script(render_job(job, job_template()), code=code, SLURM_RESTART_COUNT=restarts, **index)
     assert ran.code == code
     assert ran.scontrol == (["requeue", requeued] if requeued else [])
+
+
+@pytest.mark.parametrize(("failed", "stopped"), [("1", "0"), ("2", "0"), ("3", "0,2-3"), ("70", "0")])
+def test_a_rank_that_failed_is_not_requeued_though_srun_gives_the_code_of_its_stopped_peers(
+    run_script, tmp_path, failed, stopped
+):
+    script = render_job(job_on(Site(), run_prefix=f"{tmp_path}/seed"), job_template())
+    peers = f"srun: error: n0: tasks {stopped}: Exited with exit code 75"
+    alone = run_script(script, code=75, says=peers)
+    assert (alone.code, alone.scontrol) == (75, ["requeue", "41"])
+    (tmp_path / "scontrol.seen").unlink()
+    ran = run_script(script, code=75, says=f"{peers}\nsrun: error: n1: task 1: Exited with exit code {failed}")
+    assert (ran.code, ran.scontrol) == (int(failed), [])
+    again = run_script(script, code=75, says=peers)  # what an earlier start said is not this one's
+    assert (again.code, again.scontrol) == (75, ["requeue", "41"])
 
 
 def test_a_job_that_slurm_starts_too_often_ends_before_its_ranks_start(run_script, tmp_path):
