@@ -1,20 +1,29 @@
 """Running a plan from this machine, and saying in one line why it ended."""
 
+import math
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
+from threading import Thread
 from typing import IO, Any
 
 import psutil
 
-from hpcai500.errors import Failure, HpcAi500Error, PreemptedError, RankError, parse_failure
+from hpcai500.errors import (
+    Failure,
+    HpcAi500Error,
+    InputError,
+    MachineError,
+    PreemptedError,
+    RankError,
+    parse_failure,
+)
 from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.events.writer import EventWriter
@@ -27,6 +36,7 @@ from hpcai500.spec.run import RunSpec
 _GRACE_SEC = 60.0
 """From SIGTERM to SIGKILL: the ranks finish their step and write a checkpoint."""
 
+_AGAIN_SEC = 1.0
 _TWICE_SEC = 0.5
 
 
@@ -64,50 +74,89 @@ def execute(plan: Plan, log: Path, *, quiet: bool) -> HpcAi500Error | None:
 
     A signal or Ctrl-C asks the ranks to stop and waits for them; a second one ends them.
     """
-    process = subprocess.Popen(
-        plan.argv,
-        env=plan.env,
-        stdout=subprocess.DEVNULL if quiet else None,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    assert process.stderr is not None
-    asked: list[str] = []
-    asked_at: list[float] = []
-
-    def end(name: str) -> None:
-        now = time.monotonic()
-        if asked and now - asked_at[-1] < _TWICE_SEC:  # one Ctrl-C may come as several signals
-            return
-        asked.append(name)
-        asked_at.append(now)
-        if len(asked) > 1:
+    stop = _Stop(plan)
+    with handled(stop.note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        process = subprocess.Popen(
+            plan.argv,
+            env=plan.env,
+            stdout=subprocess.DEVNULL if quiet else None,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        assert process.stderr is not None
+        try:
+            stop.watch(process)
+            with process.stderr:
+                told, tail = follow(process.stderr, log)
+            code = process.wait()
+        except BaseException:
             kill_tree(process)
+            process.wait()
+            raise
+    return stop.outcome(explain(told, tail, code, log)) if code else None
+
+
+class _Stop:
+    """Has the ranks of a plan stop at a first signal, and ends them at a second one or after a while."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._process: subprocess.Popen[str] | None = None
+        self._name = ""
+        self._noted = -math.inf
+        self._asking = self._ended = False
+
+    def watch(self, process: "subprocess.Popen[str]") -> None:
+        """Take `process` for what runs the plan; obey what came before it was there."""
+        self._process = process
+        self._begin()
+
+    def note(self, name: str) -> None:
+        """A signal, by its name."""
+        now, earlier = time.monotonic(), self._noted
+        if now - earlier < _TWICE_SEC:  # one Ctrl-C may come as several signals
             return
-        ask_to_stop(process, plan)
-        killer.start()
+        self._noted = now
+        if self._name:
+            self._end()
+            return
+        self._name = name
+        self._begin()
         print("stopping after this step; once more to end at once", file=sys.stderr)
 
-    killer = threading.Timer(_GRACE_SEC, lambda: kill_tree(process))
-    killer.daemon = True
-    try:
-        with handled(end, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            told, tail = follow(process.stderr, log)
-            code = process.wait()
-    except BaseException:
-        kill_tree(process)
-        process.wait()
-        raise
-    finally:
-        killer.cancel()
-    if code == 0:
-        return None
-    failure = explain(told, tail, code, log)
-    if asked and not isinstance(failure, PreemptedError):
-        return RankError(f"ended by {asked[0]}", "--resume goes on with it")
-    return failure
+    def _begin(self) -> None:
+        if self._process and self._name and not self._asking:
+            self._asking = True
+            Thread(target=self._ask, args=(self._process,), daemon=True).start()
+
+    def _ask(self, process: "subprocess.Popen[str]") -> None:
+        """Again and again: ranks that start later, and a launcher that is not ready, do not hear the first time."""
+        once = self._plan.stop_signal == signal.SIGTERM  # of which torchrun takes a second one for an order to end
+        deadline = time.monotonic() + _GRACE_SEC
+        ask_to_stop(process, self._plan)
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(_AGAIN_SEC)
+            if not once and process.poll() is None:
+                ask_to_stop(process, self._plan)
+        if process.poll() is None:
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._process:
+            kill_tree(self._process)
+
+    def outcome(self, failure: HpcAi500Error) -> HpcAi500Error:
+        """What `failure` is where the ranks were asked to stop: one code, whenever in their start it met them."""
+        if not self._name or isinstance(failure, PreemptedError):
+            return failure
+        if self._ended:
+            return RankError(f"ended by {self._name}", "--resume goes on with it")
+        if isinstance(failure, InputError | MachineError):
+            return failure
+        return PreemptedError(f"stopped by {self._name}", "`--resume` goes on with it")
 
 
 @contextmanager
@@ -133,7 +182,7 @@ def ask_to_stop(process: "subprocess.Popen[str]", plan: Plan) -> None:
     with suppress(psutil.NoSuchProcess):
         for one in psutil.Process(process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):
-                if WORKER in one.cmdline():  # a word of its own: not the shell around it
+                if one.cmdline()[1:3] == ["-m", WORKER]:  # not the shell around it, nor what its launcher forks
                     one.send_signal(plan.stop_signal)
 
 

@@ -33,6 +33,12 @@ class StopRequest:
             os._exit(error.exit_code)
 
 
+def ignore_stops() -> None:
+    """Of a rank whose work is done: Python gives handlers up while it ends, and a late stop would be its death."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def leave_signals_to_parent(_: int = 0) -> None:
     """For a data loader's process: only its parent ends it, not a stop that a scheduler sends to all processes."""
     for number in STOP_SIGNALS:

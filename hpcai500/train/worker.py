@@ -1,12 +1,11 @@
 """One rank of a run: `python -m hpcai500.train.worker run.json`, started by a launcher."""
 
 # ruff: noqa: E402
-from hpcai500.train.preemption import StopRequest
+from hpcai500.train.preemption import StopRequest, ignore_stops
 
 STOP = StopRequest() if __name__ == "__main__" else None  # before torch is imported, which takes seconds
 
 import os
-import signal
 import sys
 import traceback
 from concurrent.futures import Future
@@ -292,12 +291,13 @@ def main() -> int:
         if rank == 0:
             write_result(spec.folder)
             seal(spec.folder)
+        ignore_stops()
         return 0
     except Exception as error:
         failure = as_failure(error, spec)
         if not isinstance(error, PreemptedError):
             traceback.print_exc()
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a launcher that ends the others must not change the exit code
+        ignore_stops()  # a launcher that ends the others must not change the exit code
         sys.stderr.flush()
         os.write(2, f"{format_failure(failure, rank)}\n".encode())  # one write: ranks share the stream
         # Other ranks may sit in a collective that will never end: leave without their consent.

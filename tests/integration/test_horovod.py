@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from short_runs import losses
 
 from hpcai500.events.reader import find, first, read_events
 from hpcai500.events.vocabulary import Key
+from hpcai500.launch.script import WORKER
 from hpcai500.launch.software import missing
 from hpcai500.score.result import read_result
 from hpcai500.spec.run import read_run
@@ -233,6 +236,53 @@ def test_a_rank_that_is_killed_is_named(bench, launcher):
     assert "was ended by SIGKILL" in err
     assert err.count("\n") == 1
     assert read_result(bench.folder("killed") / "result.json").status == "aborted"
+
+
+def ranks_of(process):
+    """The processes of a run's ranks, by rank."""
+    found = {}
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            env = child.environ()
+            if child.cmdline()[-3:-1] == ["-m", WORKER]:
+                found[env.get("RANK") or env.get("OMPI_COMM_WORLD_RANK") or env.get("HOROVOD_RANK")] = child
+    return found
+
+
+WAYS = [("torch", "local"), ("torch", "mpirun"), ("horovod", "mpirun"), ("horovod", "horovodrun")]
+
+
+@needs_horovod
+@pytest.mark.parametrize("way", WAYS, ids=" ".join)
+def test_a_rank_that_is_killed_before_training_is_no_preemption(bench, way):
+    process = bench.start("early", *_options(way))
+    deadline = time.monotonic() + 60
+    while not (rank := ranks_of(process).get("1")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.3)
+    rank.kill()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.count("\n") == 1
+    assert err.startswith("hpcai500: error: rank 1")
+    assert "was ended by SIGKILL; the machine may have run out of memory" in err
+
+
+@needs_horovod
+@pytest.mark.parametrize("way", WAYS, ids=" ".join)
+def test_a_stop_that_comes_before_the_ranks_do_reaches_them_too(bench, way):
+    process = bench.start("early", *_options(way))
+    deadline = time.monotonic() + 60
+    while not psutil.Process(process.pid).children():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert "hpcai500: error: stopped by SIG" in err
+    bench.trained("early", *_options(way), "--resume")
 
 
 def worker(folder, **env):

@@ -1,3 +1,6 @@
+import os
+import signal
+import threading
 from argparse import Namespace
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from hpcai500.errors import (
     parse_failure,
 )
 from hpcai500.launch.diagnosis import explain
+from hpcai500.launch.local import execute
 from hpcai500.launch.plan import Plan, plan_horovodrun, plan_local, plan_mpirun, plan_step
 from hpcai500.launch.script import step_environment
 from hpcai500.launch.software import missing
@@ -236,6 +240,26 @@ def test_mpirun_on_a_login_node_is_not_bound_to_an_interface_that_the_nodes_have
     own = {"network_interface": "ib0", "environment": {"OMPI_MCA_oob_tcp_if_include": "eno1"}}
     site = Site.model_validate({"slurm": {"launcher": "mpirun"}, "software": own})
     assert step_environment(site, {})["OMPI_MCA_oob_tcp_if_include"] == "eno1"
+
+
+def stopped_at_once(tmp_path, script: str, stop_signal: signal.Signals) -> HpcAi500Error:
+    """How a plan ends that runs `script`, asked to stop as it begins."""
+    (tmp_path / "log").touch()
+    threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+    plan = Plan(("bash", "-c", script), dict(os.environ), stop_signal)
+    return execute(plan, tmp_path / "log", quiet=True)
+
+
+def test_a_launcher_that_is_not_ready_hears_of_a_stop_again(tmp_path):
+    script = "trap '' USR1; sleep 0.5; trap 'exit 3' USR1; for i in {1..99}; do sleep 0.1; done"
+    failure = stopped_at_once(tmp_path, script, signal.SIGUSR1)
+    assert (failure.exit_code, failure.message) == (75, "stopped by SIGTERM")
+
+
+def test_torchrun_hears_of_a_stop_once(tmp_path):
+    script = f"trap 'echo heard >>{tmp_path}/times' TERM; for i in {{1..25}}; do sleep 0.1; done; exit 1"
+    assert stopped_at_once(tmp_path, script, signal.SIGTERM).exit_code == 75
+    assert (tmp_path / "times").read_text() == "heard\n"
 
 
 def test_a_rank_that_ends_by_itself_under_mpirun_is_no_signal():
