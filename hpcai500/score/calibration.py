@@ -4,9 +4,11 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from hpcai500.errors import InputError
+from pydantic import ConfigDict, Field, model_validator
+
+from hpcai500.errors import InputError, SpecError
 from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key
 from hpcai500.files import read_json
@@ -14,7 +16,8 @@ from hpcai500.score.collection import newest_result
 from hpcai500.score.communication import Gradient, Network, Sync, all_reduce, gradients, synchronize
 from hpcai500.score.folders import run_folders
 from hpcai500.score.result import Result
-from hpcai500.score.soundness import bound_fault
+from hpcai500.score.soundness import fault
+from hpcai500.spec.models import Frozen, Model, parse
 from hpcai500.spec.run import RunSpec, read_run
 
 BACKWARD = 2 / 3
@@ -29,7 +32,62 @@ It explains an efficiency that Horovod published for hidden communication (bench
 _SHORTEST_SEC = 1e-9
 """Of an epoch's training: less is no measurement."""
 
+_UNTOUCHED = "take the folder as the run left it"
+
 _SAME = ("system", "accelerator", "workload", "problem", "backend", "precision", "code_digest")
+
+
+class _Logged(Frozen):
+    """Of what a run logged, the part that a prediction starts from."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+_Count = Annotated[int, Field(ge=1, le=1_000_000)]
+_Loaders = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class _Structure(_Logged):
+    num_parameters: int = Field(ge=1, le=10**15)
+    num_tensors: _Count = 1
+    layer_parameters: dict[str, Annotated[int, Field(ge=0)]] | None = None
+    layer_flops: dict[str, Annotated[float, Field(ge=0, le=1e30)]]
+
+    @model_validator(mode="after")
+    def _layers_hold_all(self) -> "_Structure":
+        if self.layer_parameters is not None and sum(self.layer_parameters.values()) != self.num_parameters:
+            raise ValueError("layer_parameters: their sum is not num_parameters")
+        return self
+
+
+class _Input(_Logged):
+    loader_processes: _Loaders | None = None
+    """Beside a rank; 0 where it reads its own data."""
+    loader_threads: _Loaders | None = None
+    """Within a rank's process."""
+
+
+class _Hardware(_Logged):
+    num_cores: _Count | None = None
+
+
+class _Process(_Logged):
+    device: str | None = None
+    num_cores: _Count | None = None
+    num_threads: _Count | None = None
+
+
+class _Layers(_Logged):
+    hardware: _Hardware = Field(alias="1")
+    process: _Process = Field(alias="6")
+
+
+class _Group(_Logged):
+    layers: _Layers
+
+
+class _System(_Logged):
+    nodes: Annotated[tuple[_Group, ...], Field(min_length=1)]
 
 
 class Sized(NamedTuple):
@@ -45,7 +103,7 @@ class Sized(NamedTuple):
     wait_share: float | None
     """Of the step: waiting for data; None where the runs did not measure it."""
     loader_processes: int | None
-    """That read ahead; 0 where a rank reads its own data, None where the runs do not say."""
+    """Or threads of a rank's own process; 0 where a rank reads nothing ahead, None where the runs do not say."""
     eval_sec: float
     """Of an epoch: median over epochs and seeds."""
     first_sec: float
@@ -55,6 +113,8 @@ class Sized(NamedTuple):
     """
     other_sec: float
     """Of a run: neither training nor evaluation; median over seeds."""
+    num_epochs: float
+    """That a run trained, fewer than planned where it stopped at its target; median over seeds."""
     total_sec: float
     """Of a run: median over seeds."""
     flops: float
@@ -131,8 +191,9 @@ def read_sizes(paths: Iterable[Path], left_out: list[str] | None = None) -> list
                 f"{unfinished}: only a finished run tells of a step's time",
                 "--resume finishes a preempted run" if result.status == "preempted" else "run it again",
             )
-        if fault := bound_fault(result) or _timing_fault(result):
-            raise InputError(f"{folder}: {fault}", "take the folder as the run left it")
+        if reason := _timing_fault(result) or fault(result):
+            file = folder / "result.json"
+            raise InputError(f"{file if file.exists() else folder}: {reason}", _UNTOUCHED)
         runs.setdefault(spec.world_size, []).append((spec, result, folder))
     if not runs:
         raise InputError(f"{skipped[0]}: and no finished run beside it", "finish one, or name another folder")
@@ -189,7 +250,8 @@ def _sized(members: Sequence[tuple[RunSpec, Result, Path]]) -> Sized:
     step_sec = statistics.median(times)
     runs = [each.time for each in results if each.time]
     firsts = [each.epochs[0].train_sec for each in results if len(each.epochs) > 1]
-    grads, knows_layers = _gradients(folder)
+    structure, reading = _logged(folder / "events.log")
+    loaders = reading.loader_threads if reading.loader_processes is None else reading.loader_processes
     threads, cores = _cores(folder / "system.json", spec.procs_per_node)
     return Sized(
         spec=spec,
@@ -197,17 +259,18 @@ def _sized(members: Sequence[tuple[RunSpec, Result, Path]]) -> Sized:
         step_sec=step_sec,
         spread=_spread(times, step_sec) if len(times) > 1 else None,
         wait_share=sum(known) / sum(epoch.train_sec for epoch in epochs) if len(known) == len(epochs) else None,
-        loader_processes=_loader_processes(folder / "events.log"),
+        loader_processes=loaders,
         eval_sec=statistics.median(epoch.eval_sec for each in results for epoch in each.epochs),
         first_sec=statistics.median(firsts) - step_sec * spec.steps_per_epoch if firsts else 0.0,
         other_sec=max(0.0, statistics.median(time.total_sec - time.train_sec - time.eval_sec for time in runs)),
+        num_epochs=statistics.median(len(each.epochs) for each in results),
         total_sec=statistics.median(time.total_sec for time in runs),
         flops=statistics.median(each.flops.flops for each in results if each.flops),
         threads=threads,
         cores=cores,
         qualities=tuple(each.score.achieved_quality for each in results if each.score),
-        grads=tuple(grads),
-        knows_layers=knows_layers,
+        grads=tuple(_gradients(structure)),
+        knows_layers=structure.layer_parameters is not None,
     )
 
 
@@ -216,48 +279,60 @@ def _spread(times: Sequence[float], middle: float) -> float:
     return 1.4826 * statistics.median(abs(sec - middle) for sec in times) / middle
 
 
-def _loader_processes(log: Path) -> int | None:
-    event = first(read_events(log), Key.INPUT) if log.exists() else None
-    found = event.value.get("loader_processes") if event and isinstance(event.value, dict) else None
-    return found if isinstance(found, int) else None
+def _record(model: type[Model], value: Any, source: str) -> Model:
+    try:
+        return parse(model, value, source)
+    except SpecError as error:
+        raise InputError(error.message, _UNTOUCHED) from error
+
+
+def _logged(log: Path) -> tuple[_Structure, _Input]:
+    """The model and the input of a run's events.
+
+    Raises:
+        InputError: for a log without its model, or with figures that no run has.
+    """
+    events = read_events(log) if log.exists() else []
+    model, reading = first(events, Key.MODEL), first(events, Key.INPUT)
+    if model is None:
+        raise InputError(f"{log}: no structure of the model", "predict from a run of this version of hpcai500")
+    return (
+        _record(_Structure, model.value, f"{log}: {model.key}"),
+        _record(_Input, reading.value, f"{log}: {reading.key}") if reading else _Input(),
+    )
 
 
 def _cores(path: Path, per_node: int) -> tuple[int | None, int | None]:
     """Threads of a rank and physical cores of a node, the fewest of any; unknown unless ranks computed on CPU.
 
     Where a rank started more threads than it had cores, a node's are those of its ranks.
+
+    Raises:
+        InputError: for figures that no node has.
     """
     if not path.exists():
         return None, None
-    try:
-        layers = [group["layers"] for group in read_json(path)["nodes"]]
-        if any(each["6"].get("device") != "cpu" for each in layers):
-            return None, None
-        threads = [each["6"].get("num_threads") for each in layers]
-        cores = [each["1"].get("num_cores") for each in layers]
-        if not all(threads):
-            return None, None
-        own = [each["6"].get("num_cores") for each in layers]
-        fewest = list(map(int, cores)) if all(cores) else []
-        fewest += [int(a) * per_node for a, b in zip(own, threads, strict=True) if a and int(a) < int(b)]
-        return min(map(int, threads)), min(fewest, default=None)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: no layers of nodes ({error!r})", "take the folder as the run left it") from error
+    layers = [group.layers for group in _record(_System, read_json(path), str(path)).nodes]
+    processes = [each.process for each in layers]
+    threads = [each.num_threads for each in processes if each.num_threads]
+    if any(each.device != "cpu" for each in processes) or len(threads) < len(layers):
+        return None, None
+    cores = [each.hardware.num_cores for each in layers if each.hardware.num_cores]
+    fewest = cores if len(cores) == len(layers) else []
+    fewest += [
+        each.num_cores * per_node
+        for each in processes
+        if each.num_cores and each.num_threads and each.num_cores < each.num_threads
+    ]
+    return min(threads), min(fewest, default=None)
 
 
-def _gradients(folder: Path) -> tuple[list[Gradient], bool]:
-    log = folder / "events.log"
-    event = first(read_events(log), Key.MODEL) if log.exists() else None
-    structure: dict[str, Any] = event.value if event else {}
-    if "num_parameters" not in structure:
-        raise InputError(f"{log}: no structure of the model", "predict from a run of this version of hpcai500")
-    if "layer_parameters" in structure:
-        flops = structure["layer_flops"]
-        return gradients(
-            [(count, flops.get(name, 0.0)) for name, count in structure["layer_parameters"].items()]
-        ), True
-    pieces = structure.get("num_tensors", 1)
-    return gradients([(structure["num_parameters"] / pieces, 1.0)] * pieces), False
+def _gradients(structure: _Structure) -> list[Gradient]:
+    if structure.layer_parameters is None:
+        pieces = structure.num_tensors
+        return gradients([(structure.num_parameters / pieces, 1.0)] * pieces)
+    flops = structure.layer_flops
+    return gradients([(count, flops.get(name, 0.0)) for name, count in structure.layer_parameters.items()])
 
 
 def as_step(sized: Sized, compute_sec: float) -> Step:

@@ -45,7 +45,10 @@ class Point(Frozen):
     step_sec: Band
     samples_per_sec: Band
     efficiency: Band
-    """Samples a second of each rank, over those of one rank without others and with the measured share."""
+    """Samples a second of each rank, over those of one rank without others and with the measured share.
+
+    That rank waits for data as the measured one did.
+    """
     epoch_sec: Band
     """Training and evaluation."""
     total_sec: Band
@@ -64,6 +67,8 @@ class Check(Frozen):
     num_ranks: int
     is_calibrated: bool
     """Its step was used to fit the network: that it comes out again proves nothing."""
+    num_epochs: float
+    """Of both totals: as many as were measured."""
     measured_sec: float
     """Of a step."""
     predicted_sec: float
@@ -90,6 +95,8 @@ class Prediction(Frozen):
     scaling: Scaling
     calibrated_ranks: int
     """Ranks of the measured run that it starts from."""
+    num_epochs: float
+    """Of every total: as many as that run trained, which may have stopped at its target; median over seeds."""
     measured_step_sec: float
     spread: float
     """Of step times between epochs and seeds, over their median."""
@@ -141,6 +148,7 @@ def predict(
         ranks_per_node=per_node,
         scaling=scaling,
         calibrated_ranks=spec.world_size,
+        num_epochs=base.num_epochs,
         measured_step_sec=base.step_sec,
         spread=USUAL_SPREAD if base.spread is None else base.spread,
         network=network,
@@ -168,11 +176,12 @@ class _Model:
     def check(self, larger: Sized, network: NetworkBand) -> Check:
         spec = larger.spec
         batch = spec.settings.batch.global_batch_size
-        found = self.point(spec.nodes, spec.procs_per_node, batch, larger.measured_threads)
+        found = self.point(spec.nodes, spec.procs_per_node, batch, larger.measured_threads, larger.num_epochs)
         return Check(
             nodes=spec.nodes,
             num_ranks=spec.world_size,
             is_calibrated=spec.world_size in network.fitted_ranks,
+            num_epochs=larger.num_epochs,
             measured_sec=larger.step_sec,
             predicted_sec=found.step_sec.likely,
             measured_total_sec=larger.total_sec,
@@ -181,25 +190,28 @@ class _Model:
             predicted_flops=found.flops.likely,
         )
 
-    def point(self, nodes: int, per_node: int, batch: int, threads: float | None = None) -> Point:
-        """`threads` of a rank are as many as its share of a node's cores if not given."""
+    def point(
+        self, nodes: int, per_node: int, batch: int, threads: float | None = None, num_epochs: float | None = None
+    ) -> Point:
+        """`threads` of a rank are its share of a node's cores if not given, epochs as many as were measured."""
         base, num_ranks = self.base, nodes * per_node
         share = batch // num_ranks
         timings = [timing(base, each, nodes, per_node, share, threads) for each in self.scenarios]
         likely = timings[1]
         problem = base.spec.settings.problem
+        num_epochs = base.num_epochs if num_epochs is None else num_epochs
         steps = problem.num_train_samples // batch
         epochs = [steps * timing.step_sec + self.eval_sec(num_ranks) for timing in timings]
         totals = [
-            problem.num_epochs * sec + self.first_sec(steps * timing.step_sec) + base.other_sec
+            num_epochs * sec + self.first_sec(steps * timing.step_sec) + base.other_sec
             for sec, timing in zip(epochs, timings, strict=True)
         ]
         reached = self.reach(batch)
         assert base.result.flops is not None
-        work = base.result.flops.per_sample * batch * steps * problem.num_epochs
+        work = base.result.flops.per_sample * batch * steps * num_epochs
         flops = [work / sec for sec in totals]
         vflops = [valid_flops(f, reached.quality, problem.target_quality, problem.penalty_exponent) for f in flops]
-        alone = base.spec.samples_per_rank / self.alone().compute_sec
+        alone = base.spec.samples_per_rank / self.alone().step_sec
         return Point(
             nodes=nodes,
             num_ranks=num_ranks,
@@ -286,7 +298,7 @@ def _band(values: Sequence[float], off: float = 1.0) -> Band:
 def _assumptions(sizes: Sequence[Sized], limits: Sequence[BatchLimit], per_node: int) -> list[str]:
     """What the prediction takes for granted, beyond what docs/prediction.md says of every one."""
     base = sizes[0]
-    said = []
+    said = _about_epochs(sizes)
     if base.spread is None:
         said.append(f"a single epoch tells of no spread: step times are taken to vary by {USUAL_SPREAD:.1%}")
     if base.wait_share is None:
@@ -311,6 +323,21 @@ def _assumptions(sizes: Sequence[Sized], limits: Sequence[BatchLimit], per_node:
     if base.result.unranked:
         said.append(f"the measured run is no result that ranks: {', '.join(base.result.unranked)}")
     return said
+
+
+def _about_epochs(sizes: Sequence[Sized]) -> list[str]:
+    base = sizes[0]
+    planned = base.spec.settings.problem.num_epochs
+    said = []
+    if base.num_epochs < planned:
+        target = ", up to its target" if base.spec.settings.execution.stop_at_target else ""
+        said.append(f"the run trained {base.num_epochs:g} of {planned} epochs{target}: every total is of as many")
+    return said + [
+        f"{each.spec.world_size} measured ranks trained {counted(each.num_epochs, 'epoch')}: what their total and "
+        "FLOPS are held against is of as many"
+        for each in sizes[1:]
+        if each.num_epochs != base.num_epochs
+    ]
 
 
 def _about_threads(sizes: Sequence[Sized], per_node: int) -> list[str]:

@@ -11,6 +11,8 @@ from sized_runs import a_run, micro_file, wide
 
 from hpcai500.cli.main import main
 from hpcai500.errors import InputError
+from hpcai500.events.vocabulary import Key, Type
+from hpcai500.events.writer import format_line
 from hpcai500.report.plot import Line, log_log, ticks
 from hpcai500.report.prediction_text import prediction_text
 from hpcai500.score.batch_limits import batch_limits, largest_batch, reach
@@ -310,25 +312,6 @@ def test_sizes_of_other_threads_are_held_against_as_many(tmp_path):
         fit_bandwidth(one, two, Range(10, 10, 10))
 
 
-def test_one_slow_epoch_leaves_step_and_spread_as_they_are(tmp_path):
-    folder = a_run(tmp_path)
-    result = json.loads((folder / "result.json").read_text())
-    assert len(result["epochs"]) > 9
-    slow = 10.0, 10.2, 9.8, 100.0
-    seconds = iter([20.0, *[slow[i % 3] for i in range(len(result["epochs"]) - 2)], slow[3]])
-    for epoch in result["epochs"]:
-        epoch["train_sec"] = next(seconds)
-    (folder / "result.json").write_text(json.dumps(result))
-    log = folder / "events.log"
-    seconds = iter([epoch["train_sec"] for epoch in result["epochs"]])
-    log.write_text(re.sub(r'"train_sec": 10\.0\b', lambda _: f'"train_sec": {next(seconds)}', log.read_text()))
-    (sized,) = read_sizes([folder])
-    assert sized.step_sec == pytest.approx(10 / 5004)
-    # two thirds of the epochs lie 0.2 s off 10 s
-    assert sized.spread == pytest.approx(1.4826 * 0.02)
-    assert sized.first_sec == pytest.approx(10)
-
-
 @pytest.mark.parametrize("spread", [1.44, 50.0])
 def test_the_widest_spread_still_predicts_fewer_ranks(tmp_path, spread):
     (sized,) = read_sizes([a_run(tmp_path, procs=8, batch=2048)])
@@ -451,6 +434,14 @@ def test_what_is_told_of_a_link_twice_is_refused(tmp_path, capsys):
     assert main(["predict", folder, "--nodes", "8", "--network", outer, "--network", inner]) == 0
 
 
+def log_input(folder, reading):
+    """In place of what the log says of it, if it says anything."""
+    log = folder / "events.log"
+    kept = [line for line in log.read_text().splitlines() if Key.INPUT.value not in line]
+    place = {"time_ms": 1, "file": "by_hand.py", "lineno": 1}
+    log.write_text("\n".join([*kept, format_line(Key.INPUT, Type.POINT, reading, {}, **place)]) + "\n")
+
+
 def test_threads_cores_and_loaders_are_read_from_the_run(tmp_path):
     folder = a_run(tmp_path)
     assert read_sizes([folder])[0].threads is None
@@ -461,16 +452,14 @@ def test_threads_cores_and_loaders_are_read_from_the_run(tmp_path):
             group["layers"]["1"]["num_cores"] = 4
 
     edit_json(folder / "system.json", on_cpu)
-    place = '"event_type": "POINT_IN_TIME", "key": "hpcai500.input"'
-    line = (
-        f':::MLLOG {{"namespace": "", "time_ms": 1, {place}, "value": {{"loader_processes": 3}}, "metadata": {{}}}}'
-    )
-    log = folder / "events.log"
-    log.write_text(log.read_text() + line + "\n")
     (sized,) = read_sizes([folder])
-    assert (sized.threads, sized.cores, sized.loader_processes) == (2, 4, 3)
+    assert (sized.threads, sized.cores, sized.loader_processes) == (2, 4, None)
+    # as Image Classification logs it, and as Extreme Weather Analytics does
+    for reading, loaders in (({"loader_processes": 3}, 3), ({"loader_processes": 0}, 0), ({"loader_threads": 1}, 1)):
+        log_input(folder, reading)
+        assert read_sizes([folder])[0].loader_processes == loaders
     edit_json(folder / "system.json", lambda system: system["nodes"][0].pop("layers"))
-    with pytest.raises(InputError, match="no layers of nodes"):
+    with pytest.raises(InputError, match=r"system\.json: key 'nodes\.0\.layers' is missing"):
         read_sizes([folder])
 
 
@@ -548,6 +537,26 @@ def test_loaders_that_read_ahead_and_are_waited_for_limit_a_step_but_for_communi
     alone = timing(sized._replace(loader_processes=0), scenario, 8, 1, 256)
     assert alone.wait_sec == pytest.approx(0.1)
     assert alone.step_sec == pytest.approx(many.compute_sec + 0.1 + alone.exposed_sec)
+
+
+def test_threads_that_read_ahead_limit_a_step_as_processes_do(tmp_path):
+    folder = a_run(tmp_path)
+    edit_json(folder / "result.json", lambda result: [epoch.update(data_wait_sec=2.5) for epoch in result["epochs"]])
+    log_input(folder, {"layout": "float32", "loader_threads": 1})
+    said = prediction_text(predict(read_sizes([folder]), [1], wide()))
+    assert "the run waited for data 25% of a step though loaders read ahead: input limits" in said
+
+
+@pytest.mark.parametrize("loaders", [0, 2])
+def test_a_rank_that_waits_for_data_as_measured_has_its_whole_efficiency(tmp_path, loaders):
+    sized = read_sizes([a_run(tmp_path)])[0]._replace(
+        step_sec=0.4, spread=0.0, wait_share=0.5, loader_processes=loaders
+    )
+    one, many = predict([sized], [1, 2], wide(1e6, 1e6, (1e-3, 1e-3)), scaling="strong").points
+    assert one.efficiency.likely == 1.0
+    # half of 256 samples: 0.11 of the 0.2 s of computation stay, and a share waits half as long, or is read in 0.2 s
+    step = 0.2 * (0.11 + 0.89 / 2) + 0.1 if loaders == 0 else 0.2
+    assert many.efficiency.likely == pytest.approx(0.2 / step, rel=1e-4)
 
 
 @pytest.mark.parametrize("loaders", [0, 2])

@@ -4,10 +4,11 @@ import json
 import xml.etree.ElementTree as ET
 
 import pytest
-from honest import edit_json
+from honest import edit_json, edit_log
 from sized_runs import a_run, micro_file, wide
 
 from hpcai500.cli.main import main
+from hpcai500.events.vocabulary import Key
 from hpcai500.report.prediction_text import prediction_text
 from hpcai500.score.calibration import read_sizes
 from hpcai500.score.network import Range
@@ -127,8 +128,91 @@ def test_times_that_no_run_took_are_refused(tmp_path, capsys, change, said):
     folder = a_run(tmp_path)
     edit_json(folder / "result.json", lambda result: [change(epoch) for epoch in result["epochs"]])
     error = refusal(capsys, folder, "--nodes", 2, *NETWORK)
-    assert f"{folder}: epoch 1: " in error
+    assert f"{folder}/result.json: epoch 1: " in error
     assert said in error
+
+
+def to_model(**changes):
+    return lambda folder: edit_log(folder, Key.MODEL, lambda event: event["value"].update(changes))
+
+
+def to_layer(number, **changes):
+    def change(folder):
+        on_cpu(folder, threads=1, own=2, cores=2)
+        edit_json(folder / "system.json", lambda system: system["nodes"][0]["layers"][number].update(changes))
+
+    return change
+
+
+def to_result(change):
+    return lambda folder: edit_json(folder / "result.json", change)
+
+
+LAYERS = {"layer_parameters": {"a": 3, "b": 4}, "num_parameters": 7, "layer_flops": {"a": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("damage", "file", "said"),
+    [
+        (to_model(**LAYERS | {"layer_parameters": [3, 4]}), "events.log", "hpcai500.model: layer_parameters: "),
+        (to_model(**LAYERS | {"layer_parameters": {"a": 12, "b": -5}}), "events.log", "layer_parameters.b: "),
+        (to_model(**LAYERS | {"layer_parameters": {"a": 3, "b": "x"}}), "events.log", "layer_parameters.b: "),
+        (to_model(**LAYERS | {"layer_parameters": {}}), "events.log", "their sum is not num_parameters"),
+        (to_model(**LAYERS | {"layer_flops": None}), "events.log", "layer_flops: "),
+        (to_model(**LAYERS | {"layer_flops": {"a": -1.0}}), "events.log", "layer_flops.a: "),
+        (to_model(num_tensors=0), "events.log", "num_tensors: "),
+        (to_model(num_parameters=10**400), "events.log", "num_parameters: "),
+        (to_layer("1", num_cores=float("inf")), "system.json", "layers.1.num_cores: "),
+        (to_layer("1", num_cores=-2), "system.json", "layers.1.num_cores: "),
+        (to_layer("6", num_threads=10**400), "system.json", "layers.6.num_threads: "),
+        (to_layer("6", num_threads=-3), "system.json", "layers.6.num_threads: "),
+        (to_layer("6", num_threads=0), "system.json", "layers.6.num_threads: "),
+        (to_layer("6", num_threads="many"), "system.json", "layers.6.num_threads: "),
+        (to_result(lambda result: result["epochs"][0].update(quality=-1.0)), "result.json", "epochs: qualities"),
+        (to_result(lambda result: result["score"].update(achieved_quality=-1.0)), "result.json", "score: qualities"),
+    ],
+)
+def test_figures_that_no_run_has_are_refused_with_their_file(tmp_path, capsys, damage, file, said):
+    folder = a_run(tmp_path)
+    damage(folder)
+    error = refusal(capsys, folder, "--nodes", 2, *NETWORK)
+    assert f"{folder / file}: " in error
+    assert said in error
+
+
+def stop_after(folder, num_epochs):
+    """As if the run had stopped at its target: epochs of 10 s of training and 2 s of evaluation."""
+
+    def change(result):
+        result["epochs"] = result["epochs"][:num_epochs]
+        result["time"] |= {
+            "total_sec": 12.0 * num_epochs,
+            "train_sec": 10.0 * num_epochs,
+            "eval_sec": 2.0 * num_epochs,
+        }
+        result["flops"]["total"] = num_epochs * result["epochs"][0]["flops"]
+
+    edit_json(folder / "result.json", change)
+
+
+def test_totals_are_of_as_many_epochs_as_the_run_trained(tmp_path):
+    early = {"execution.stop_at_target": True}
+    one, two = a_run(tmp_path, **early), a_run(tmp_path, nodes=2, batch=512, **early)
+    stop_after(one, 1)
+    stop_after(two, 3)
+    prediction = predict(read_sizes([one, two]), [1, 2], FREE)
+    assert prediction.num_epochs == 1
+    total = prediction.points[0].total_sec
+    assert total.likely == pytest.approx(12.0)
+    assert total.low <= 12.0 <= total.high
+    # what is measured at another size is held against as many epochs as were measured there
+    (check,) = prediction.checks
+    assert check.measured_total_sec == 36.0
+    assert check.predicted_total_sec == pytest.approx(3 * prediction.points[1].total_sec.likely)
+    said = prediction_text(prediction)
+    assert "the run trained 1 of 90 epochs, up to its target: every total is of as many" in said
+    assert "2 measured ranks trained 3 epochs: what their total and FLOPS are held against is of as many" in said
+    assert "epochs" not in prediction_text(predict(read_sizes([a_run(tmp_path, procs=2, batch=512)]), [1], FREE))
 
 
 def test_a_success_without_epochs_is_refused(tmp_path, capsys):
@@ -183,6 +267,7 @@ def take_times(folder, train, evaluate):
     }  # fmt: skip
     result["flops"]["flops"] *= slower
     result["score"]["vflops"] *= slower
+    result["score"]["time_to_quality_sec"] = train(1) + evaluate(1)
     path.write_text(json.dumps(result))
     return result
 
@@ -204,6 +289,21 @@ def test_the_band_at_the_measured_size_holds_the_measurement(tmp_path, first, sl
     ):
         assert band.low * (1 - 1e-6) <= measured <= band.high * (1 + 1e-6)
         assert band.low <= band.likely <= band.high
+
+
+def test_one_slow_epoch_leaves_step_and_spread_as_they_are(tmp_path):
+    folder = a_run(tmp_path)
+    last = read_sizes([folder])[0].num_epochs
+    assert last > 9
+    usual = 10.0, 10.2, 9.8
+    take_times(
+        folder, lambda epoch: 20.0 if epoch == 1 else 100.0 if epoch == last else usual[epoch % 3], lambda _: 2.0
+    )  # fmt: skip
+    (sized,) = read_sizes([folder])
+    assert sized.step_sec == pytest.approx(10 / 5004)
+    # two thirds of the epochs lie 0.2 s off 10 s
+    assert sized.spread == pytest.approx(1.4826 * 0.02)
+    assert sized.first_sec == pytest.approx(10)
 
 
 def test_a_first_epoch_that_was_shorter_is_so_at_every_size(tmp_path):
