@@ -64,7 +64,7 @@ def layout_here(args: argparse.Namespace, site: Site, env: Mapping[str, str]) ->
     """On the nodes of the allocation around us, else on this machine.
 
     Raises:
-        SpecError: if srun started this command several times.
+        SpecError: if another launcher started this command several times, or is mpirun and asked to start mpirun.
     """
     if _several(env, "SLURM_STEP_NUM_TASKS"):
         raise SpecError(
@@ -78,6 +78,9 @@ def layout_here(args: argparse.Namespace, site: Site, env: Mapping[str, str]) ->
                 f"another launcher started this command {env[name]} times ({name})",
                 "start it once: it starts the ranks itself, see --launcher",
             )
+    by_default = site.slurm.launcher if "SLURM_JOB_ID" in env else ""
+    if "OMPI_COMM_WORLD_SIZE" in env and (args.launcher or by_default) == "mpirun":
+        raise SpecError("mpirun started this command, and starts no other mpirun in it", "start it without mpirun")
     around = read_allocation(env)
     if around and around.num_nodes > 1 and args.launcher == "horovodrun":
         raise SpecError(
@@ -151,7 +154,7 @@ def resolve_seed(args: argparse.Namespace, seed: int, layout: Layout, site: Site
 
 
 def require_continues(spec: RunSpec) -> None:
-    """Refuse to start from the checkpoint of a run that trains something else."""
+    """Refuse to start from the checkpoint of a run that trains something else, or has nothing left to train."""
     path = Path(spec.resume_from) / "run.json"
     if not path.exists():
         raise SpecError(f"--resume-from {spec.resume_from}: no run.json there", "give the folder of a run")
@@ -163,6 +166,10 @@ def require_continues(spec: RunSpec) -> None:
             "--resume-from: that run differs in more than its backend",
             "give the same workload, problem, level, settings and number of ranks",
         )
+    begins = not (spec.folder / "run.json").exists()  # else it has checkpoints of its own
+    done = finished(Path(spec.resume_from))
+    if begins and done and done.epochs[-1].epoch_num >= spec.settings.problem.num_epochs:
+        raise SpecError(f"--resume-from {spec.resume_from}: that run has trained all its epochs", "start a new run")
 
 
 def wants_gpus(args: argparse.Namespace) -> bool:
@@ -213,7 +220,7 @@ def run_once(spec: RunSpec, start: Callable[[RunSpec], None], *, resume: bool, q
         if not quiet:
             print(line, flush=True)
 
-    kept = finished(spec)
+    kept = finished(spec.folder)
     if kept:
         say(f"seed {spec.seed}: done already, kept: {spec.folder}")
         return kept
@@ -252,8 +259,8 @@ def same_run(spec: RunSpec) -> bool:
     return path.exists() and read_run(path).experiment_digest == spec.experiment_digest
 
 
-def finished(spec: RunSpec) -> Result | None:
-    path = spec.folder / "result.json"
+def finished(folder: Path) -> Result | None:
+    path = folder / "result.json"
     if not path.exists():
         return None
     result = read_result(path)

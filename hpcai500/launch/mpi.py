@@ -18,6 +18,12 @@ def mpirun_tokens(
     return (*tokens, *(["--allow-run-as-root"] if as_root else []), *arguments)
 
 
+def local_mpirun_tokens(procs_per_node: int, *, as_root: bool) -> tuple[str, ...]:
+    """All ranks on this machine, whatever hosts a default of Open MPI's names."""
+    here = ("--host", f"localhost:{procs_per_node}")
+    return mpirun_tokens(nodes=1, procs_per_node=procs_per_node, arguments=here, as_root=as_root)
+
+
 def mpirun_environment(interface: str = "") -> dict[str, str]:
     """What mpirun's ranks need; `interface` is the fabric's, empty where Open MPI is to choose."""
     fabric = {f"OMPI_MCA_{part}_tcp_if_include": interface for part in ("btl", "oob")} if interface else {}

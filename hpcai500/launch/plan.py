@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from signal import Signals
 from typing import NamedTuple
 
-from hpcai500.launch.mpi import horovodrun_tokens, mpirun_environment, mpirun_tokens
+from hpcai500.launch.mpi import horovodrun_tokens, local_mpirun_tokens, mpirun_environment
 from hpcai500.launch.script import (
     WORKER,
     run_environment,
@@ -64,7 +64,7 @@ def plan_horovodrun(spec: RunSpec, *, python: str, num_cores: int, env: Mapping[
 
 def plan_mpirun(spec: RunSpec, *, python: str, num_cores: int, env: Mapping[str, str], as_root: bool) -> Plan:
     """All ranks on this machine, under Open MPI's launcher."""
-    step = mpirun_tokens(nodes=1, procs_per_node=spec.procs_per_node, as_root=as_root)
+    step = local_mpirun_tokens(spec.procs_per_node, as_root=as_root)
     worker = (python, "-m", WORKER, str(spec.folder / "run.json"))
     environment = worker_environment(spec, num_cores, env) | mpirun_environment() | {"GLOO_SOCKET_IFNAME": "lo"}
     return Plan((*step, *worker), environment, Signals.SIGUSR1)  # at SIGTERM, mpirun kills its ranks

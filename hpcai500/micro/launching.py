@@ -12,7 +12,7 @@ from pydantic import Field
 from hpcai500.errors import SpecError
 from hpcai500.files import read_json, storage, write_atomic
 from hpcai500.launch.local import execute
-from hpcai500.launch.mpi import horovodrun_tokens, mpirun_environment, mpirun_tokens
+from hpcai500.launch.mpi import horovodrun_tokens, local_mpirun_tokens, mpirun_environment
 from hpcai500.launch.plan import Plan, rank_environment
 from hpcai500.launch.script import site_python, step_environment, step_tokens
 from hpcai500.micro.sample import Findings
@@ -83,7 +83,7 @@ def plan_here(
     lo = {"GLOO_SOCKET_IFNAME": "lo"}
     worker = ("-m", WORKER, str(path))
     if request.launcher == "mpirun":
-        step = mpirun_tokens(nodes=1, procs_per_node=request.procs_per_node, as_root=as_root)
+        step = local_mpirun_tokens(request.procs_per_node, as_root=as_root)
         return Plan((*step, python, *worker), ranks | mpirun_environment() | lo)
     if request.launcher == "horovodrun" and request.backend == "horovod":
         return Plan((*horovodrun_tokens(python, request.world_size), python, *worker), ranks)

@@ -13,8 +13,12 @@ from hpcai500.train.rendezvous import connect, open_store
 
 try:
     from mpi4py import MPI
-except (ImportError, RuntimeError) as error:  # not installed, or no MPI library beside it
-    raise MachineError(f"mpi4py cannot be imported: {first_line(error)}", HOW_TO_GET_MPI4PY) from error
+except (ImportError, RuntimeError) as error:
+    absent = isinstance(error, ModuleNotFoundError) and error.name == "mpi4py"
+    remedy = (
+        HOW_TO_GET_MPI4PY if absent else "load the MPI library that this mpi4py is to use (`module load openmpi`)"
+    )
+    raise MachineError(f"mpi4py cannot be imported: {first_line(error)}", remedy) from error
 
 
 def meet_by_mpi(expected_size: int, env: Mapping[str, str]) -> tuple[RankEnvironment, TCPStore]:

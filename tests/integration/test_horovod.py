@@ -210,6 +210,10 @@ def test_a_run_goes_on_from_a_checkpoint_that_the_other_backend_wrote(bench, und
         resumed = bench.trained("first", *_options(first_half), "--resume")
         assert losses(resumed) == pytest.approx(expected, rel=1e-5)
         assert read_result(resumed / "result.json").interruptions[0].graceful
+    assert bench.run("second", *_options(second_half), "--resume-from", stopped, "--resume")[0] == 0  # done, and kept
+    code, err = bench.run("other", *_options(second_half), "--resume-from", continued)
+    assert (code, "that run has trained all its epochs" in err) == (2, True), err
+    assert not (bench.results / "other").exists()
     code, err = bench.run("other", *_options(second_half), "--resume-from", stopped, "--seed", "4")
     assert (code, "that run's seed is 0" in err) == (2, True)
     code, err = bench.run("other", *_options(second_half), "--resume-from", stopped, "--precision", "bf16")
@@ -328,6 +332,30 @@ def test_without_horovod_or_mpi4py_a_run_exits_3_with_the_command_that_installs_
     code, _, err = hpcai500(*arguments, "--launcher", "mpirun")
     assert (code, "mpi4py is not installed here" in err, "run `pip install mpi4py`" in err) == (3, True, True)
     assert not (tmp_path / "results").exists()
+
+
+@needs_horovod
+def test_an_mpi4py_without_its_mpi_library_is_not_told_to_be_installed(make_spec, tmp_path):
+    (tmp_path / "mpi4py").mkdir()
+    (tmp_path / "mpi4py" / "__init__.py").touch()
+    (tmp_path / "mpi4py" / "MPI.py").write_text("raise ImportError('libmpi.so.40: cannot open shared object file')\n")
+    spec = make_spec(TINY, launcher="mpirun")
+    spec.write()
+    process = worker(spec.folder, PYTHONPATH=str(tmp_path))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "mpi4py cannot be imported: libmpi.so.40: cannot open shared object file" in err
+    assert "module load openmpi" in err
+    assert "pip install" not in err
+
+
+@needs_horovod
+def test_mpirun_stays_on_this_machine_whatever_hosts_are_its_default(bench, undisturbed, monkeypatch, tmp_path):
+    (tmp_path / "hosts").write_text("no.such.host slots=2\n")
+    monkeypatch.setenv("OMPI_MCA_orte_default_hostfile", str(tmp_path / "hosts"))
+    monkeypatch.setenv("HOROVOD_CPU_OPERATIONS", "gloo")  # as horovodrun leaves it, of which MPI's ranks die
+    here = bench.trained("here", *_options(("horovod", "mpirun")))
+    assert losses(here) == pytest.approx(losses(undisturbed["torch"]), rel=1e-5)
 
 
 def test_a_horovod_of_another_torch_exits_3_too(make_spec, tmp_path):

@@ -291,3 +291,18 @@ def test_a_signal_while_ranks_start_is_a_stop_too(desk):
         time.sleep(0.5)
     desk.cluster.wait_for(sent, "COMPLETED", timeout=60)
     assert read_result(folder / "result.json").status == "success"
+
+
+def test_a_rank_that_ends_before_training_is_a_failure_though_its_peers_were_stopped(desk):
+    (job,) = desk.submitted("--nodes", "2", "--slurm", "sbatch_arguments=['--hold']")
+    folder = Path(job["folder"])
+    desk.cluster.run("scancel", job["job_id"])
+    worker = f"{sys.executable} -m hpcai500.train.worker"
+    early = f"""bash -c 'test "$SLURM_PROCID" = 0 || {{ sleep 1; exit 3; }}; exec "$@"' rank {worker}"""
+    script = folder / "early.sbatch"
+    script.write_text((folder / "job.sbatch").read_text().replace("#SBATCH --hold\n", "").replace(worker, early))
+    sent = desk.cluster.run("sbatch", script).stdout.split()[-1]
+    desk.cluster.wait_for(sent, "FAILED", timeout=60)
+    row = desk.status()[0]
+    assert (row["state"], "rank 1 on node" in row["detail"]) == ("failed", True), row
+    assert "ended with exit code 3 and told no reason" in row["detail"]

@@ -323,6 +323,17 @@ def test_a_command_that_was_started_several_times_is_refused(env, times):
         layout_here(Namespace(launcher=None), Site(), env)
 
 
+def test_mpirun_is_not_started_below_mpirun():
+    env = {"OMPI_COMM_WORLD_SIZE": "1"}
+    with pytest.raises(SpecError, match="mpirun started this command, and starts no other mpirun in it"):
+        layout_here(Namespace(launcher="mpirun"), Site(), env)
+    in_job = with_site_overrides(Site(), {"launcher": "mpirun"})
+    with pytest.raises(SpecError, match="starts no other mpirun"):
+        layout_here(Namespace(launcher=None), in_job, env | {"SLURM_JOB_ID": "7"})
+    args = Namespace(launcher=None, backend="torch", nodes=None, procs_per_node=2, assignments=[])
+    assert layout_here(args, in_job, env).launcher == "local"
+
+
 def test_horovodrun_does_not_leave_the_other_nodes_of_an_allocation_idle():
     env = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2"}
     with pytest.raises(SpecError, match="starts ranks on this machine alone, the allocation has 2 nodes"):
