@@ -141,11 +141,39 @@ def storage_error(path: Path, error: OSError) -> HpcAi500Error:
     return MachineError(f"{path}: {error.strerror or error}")
 
 
-def hold(file: IO[bytes], timeout_sec: float, what: str) -> None:
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Let one process at a time fill `folder`, which is made if it is absent.
+
+    Raises:
+        MachineError: if another one is at it.
+    """
+    path = folder / ".preparing"
+    while True:
+        with storage(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = path.open("ab")
+        with file:
+            hold(file, 0, f"{folder}: another process is preparing data there", "wait for it, or end it")
+            if not os.fstat(file.fileno()).st_nlink:
+                continue  # its last holder removed it in between
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def hold(
+    file: IO[bytes],
+    timeout_sec: float,
+    what: str,
+    hint: str = "wait for it, or end it: `hpcai500 status` shows its job",
+) -> None:
     """Lock `file` until it is closed or this process ends; a file system without locks lets everyone in.
 
     Raises:
-        MachineError: with `what`, if another process has held it for `timeout_sec`.
+        MachineError: with `what` and `hint`, if another process has held it for `timeout_sec`.
     """
     deadline = time.monotonic() + timeout_sec
     while True:
@@ -153,7 +181,7 @@ def hold(file: IO[bytes], timeout_sec: float, what: str) -> None:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             if time.monotonic() > deadline:
-                raise MachineError(what, "wait for it, or end it: `hpcai500 status` shows its job") from None
+                raise MachineError(what, hint) from None
             time.sleep(0.2)
         except OSError:
             return

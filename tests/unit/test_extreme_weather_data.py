@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from hpcai500.errors import DataError, OccupiedError, SpecError
-from hpcai500.files import data_dir
+from hpcai500.files import data_dir, sole_writer
 from hpcai500.spec.models import parse
 from hpcai500.spec.workload import load_rules
 
@@ -385,6 +386,23 @@ except MachineError as error:
 """
 
 
+def in_another_process(command, folder) -> str:
+    """The error that `command` ends with in a fork."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            list(command(folder))
+        except BaseException as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as said:
+        return said.read()
+
+
 def run_with_little_room(source, target):
     """What a process that may write no file of more than 50 kB says."""
     arguments = [str(data_dir("workloads")), json.dumps(SETTINGS), str(source), str(target)]
@@ -436,9 +454,46 @@ class TestPrepare:
         after = {path.name: path.stat().st_ino for path in fast.glob("*.h5")}
         assert [name for name in before if before[name] != after[name]] == ["climo_1981.h5"]
         assert sum("prepared already" in line for line in found) == 2
+        assert f"{fast}/climo_1981.h5: is of another source, storage or version; it is written anew" in found
         assert not list(fast.glob(".*"))
         list(prepare(settings_of(storage="float16"), published, fast))
         assert {entry.storage for entry in read_manifest(fast).files} == {"float16"}
+
+    @pytest.mark.parametrize("stored", ["float32", "float16"])
+    def test_a_value_that_changed_in_a_prepared_file_is_named_by_verify_and_mended(self, published, tmp_path, stored):
+        fast, settings = tmp_path / "fast", settings_of(storage=stored)
+        list(prepare(settings, published, fast))
+        before = digests(fast)
+        with h5py.File(fast / "climo_1980.h5", "r+") as file:
+            file["images"][1, 2, 3, 4] = file["images"][1, 2, 3, 5]
+        with h5py.File(fast / "climo_1981.h5", "r+") as file:
+            file["boxes"][0, 0] = file["boxes"][0, 1]
+        with pytest.raises(DataError, match=r"climo_1980\.h5: is not what was prepared; run `hpcai500 data prepare`"):
+            list(verify(settings, fast))
+        found = list(prepare(settings, published, fast))
+        assert f"{fast}/climo_1980.h5: is not what was prepared; it is written anew" in found
+        assert f"{fast}/climo_1981.h5: is not what was prepared; it is written anew" in found
+        assert f"{fast}/climo_1982.h5: prepared already" in found
+        assert digests(fast) == before
+
+    @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
+    def test_a_prepared_file_that_was_cut_off_is_written_anew(self, published, tmp_path, share):
+        fast = tmp_path / "fast"
+        list(prepare(settings_of(), published, fast))
+        before, path = digests(fast), fast / "climo_1980.h5"
+        os.truncate(path, int(share * path.stat().st_size))
+        found = list(prepare(settings_of(), published, fast))
+        assert re.fullmatch(rf"{path}: cannot be read \(.*\); it is written anew", found[0])
+        assert digests(fast) == before
+
+    def test_a_second_process_is_told_of_the_first(self, published, tmp_path):
+        with sole_writer(tmp_path / "fast"):
+            for command in (
+                lambda folder: prepare(settings_of(), published, folder),
+                lambda folder: synthesize(settings_of(), folder, num_samples=1, seed=0),
+            ):
+                assert "another process is preparing data there" in in_another_process(command, tmp_path / "fast")
+        assert not list((tmp_path / "fast").iterdir())
 
     def test_several_processes_write_what_one_writes(self, published, tmp_path, monkeypatch):
         list(prepare(settings_of(), published, tmp_path / "alone"))

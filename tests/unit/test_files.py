@@ -1,11 +1,12 @@
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from hpcai500.errors import InputError, MachineError
-from hpcai500.files import digest, digest_tree, hold, new_folder, read_json, write_atomic
+from hpcai500.files import digest, digest_tree, hold, new_folder, read_json, sole_writer, write_atomic
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -83,3 +84,25 @@ def test_a_held_file_lets_one_process_in_at_a_time(tmp_path):
         hold(file, 1, "taken")
         assert "MachineError: taken; wait for it" in second().stderr
     assert second().returncode == 0
+
+
+def test_a_folder_has_one_writer_at_a_time_whom_a_kill_ends_as_well(tmp_path):
+    folder = tmp_path / "data"
+    script = f"""
+import os, signal
+from pathlib import Path
+from hpcai500.files import sole_writer
+with sole_writer(Path({str(folder)!r})):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+    def second():
+        return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+
+    with sole_writer(folder):
+        assert "another process is preparing data there; wait for it, or end it" in second().stderr
+    assert not list(folder.iterdir())
+    assert second().returncode == -signal.SIGKILL
+    with sole_writer(folder):
+        pass
+    assert not list(folder.iterdir())

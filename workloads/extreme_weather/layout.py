@@ -28,7 +28,7 @@ from .boxes import (
 )
 from .moments import Moments, no_moments
 from .scan import BlockScan, FileScan, file_sha256, scan_block, scan_file
-from .storage import Storage, Structure, blocks_of, open_file, read_structure
+from .storage import Storage, Structure, blocks_of, open_file, prepared_digest, read_structure
 from .tasks import run_tasks
 
 CHANNELS = (
@@ -204,6 +204,8 @@ def verify(settings: DataSettings, folder: Path) -> Iterator[str]:
     scans = scan_files([(file.path, file.structure, file.boxes) for file in checked])
     entries, moments = [], no_moments(len(CHANNELS))
     for file, (sha256, scan) in zip(checked, scans, strict=True):
+        if prepared_digest(file.path) not in (None, scan.content_sha256):
+            raise DataError(f"{file.path}: is not what was prepared", "run `hpcai500 data prepare` again")
         entries.append(_entry(file, sha256, scan))
         yield _describe(entries[-1], file)
         yield from _implausible(file.path, scan.moments)

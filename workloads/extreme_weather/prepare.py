@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hpcai500.errors import DataError, OccupiedError, SpecError
+from hpcai500.files import sole_writer
 
 from .layout import CheckedFile, DataSettings, check_files, scan_files, verify
 from .scan import content_digest, file_sha256, plane_digest
@@ -23,6 +24,7 @@ from .storage import (
     Structure,
     blocks_of,
     open_file,
+    prepared_digest,
     read_block,
     read_structure,
     writable,
@@ -37,11 +39,13 @@ _SMALLEST_STEP = {"float32": 0.0, "float16": 2.0**-25, "bfloat16": 0.0}
 def prepare(settings: DataSettings, source: Path | None, folder: Path) -> Iterator[str]:
     """Write each configured year of `source` into `folder`, checked, and the manifest; yields lines to print.
 
-    A file that was prepared from the same bytes in the same storage stays; one that was interrupted starts anew.
+    A file stays that was prepared from the same bytes in the same storage and holds what was written; another is
+    written anew.
 
     Raises:
         SpecError: without a source, or where it is the destination.
         DataError: naming what is wrong with the source, or with what was written.
+        MachineError: if another process is preparing data there.
     """
     if source is None:
         raise SpecError("nothing to prepare from", "give --source, the folder of the published climo_YYYY.h5 files")
@@ -51,21 +55,33 @@ def prepare(settings: DataSettings, source: Path | None, folder: Path) -> Iterat
         raise OccupiedError(f"{folder} is the source itself, which is never changed", "give another --data")
     checked = check_files(settings, source)
     num_bytes = sum(file.structure.num_decoded_bytes for file in checked)
-    sums = run_tasks([partial(file_sha256, file.path) for file in checked], num_bytes=num_bytes)
-    for file, source_sha256 in zip(checked, sums, strict=True):
-        target = folder / file.path.name
-        if _is_prepared(target, source_sha256, settings.storage):
-            yield f"{target}: prepared already"
-        else:
+    with sole_writer(folder):
+        sums = run_tasks([partial(file_sha256, file.path) for file in checked], num_bytes=num_bytes)
+        for file, source_sha256 in zip(checked, sums, strict=True):
+            target = folder / file.path.name
+            if target.exists():
+                if not (fault := _fault(target, file, source_sha256, settings.storage)):
+                    yield f"{target}: prepared already"
+                    continue
+                yield f"{fault}; it is written anew"
             yield _prepare_file(file, source_sha256, target, settings.storage)
-    yield from verify(settings, folder)
+        yield from verify(settings, folder)
 
 
-def _is_prepared(target: Path, source_sha256: str, wanted: Storage) -> bool:
-    if not target.is_file():
-        return False
-    with open_file(target) as file:
-        return file.attrs.get("source_sha256") == source_sha256 and read_structure(target, file).storage == wanted
+def _fault(target: Path, file: CheckedFile, source_sha256: str, wanted: Storage) -> str:
+    """How `target` differs from what preparing `file` makes; empty if it does not."""
+    try:
+        with open_file(target) as opened:
+            structure, boxes = read_structure(target, opened), opened["boxes"][:]
+            source = opened.attrs.get("source_sha256")
+        written = prepared_digest(target)
+        same = source == source_sha256 and structure == file.structure._replace(chunks=None, storage=wanted)
+        if not same or written is None:
+            return f"{target}: is of another source, storage or version"
+        ((_, found),) = scan_files([(target, structure, boxes)])
+        return "" if found.content_sha256 == written else f"{target}: is not what was prepared"
+    except DataError as error:
+        return error.message
 
 
 def _prepare_file(file: CheckedFile, source_sha256: str, target: Path, wanted: Storage) -> str:
@@ -73,9 +89,9 @@ def _prepare_file(file: CheckedFile, source_sha256: str, target: Path, wanted: S
     encoding = _choose_encoding(file, wanted)
     try:
         with writable(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
             offset = _create(temporary, file, encoding, source_sha256)
             written, error = _copy(file, temporary, offset, encoding)
+            _sign(temporary, written)
         ((_, found),) = scan_files([(temporary, _structure(temporary), file.boxes)])
         if found.content_sha256 != written:
             raise DataError(f"{target}: what was written reads back differently", "check the disk, and prepare again")
@@ -167,9 +183,15 @@ def _copy(file: CheckedFile, target: Path, offset: int, encoding: Encoding) -> t
             digests += copied.digests
             error = max(error, copied.error)
             bar.update(len(copied.digests))
-    with target.open("rb") as written:
-        os.fsync(written.fileno())
     return content_digest(digests, file.boxes), error
+
+
+def _sign(path: Path, content_sha256: str) -> None:
+    """Complete a file by the digest of its values: any later reader can hold them against it."""
+    with h5py.File(path, "r+") as opened:
+        opened.attrs["content_sha256"] = content_sha256
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def _copy_block(task: _Copy) -> _Copied:

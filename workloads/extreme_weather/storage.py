@@ -86,7 +86,7 @@ def readable(path: Path) -> Iterator[None]:
     """Turn what HDF5 and the file system say into one line that names `path`."""
     try:
         yield
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path}: cannot be read ({reason})", "fetch or prepare the file again") from error
 
@@ -131,6 +131,12 @@ def read_structure(path: Path, file: h5py.File) -> Structure:
         raise DataError(f"{path}: boxes are {boxes.dtype} {boxes.shape}, not int32 {wanted}")
     num_frames, num_channels, height, width = images.shape
     return Structure(num_frames, num_channels, height, width, images.chunks, storage)
+
+
+def prepared_digest(path: Path) -> str | None:
+    """The digest of the values that `prepare` wrote into a file, which stands in it; none in a published file."""
+    with open_file(path) as file:
+        return file.attrs.get("content_sha256")
 
 
 def read_encoding(path: Path, file: h5py.File) -> Encoding:

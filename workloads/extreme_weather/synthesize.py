@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from hpcai500.errors import OccupiedError, SpecError
+from hpcai500.files import sole_writer
 
 from .atmosphere import Grid
 from .layout import CHANNELS, DataSettings, file_name, verify
@@ -39,24 +40,26 @@ def synthesize(settings: DataSettings, folder: Path, *, num_samples: int | None,
     Raises:
         SpecError: for a negative seed, or less than one frame.
         OccupiedError: if a file of another content, or of another version of the generator, is there.
+        MachineError: if another process is preparing data there.
     """
     num_frames = settings.num_synthetic_frames if num_samples is None else num_samples
     if num_frames < 1 or seed < 0:
         raise SpecError(f"{num_frames} frames of seed {seed}", "give at least 1 frame, and a seed of at least 0")
-    for year in settings.years:
-        path = folder / file_name(year)
-        identity = {
-            "synthetic": GENERATOR_VERSION,
-            "seed": seed,
-            "shape": [num_frames, len(CHANNELS), settings.frame_height, settings.frame_width],
-        }
-        if path.exists():
-            _require(identity, path)
-            yield f"{path}: synthesized already"
-            continue
-        _write(path, year, identity)
-        yield f"{path}: {num_frames:,} synthetic frames of seed {seed}"
-    yield from verify(settings, folder)
+    identity = {
+        "synthetic": GENERATOR_VERSION,
+        "seed": seed,
+        "shape": [num_frames, len(CHANNELS), settings.frame_height, settings.frame_width],
+    }
+    with sole_writer(folder):
+        for year in settings.years:
+            path = folder / file_name(year)
+            if path.exists():
+                _require(identity, path)
+                yield f"{path}: synthesized already"
+                continue
+            _write(path, year, identity)
+            yield f"{path}: {num_frames:,} synthetic frames of seed {seed}"
+        yield from verify(settings, folder)
 
 
 def _require(identity: dict[str, Any], path: Path) -> None:
@@ -83,7 +86,6 @@ def _write(path: Path, year: int, identity: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.partial")
     try:
         with writable(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             with h5py.File(temporary, "w") as file:
                 file.attrs.update(identity)
                 options = {"compression": "gzip", "compression_opts": _GZIP_LEVEL}
