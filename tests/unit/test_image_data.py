@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +245,27 @@ def test_the_index_is_cached_until_a_folder_changes(imagenet):
     assert len(read_index(imagenet, 2).train) == 7
 
 
+def test_labels_follow_the_development_kit_though_the_index_is_cached(imagenet):
+    flatten_val(imagenet)
+    truth, meta = imagenet / "ILSVRC2012_validation_ground_truth.txt", imagenet / "meta.mat"
+    assert read_index(imagenet, 2).val.labels.tolist() == [0, 0, 1, 1]
+    found = truth.stat()
+    truth.write_text("1\n2\n1\n2\n")
+    os.utime(truth, ns=(found.st_atime_ns, found.st_mtime_ns))  # of the same length and time
+    assert read_index(imagenet, 2).val.labels.tolist() == [1, 0, 1, 0]
+    kind = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("num_children", "O")]
+    synsets = np.array([(1, "n01440764", 0), (2, "n01443537", 0)], kind)
+    savemat(meta, {"synsets": synsets})
+    assert read_index(imagenet, 2).val.labels.tolist() == [0, 1, 0, 1]
+    kit = imagenet / "ILSVRC2012_devkit_t12" / "data"
+    kit.mkdir(parents=True)
+    truth.rename(kit / truth.name)
+    meta.rename(kit / meta.name)
+    assert read_index(imagenet, 2).val.labels.tolist() == [0, 1, 0, 1]
+    (kit / truth.name).write_text("1\n1\n1\n1\n")
+    assert read_index(imagenet, 2).val.labels.tolist() == [0, 0, 0, 0]
+
+
 def test_what_is_missing_from_a_data_set_is_said(imagenet):
     with pytest.raises(DataError, match="2 class folders, the model has 1000 classes"):
         read_index(imagenet, 1000)
@@ -330,6 +352,14 @@ def test_the_digits_are_real_jpeg_files_in_imagenet_s_layout_and_written_once(tm
             assert digits.target[member] == index.labels[i]
             shrunk = Image.open(index.path(i)).resize((8, 8), Image.Resampling.BOX)
             assert np.corrcoef(np.asarray(shrunk).ravel(), digits.images[member].ravel())[0, 1] > 0.95
+
+
+def test_digits_that_two_prepare_at_once_are_written_once(tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        said = list(pool.map(lambda _: digits_to_jpeg(tmp_path / "mini", RULES.problems["mini"]), range(2)))
+    assert sorted("wrote" in line for line in said) == [False, True]
+    assert sum("prepared already" in line for line in said) == 1
+    assert os.listdir(tmp_path) == ["mini"]
 
 
 def test_a_loader_s_process_outlives_a_scheduler_s_signal_and_ends_with_its_parent():

@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from hpcai500.errors import DataError, MachineError, OccupiedError
-from hpcai500.files import data_dir
+from hpcai500.files import data_dir, sole_writer
 from hpcai500.spec.workload import load_rules
 from hpcai500.train.loading import Loader
 from hpcai500.train.workload import SampleKey
@@ -149,12 +149,18 @@ list(dataset.prepare(Path({str(tree)!r}), Path({str(folder)!r}), 2))
 
 def test_packing_goes_on_after_a_kill_with_the_shards_that_are_finished(tree):
     folder = killed_at_its_second_shard(tree)
-    assert sorted(os.listdir(folder)) == [".train-0001.h5.partial", "train-0000.h5"]
+    assert sorted(os.listdir(folder)) == [".preparing", ".train-0001.h5.partial", "train-0000.h5"]
+    with pytest.raises(DataError, match=r"packed: its packing is unfinished; run `hpcai500 data prepare` again"):
+        open_dataset(folder, 2)
+    (folder / "train-0000.h5").rename(folder / "kept")
+    with pytest.raises(DataError, match="its packing is unfinished"):
+        open_dataset(folder, 2)
+    (folder / "kept").rename(folder / "train-0000.h5")
     written = (folder / "train-0000.h5").stat().st_mtime_ns
     _, lines = packed(tree)
     assert "prepared already" in lines[0]
     assert (folder / "train-0000.h5").stat().st_mtime_ns == written
-    assert not any("partial" in name for name in os.listdir(folder))
+    assert not any(name.startswith(".") for name in os.listdir(folder))
     assert [p.digest for p in open_dataset(folder, 2)] == [p.digest for p in read_index(tree, 2)]
 
 
@@ -165,6 +171,44 @@ def test_a_shard_of_files_that_have_changed_is_written_again(tree):
     assert ["prepared already" in line for line in lines[:4]] == [True, True, False, True]
     train = open_dataset(folder, 2).train
     assert train.read(9).tobytes() == read_index(tree, 2).train.path(9).read_bytes()
+
+
+def test_shards_that_a_smaller_source_leaves_over_are_removed_and_other_files_stay(tree):
+    folder, _ = packed(tree)
+    (folder / "train-0007.h5").write_bytes((folder / "train-0000.h5").read_bytes()[:300])
+    for name in ("train-0008.h5", "mine.h5"):
+        with h5py.File(folder / name, "w") as file:
+            file["mine"] = 1
+    for wnid in WNIDS:
+        for number in (2, 3, 4):
+            (tree / "train" / wnid / f"{wnid}_{number}.JPEG").unlink()
+    _, lines = packed(tree)
+    assert [line for line in lines if "removed" in line] == [
+        f"{folder}/train-000{number}.h5: removed, since the source has fewer images than before" for number in (1, 2)
+    ]
+    left = [line.split(": ")[0] for line in lines if line.endswith("is no part of the data set: remove it")]
+    assert left == [f"{folder}/train-0007.h5", f"{folder}/train-0008.h5"]
+    assert sorted(os.listdir(folder)) == [
+        "index.h5", "mine.h5", "train-0000.h5", "train-0007.h5", "train-0008.h5", "val-0000.h5",
+    ]  # fmt: skip
+    assert [p.digest for p in open_dataset(folder, 2)] == [p.digest for p in read_index(tree, 2)]
+
+
+def test_a_second_process_that_packs_there_is_told_of_the_first(tree):
+    folder = tree.parent / "packed"
+    script = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(data_dir("workloads"))!r})
+from image_classification.dataset import prepare
+list(prepare(Path({str(tree)!r}), Path({str(folder)!r}), 2))
+"""
+    with sole_writer(folder):
+        ended = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert f"MachineError: {folder}: another process is preparing data there" in ended.stderr
+    assert not list(folder.iterdir())
 
 
 def swapped(data):

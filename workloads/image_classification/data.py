@@ -4,6 +4,8 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -143,7 +145,7 @@ class Indices(NamedTuple):
 
 
 def read_index(folder: Path, num_classes: int) -> Indices:
-    """The cached index, if the folders have not changed since, else a new one (cached where one may write)."""
+    """The cached index, if folders and labels have not changed since, else a new one (cached where one may write)."""
     train, val = folder / "train", folder / "val"
     for part in (train, val):
         if not part.is_dir():
@@ -230,13 +232,18 @@ def flat_labels(folder: Path, names: Sequence[str], labels: dict[str, int]) -> l
 
 
 def _development_kit(folder: Path) -> tuple[Path, Path]:
-    for place in (folder, folder / "ILSVRC2012_devkit_t12" / "data"):
-        if (place / GROUND_TRUTH).is_file() and (place / META).is_file():
-            return place / GROUND_TRUTH, place / META
+    for truth_file, meta_file in _kit_places(folder):
+        if truth_file.is_file() and meta_file.is_file():
+            return truth_file, meta_file
     raise DataError(
         f"{folder}: val/ is flat, and {GROUND_TRUTH} with {META} is missing",
         "put both from the ILSVRC 2012 development kit beside val/, or sort val/ into class folders",
     )
+
+
+def _kit_places(folder: Path) -> list[tuple[Path, Path]]:
+    places = (folder, folder / "ILSVRC2012_devkit_t12" / "data")
+    return [(place / GROUND_TRUTH, place / META) for place in places]
 
 
 def _wnid_of_id(meta_file: Path) -> dict[int, str]:
@@ -251,13 +258,18 @@ def _wnid_of_id(meta_file: Path) -> dict[int, str]:
 
 
 def _stamp(folder: Path, classes: Sequence[str]) -> str:
-    """What changes when a file is added to or taken from the data set: the times of its folders."""
+    """What changes when an image comes or goes, or a label: the times of the folders, and the development kit."""
     places = [folder / "train", folder / "val"]
     places += [folder / split / name for split in ("train", "val") for name in classes]
     total = hashlib.sha256(_INDEX_FORMAT.encode())
     for place in places:
         if place.is_dir():
             total.update(f"{place.relative_to(folder)} {place.stat().st_mtime_ns}\n".encode())
+    for path in chain.from_iterable(_kit_places(folder)):
+        if path.is_file():
+            total.update(f"{path.relative_to(folder)} ".encode())
+            with suppress(OSError):  # an error where it is needed
+                total.update(hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()
 
 

@@ -10,7 +10,7 @@ from hpcai500.errors import DataError
 from hpcai500.spec.workload import ProblemDomain
 
 from .data import ImageIndex, Indices, read_index
-from .shards import is_packed, open_packed, pack
+from .shards import is_packed, is_unfinished, open_packed, pack
 from .tars import has_tars, read_tars
 
 _BLOCK = 4_096
@@ -18,7 +18,13 @@ _BLOCK = 4_096
 
 def open_dataset(folder: Path, num_classes: int) -> Indices:
     """Shards where there are some, else folders of files."""
-    return open_packed(folder, num_classes) if is_packed(folder) else read_index(folder, num_classes)
+    if is_packed(folder):
+        return open_packed(folder, num_classes)
+    if is_unfinished(folder):
+        raise DataError(
+            f"{folder}: its packing is unfinished", "run `hpcai500 data prepare` again, with its --source"
+        )
+    return read_index(folder, num_classes)
 
 
 def prepare(source: Path | None, folder: Path, num_classes: int) -> Iterator[str]:

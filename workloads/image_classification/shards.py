@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from hpcai500.errors import DataError, OccupiedError
-from hpcai500.files import storage
+from hpcai500.files import sole_writer, storage
 
 from .data import ImageIndex, Indices
 from .decoding import Bytes
@@ -28,6 +29,7 @@ _TABLES = ("names", "ends", "labels", "firsts", "offsets", "lengths")
 _UNREADABLE = (OSError, KeyError, RuntimeError, TypeError, ValueError)
 """What h5py and numpy raise at a damaged file."""
 
+_SHARD = re.compile(r"(train|val)-\d{4,}\.h5")
 _FORMAT = 1
 _BLOCK = 256
 _NUM_READERS = 16
@@ -81,6 +83,13 @@ def is_packed(folder: Path) -> bool:
     return (folder / INDEX).is_file()
 
 
+def is_unfinished(folder: Path) -> bool:
+    """Whether shards lie there, whole or in part, and neither an index nor folders."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    shards = [name for name in names if _SHARD.fullmatch(name.lstrip(".").removesuffix(".partial"))]
+    return bool(shards) and not {INDEX, "train"} & set(names)
+
+
 def open_packed(folder: Path, num_classes: int) -> Indices:
     """The splits of a folder that `pack` wrote.
 
@@ -102,16 +111,21 @@ def pack(source: Indices, folder: Path) -> Iterator[str]:
     """Write the files of `source` into `folder`, in its order; yields a line for each shard.
 
     Every image is decoded once, and what was written is read back and compared. A finished shard stays if its bytes
-    and the source's are the same still, so that a second call goes on where a first one was ended.
+    and the source's are the same still, so that a second call goes on where a first one was ended. Shards of a larger
+    source that was packed there before are removed.
 
     Raises:
         DataError: naming a file that cannot be read or decoded, or a shard that reads back differently.
         OccupiedError: if the folder holds class folders.
+        MachineError: if another process is preparing data there.
     """
     if (folder / "train").is_dir():
         raise OccupiedError(f"{folder} holds folders of files", "give another --data")
-    with storage(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with sole_writer(folder):
+        yield from _pack(source, folder)
+
+
+def _pack(source: Indices, folder: Path) -> Iterator[str]:
     shards: dict[str, list[Path]] = {}
     for split, index in zip(Indices._fields, source, strict=True):
         shards[split] = []
@@ -121,8 +135,23 @@ def pack(source: Indices, folder: Path) -> Iterator[str]:
             yield _pack_shard(part, target)
             shards[split].append(target)
     _write_index(folder, source, shards)
+    yield from _remove_others(folder, {path for part in shards.values() for path in part})
     digest = "-".join(index.digest for index in open_packed(folder, _num_classes(source)))
     yield f"{folder / INDEX}: {len(source.train):,} training and {len(source.val):,} validation images, {digest}"
+
+
+def _remove_others(folder: Path, shards: Set[Path]) -> Iterator[str]:
+    """Remove the shards of an earlier source, which no index names any more; a file that is no shard stays."""
+    for path in sorted(folder.iterdir()):
+        if _SHARD.fullmatch(path.name) and path not in shards:
+            try:
+                _read_shard(path)
+            except DataError as error:
+                yield f"{error.message}, and is no part of the data set: remove it"
+            else:
+                with storage(path):
+                    path.unlink()
+                yield f"{path}: removed, since the source has fewer images than before"
 
 
 def _num_classes(source: Indices) -> int:
