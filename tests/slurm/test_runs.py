@@ -275,13 +275,17 @@ def test_two_starts_of_one_run_take_turns_and_the_second_finds_it_done(desk):
     assert read_result(log.parent / "result.json").status == "success"
 
 
-def test_a_signal_while_ranks_start_is_a_stop_too(desk):
+IMPORTING = "timeout --preserve-status --signal=USR1 $((restarts * 100 + 1)) {worker}"
+NOT_EVEN_PYTHON = """bash -c 'test "${{SLURM_RESTART_COUNT:-0}}" != 0 || kill -USR1 $$; exec "$@"' rank {worker}"""
+
+
+@pytest.mark.parametrize("way", [IMPORTING, NOT_EVEN_PYTHON], ids=["importing", "not even Python"])
+def test_a_signal_while_ranks_start_is_a_stop_too(desk, way):
     (job,) = desk.submitted("--slurm", "sbatch_arguments=['--hold']")
     folder = Path(job["folder"])
     desk.cluster.run("scancel", job["job_id"])
-    # the signal comes while torch is being imported: in the first start alone
     worker = f"{sys.executable} -m hpcai500.train.worker"
-    early = f"timeout --preserve-status --signal=USR1 $((restarts * 100 + 1)) {worker}"
+    early = way.format(worker=worker)  # in the first start alone
     script = folder / "early.sbatch"
     script.write_text((folder / "job.sbatch").read_text().replace("#SBATCH --hold\n", "").replace(worker, early))
     sent = desk.cluster.run("sbatch", script).stdout.split()[-1]
