@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from hpcai500.errors import SpecError, nearest
 
+_LONGEST_GIVEN = 100
+"""Of a wrong value, in its message."""
+
 
 class Frozen(BaseModel):
     """Keyword-only, immutable, unknown keys refused, no silent conversion between types."""
@@ -45,7 +48,9 @@ def parse(model: type[Model], value: Any, source: str) -> Model:
             raise SpecError(f"{source}: unknown key {key!r}", nearest(str(first["loc"][-1]), fields)) from error
         if first["type"] == "missing":
             raise SpecError(f"{source}: key {key!r} is missing", "add it") from error
-        shown = "" if isinstance(first["input"], dict) else f", not {first['input']!r}"
+        given = repr(first["input"])
+        given = given if len(given) <= _LONGEST_GIVEN else f"{given[:_LONGEST_GIVEN]}..."
+        shown = "" if isinstance(first["input"], dict) else f", not {given}"
         message = first["msg"].removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
         raise SpecError(f"{source}: {f'{key}: ' if key else ''}{message}{shown}") from error

@@ -1,6 +1,11 @@
 import inspect
 
+import pytest
+
 from hpcai500 import errors
+from hpcai500.errors import SpecError
+from hpcai500.score.timing import Timing
+from hpcai500.spec.models import parse
 
 
 def test_every_error_has_an_exit_code_of_the_contract():
@@ -20,3 +25,9 @@ def test_a_failure_survives_its_way_through_a_log():
     assert errors.parse_failure(line) == errors.Failure(1, 2, "file x: broken", "replace it")
     assert errors.parse_failure(line[:-5]) is None
     assert errors.parse_failure("an ordinary line") is None
+
+
+def test_a_wrong_value_of_any_length_fits_a_line():
+    with pytest.raises(SpecError, match=r"^file: ended_ms: .*, not \[1, 1") as caught:
+        parse(Timing, {"started_ms": 1.0, "ended_ms": [1] * 10_000}, "file")
+    assert len(str(caught.value)) < 250

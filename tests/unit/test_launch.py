@@ -77,7 +77,7 @@ def test_threads_that_the_user_set_are_kept(make_spec):
 
 def test_what_horovodrun_chose_for_its_own_ranks_is_not_for_those_of_mpi(make_spec):
     spec = make_spec(backend="horovod", launcher="mpirun")
-    for chosen, kept in (("gloo", None), ("ccl", "ccl")):
+    for chosen, kept in (("gloo", None), ("GLOO", None), ("ccl", "ccl")):
         env = {"HOROVOD_CPU_OPERATIONS": chosen, "HOROVOD_CONTROLLER": "gloo"}
         plan = plan_mpirun(spec, python="p", num_cores=8, env=env, as_root=False)
         assert (plan.env.get("HOROVOD_CPU_OPERATIONS"), plan.env.get("HOROVOD_CONTROLLER")) == (kept, None)
