@@ -103,7 +103,8 @@ def rank_environment(procs_per_node: int, num_cores: int, env: Mapping[str, str]
         for name, value in env.items()
         if name not in _INHERITED_RANK_VARIABLES
         and not name.startswith(_OF_OTHER_RANKS)
-        and (name, value.lower()) != ("HOROVOD_CPU_OPERATIONS", "gloo")  # horovodrun sets it itself, MPI's ranks die of it
+        and (name, value.lower())
+        != ("HOROVOD_CPU_OPERATIONS", "gloo")  # horovodrun sets it itself, MPI's ranks die of it
     }
     threads = str(max(1, num_cores // procs_per_node))
     return inherited | {"OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", threads)}
