@@ -24,6 +24,8 @@ _INHERITED_RANK_VARIABLES = (
     "MASTER_ADDR",
     "MASTER_PORT",
 )
+_OF_HOROVODRUN = ("HOROVOD_CPU_OPERATIONS", "gloo")
+"""It sets it for its ranks itself, and those of MPI die of it."""
 _OF_OTHER_RANKS = (
     "TORCHELASTIC_", "OMPI_COMM_WORLD_", "PMIX_", "PMI_", "HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_",
     "HOROVOD_CROSS_", "HOROVOD_GLOO_", "HOROVOD_CONTROLLER", "HOROVOD_HOSTNAME",
@@ -103,8 +105,7 @@ def rank_environment(procs_per_node: int, num_cores: int, env: Mapping[str, str]
         for name, value in env.items()
         if name not in _INHERITED_RANK_VARIABLES
         and not name.startswith(_OF_OTHER_RANKS)
-        and (name, value.lower())
-        != ("HOROVOD_CPU_OPERATIONS", "gloo")  # horovodrun sets it itself, MPI's ranks die of it
+        and (name, value.lower()) != _OF_HOROVODRUN
     }
     threads = str(max(1, num_cores // procs_per_node))
     return inherited | {"OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", threads)}
