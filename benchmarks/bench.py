@@ -25,16 +25,16 @@ from torch import nn
 from torchvision.models import resnet50
 
 from hpcai500.events.writer import EventWriter
+from hpcai500.ranks.place import RankEnvironment
+from hpcai500.ranks.torch_ranks import TorchRanks
 from hpcai500.spec.levels import Level
 from hpcai500.spec.run import RunSpec, resolve
 from hpcai500.train.clock import Clock
 from hpcai500.train.energy import EnergyMeter
-from hpcai500.train.environment import RankEnvironment
 from hpcai500.train.journal import RunJournal, SilentJournal
 from hpcai500.train.loop import Trainer
 from hpcai500.train.optim import build_optimizer
 from hpcai500.train.preemption import StopRequest
-from hpcai500.train.ranks import TorchRanks
 from hpcai500.train.worker import count_flops, use_synthetic_batches
 from hpcai500.train.workload import load_workload
 

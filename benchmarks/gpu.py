@@ -30,10 +30,10 @@ from trainers import spec_of, train_steps, trainer_of
 
 from hpcai500.micro.compute import measure_compute
 from hpcai500.micro.sample import Sample
+from hpcai500.ranks.place import RankEnvironment
+from hpcai500.ranks.torch_ranks import Ranks, TorchRanks
 from hpcai500.train.energy import EnergyMeter
-from hpcai500.train.environment import RankEnvironment
 from hpcai500.train.loop import Trainer
-from hpcai500.train.ranks import Ranks, TorchRanks
 
 ANCHOR = "7,767 images/s a GPU: ResNet-50 on 8 H200, MLPerf Training v4.0, evaluation included"
 NUM_BLOCKS = 5

@@ -126,12 +126,12 @@ def trace_rank(folder: Path, backend: str) -> None:
     if backend == "horovod":
         import horovod.torch as hvd
 
-        from hpcai500.train.horovod_ranks import HorovodRanks
+        from hpcai500.ranks.horovod_ranks import HorovodRanks
 
         ranks = HorovodRanks("cpu", "mpirun", NUM_RANKS)
     else:
-        from hpcai500.train.environment import read_environment
-        from hpcai500.train.ranks import TorchRanks
+        from hpcai500.ranks.place import read_environment
+        from hpcai500.ranks.torch_ranks import TorchRanks
 
         ranks = TorchRanks(read_environment("local", os.environ), "cpu")
     overrides = {"batch.global_batch_size": NUM_RANKS * BATCH, "batch.micro_batch_size": BATCH}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from hpcai500.launch.cores import physical_cores
 from hpcai500.launch.software import missing
 from hpcai500.score.result import read_result
+from hpcai500.system.cores import physical_cores
 
 NUM_ROUNDS = 2
 STEPS = 6

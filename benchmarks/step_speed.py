@@ -10,8 +10,8 @@ from torch import nn
 from torchvision.models import resnet50
 from trainers import spec_of, train_steps, trainer_of
 
+from hpcai500.ranks.torch_ranks import Ranks
 from hpcai500.system.devices import native_precision
-from hpcai500.train.ranks import Ranks
 
 BATCH = 16
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hpcai500.cli.output import print_json
 from hpcai500.errors import InputError, MachineError
-from hpcai500.launch.queue import cancel, has_slurm
+from hpcai500.launch.slurm.queue import cancel, has_slurm
 from hpcai500.report.progress import run_folders, survey
 
 

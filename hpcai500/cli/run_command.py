@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from hpcai500.cli.output import default_data, print_json
 from hpcai500.errors import DataError, HpcAi500Error, OccupiedError, SpecError
-from hpcai500.launch.allocation import ranks_of, read_allocation
-from hpcai500.launch.local import run_local
-from hpcai500.launch.slurm import run_in_allocation
+from hpcai500.launch.allocation.slurm import ranks_of, read_allocation
+from hpcai500.launch.process import run_local
+from hpcai500.launch.slurm.step import run_in_allocation
 from hpcai500.launch.software import require_software
 from hpcai500.report.tables import si
 from hpcai500.score.result import Result, read_result, write_result

@@ -8,8 +8,8 @@ from pathlib import Path
 from hpcai500.cli.output import print_json
 from hpcai500.cli.site_options import site_with
 from hpcai500.errors import InputError
-from hpcai500.launch.cluster import ask_cluster
-from hpcai500.launch.site_check import Finding, check_paths, check_site, check_submission, groups_of_user
+from hpcai500.launch.slurm.cluster import ask_cluster
+from hpcai500.launch.slurm.site_check import Finding, check_paths, check_site, check_submission, groups_of_user
 from hpcai500.spec.site import Site, find_sites
 
 

@@ -10,8 +10,8 @@ from hpcai500.cli.run_command import require_data
 from hpcai500.cli.site_options import runs_at, site_of
 from hpcai500.errors import MachineError
 from hpcai500.files import digest
-from hpcai500.launch.queue import has_slurm, queued_jobs, seed_of
-from hpcai500.launch.submission import one_submitter, remember, submissions_folder, submit_script
+from hpcai500.launch.slurm.queue import has_slurm, queued_jobs, seed_of
+from hpcai500.launch.slurm.submission import one_submitter, remember, submissions_folder, submit_script
 from hpcai500.report.progress import State, survey
 from hpcai500.spec.run import RunSpec
 from hpcai500.words import counted

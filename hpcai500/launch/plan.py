@@ -5,7 +5,7 @@ from signal import Signals
 from typing import NamedTuple
 
 from hpcai500.launch.mpi import horovodrun_tokens, local_mpirun_tokens, mpirun_environment
-from hpcai500.launch.script import (
+from hpcai500.launch.slurm.script import (
     WORKER,
     run_environment,
     run_folders,

@@ -11,7 +11,7 @@ from typing import IO, NamedTuple
 
 from hpcai500.errors import InputError, OccupiedError, RankError
 from hpcai500.files import storage
-from hpcai500.launch.local import handled, kill_tree
+from hpcai500.launch.process import handled, kill_tree
 
 _MOST_LINE_BYTES = 2**20
 _MARK = re.compile(rb':::MLLOG.*"key"\s*:\s*"(run_start|run_stop)"')

@@ -3,15 +3,14 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple
 
 import torch
 
 from hpcai500.errors import SpecError, nearest
 from hpcai500.micro.launching import SIZES
 from hpcai500.micro.sample import Findings, Sample, Skipped, Spread, rate, spread
-
-T = TypeVar("T")
+from hpcai500.ranks.operations import Group, Operations, operations_of
 
 NAMES = ("all_reduce", "all_gather", "broadcast", "all_to_all")
 _SHORTEST_SEC = 2e-3
@@ -20,36 +19,6 @@ _MOST_BYTES = 64 << 20
 """Of the operands of one reading."""
 _FEWEST_READINGS = 5
 _MOST_READINGS = 50
-
-
-class Group(Protocol):
-    """What is asked of the ranks: less than `hpcai500.train.ranks.Ranks`, which is one."""
-
-    rank: int
-    size: int
-    device: torch.device
-
-    def broadcast(self, value: T) -> T: ...
-
-    def gather(self, value: T) -> list[T]: ...
-
-    def barrier(self) -> None: ...
-
-
-class Operations(Protocol):
-    """A communication library's collectives on flat float32 tensors of the ranks' device."""
-
-    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum over ranks; may overwrite `tensor`."""
-
-    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Every rank's `tensor`, one after the other, in rank order."""
-
-    def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Rank 0's `tensor`; may overwrite the others'."""
-
-    def all_to_all(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Part r of every rank's `tensor`, in rank order, on rank r; parts are equal."""
 
 
 def bus_factor(name: str, num_ranks: int) -> float:
@@ -78,10 +47,7 @@ def measure_collectives(
             raise SpecError(f"unknown collective operation {name!r}", nearest(name, NAMES))
     if ranks.size == 1:
         return Findings(skipped=tuple(Skipped(name=name, reason="one rank alone") for name in names))
-    if operations is None:
-        from hpcai500.micro.libraries import operations_of
-
-        operations = operations_of(ranks)
+    operations = operations or operations_of(ranks)
     deadline = time.monotonic() + budget_sec
     cases = [(name, size) for name in names for size in sizes]
     found = Findings()

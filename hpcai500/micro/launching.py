@@ -11,10 +11,10 @@ from pydantic import Field
 
 from hpcai500.errors import SpecError
 from hpcai500.files import read_json, storage, write_atomic
-from hpcai500.launch.local import execute
 from hpcai500.launch.mpi import horovodrun_tokens, local_mpirun_tokens, mpirun_environment
 from hpcai500.launch.plan import Plan, rank_environment
-from hpcai500.launch.script import site_python, step_environment, step_tokens
+from hpcai500.launch.process import execute
+from hpcai500.launch.slurm.script import site_python, step_environment, step_tokens
 from hpcai500.micro.sample import Findings
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.site import Site

@@ -10,17 +10,17 @@ from hpcai500.errors import HpcAi500Error, format_failure
 from hpcai500.files import write_atomic
 from hpcai500.micro.collectives import measure_collectives
 from hpcai500.micro.launching import FINDINGS, Request, read_request
-from hpcai500.train.environment import launched_rank
-from hpcai500.train.joining import Layout, join_ranks
-from hpcai500.train.ranks import Ranks, first_line
+from hpcai500.ranks.joining import Layout, join_ranks
+from hpcai500.ranks.place import launched_rank
+from hpcai500.ranks.torch_ranks import Ranks, first_line
 
 if TYPE_CHECKING:
-    from hpcai500.micro.mpi_ranks import MpiRanks
+    from hpcai500.ranks.mpi_ranks import MpiRanks
 
 
 def join(request: Request, folder: Path) -> "Ranks | MpiRanks":
     if request.backend == "mpi":
-        from hpcai500.micro.mpi_ranks import MpiRanks
+        from hpcai500.ranks.mpi_ranks import MpiRanks
 
         return MpiRanks(request.world_size, request.launcher)
     layout = Layout(request.backend, request.launcher, request.world_size, request.device)

@@ -14,7 +14,7 @@ from hpcai500.events.reader import find, read_events
 from hpcai500.events.vocabulary import Key
 from hpcai500.files import read_json
 from hpcai500.launch.diagnosis import START_MARK, explain
-from hpcai500.launch.queue import Job, ended_jobs, has_slurm, queued_jobs
+from hpcai500.launch.slurm.queue import Job, ended_jobs, has_slurm, queued_jobs
 from hpcai500.score.folders import run_places
 from hpcai500.score.result import Result, derive
 from hpcai500.spec.run import RunSpec, read_run

@@ -13,6 +13,7 @@ from torch import nn
 
 from hpcai500.errors import DivergedError, PreemptedError
 from hpcai500.events.vocabulary import Key
+from hpcai500.ranks.torch_ranks import Ranks, average_buffers
 from hpcai500.spec.run import RunSpec
 from hpcai500.train.checkpoint import Checkpoints, Record
 from hpcai500.train.clock import Clock
@@ -22,7 +23,6 @@ from hpcai500.train.journal import EpochRow, Journal
 from hpcai500.train.loading import Timed
 from hpcai500.train.optim import learning_rate, peak_learning_rate
 from hpcai500.train.preemption import StopRequest
-from hpcai500.train.ranks import Ranks, average_buffers
 from hpcai500.train.sampling import eval_share, micro_batches
 from hpcai500.train.state import Progress, rank_state, run_state
 from hpcai500.train.workload import Batch, Quality, Workload

@@ -27,6 +27,10 @@ from hpcai500.errors import (
 from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.files import read_json, storage_error, write_json
+from hpcai500.ranks.joining import join
+from hpcai500.ranks.place import launched_rank
+from hpcai500.ranks.placement import crowding, take_cores
+from hpcai500.ranks.torch_ranks import Ranks, first_line, read_once
 from hpcai500.score.manifest import seal
 from hpcai500.score.result import write_result
 from hpcai500.spec.run import RunSpec, read_run
@@ -36,8 +40,6 @@ from hpcai500.train import flops
 from hpcai500.train.clock import Clock
 from hpcai500.train.compilation import begin_pass, clear_gradients, compiled
 from hpcai500.train.energy import EnergyMeter
-from hpcai500.train.environment import launched_rank
-from hpcai500.train.joining import join
 from hpcai500.train.journal import (
     Journal,
     SilentJournal,
@@ -48,8 +50,6 @@ from hpcai500.train.journal import (
 )
 from hpcai500.train.loop import Trainer, autocast
 from hpcai500.train.optim import build_optimizer
-from hpcai500.train.placement import crowding, take_cores
-from hpcai500.train.ranks import Ranks, first_line, read_once
 from hpcai500.train.resumption import Resumption, find_resumption
 from hpcai500.train.sampling import micro_batches
 from hpcai500.train.state import restore

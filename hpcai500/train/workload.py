@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import nn
 
-    from hpcai500.train.ranks import Ranks
+    from hpcai500.ranks.torch_ranks import Ranks
 
 Batch = Any
 """What a workload's own `train_batches` yields and its own `loss` takes; the engine never looks inside."""

@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from hpcai500.launch.local import kill_tree
+from hpcai500.launch.process import kill_tree
 from hpcai500.validate.measurement import Stage, Trouble, append
 from hpcai500.validate.place import Found, Place, read_order, read_plan
 

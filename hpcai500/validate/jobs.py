@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import Literal, NamedTuple, Protocol
 
 from hpcai500.errors import HpcAi500Error
-from hpcai500.launch.cluster import NodeState, ask, ask_states
-from hpcai500.launch.queue import cancel
+from hpcai500.launch.slurm.cluster import NodeState, ask, ask_states
+from hpcai500.launch.slurm.queue import cancel
 
 _END_SEC = 10.0
 

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import hpcai500
 from hpcai500.errors import OccupiedError, SpecError
 from hpcai500.files import storage, write_atomic
-from hpcai500.launch.cluster import NodeState, expand_names, longest_sec
-from hpcai500.launch.script import site_environment, site_python
-from hpcai500.launch.snapshot import take_package_snapshot
-from hpcai500.launch.submission import submit_script
+from hpcai500.launch.slurm.cluster import NodeState, expand_names, longest_sec
+from hpcai500.launch.slurm.script import site_environment, site_python
+from hpcai500.launch.slurm.snapshot import take_package_snapshot
+from hpcai500.launch.slurm.submission import submit_script
 from hpcai500.spec.site import Site
 from hpcai500.validate.jobs import Agents, Jobs, Process
 from hpcai500.validate.measurement import Stage, Trouble

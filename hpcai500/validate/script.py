@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hpcai500.files import data_dir
-from hpcai500.launch.script import (
+from hpcai500.launch.slurm.script import (
     JobPlan,
     continued,
     fill_template,

@@ -15,7 +15,7 @@ from short_runs import losses
 
 from hpcai500.events.reader import find, first, read_events
 from hpcai500.events.vocabulary import Key
-from hpcai500.launch.script import WORKER
+from hpcai500.launch.slurm.script import WORKER
 from hpcai500.launch.software import missing
 from hpcai500.score.result import read_result
 from hpcai500.spec.run import read_run
@@ -164,7 +164,7 @@ def test_a_mean_that_fits_into_half_precision_survives_a_sum_that_does_not(tmp_p
 import os
 from pathlib import Path
 import torch
-from hpcai500.train.joining import Layout, join_ranks
+from hpcai500.ranks.joining import Layout, join_ranks
 ranks = join_ranks(Layout("{backend}", "mpirun", 2, "cpu", "fp16"), Path("{tmp_path}"), dict(os.environ))
 model = torch.nn.Linear(1, 1, bias=False)
 wrapped, optimizer = ranks.wrap(model, torch.optim.SGD(model.parameters(), lr=1.0))

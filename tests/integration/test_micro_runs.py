@@ -85,9 +85,9 @@ def test_a_pair_of_three_ranks_measures_alone(tmp_path):
     script = tmp_path / "pair.py"
     script.write_text(
         "from hpcai500.micro.collectives import measure_collectives\n"
-        "from hpcai500.micro.subset import subset\n"
-        "from hpcai500.train.environment import read_environment\n"
-        "from hpcai500.train.ranks import TorchRanks\n"
+        "from hpcai500.ranks.subset import subset\n"
+        "from hpcai500.ranks.place import read_environment\n"
+        "from hpcai500.ranks.torch_ranks import TorchRanks\n"
         "import os\n"
         "ranks = TorchRanks(read_environment('local', os.environ), 'cpu')\n"
         "if ranks.rank != 1:\n"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcai500.launch.cores import physical_cores
 from hpcai500.launch.software import missing
+from hpcai500.system.cores import physical_cores
 
 TINY = Path(__file__).parent / "tiny"
 CORES = physical_cores(os.sched_getaffinity(0))

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from hpcai500.launch.script import JobPlan, job_template, log_pattern, render_job, srun_tokens
+from hpcai500.launch.slurm.script import JobPlan, job_template, log_pattern, render_job, srun_tokens
 from hpcai500.spec.site import load_site, shipped_sites, with_site_overrides
 
 PROFILE = next(path for path in shipped_sites() if path.stem == "testbed")

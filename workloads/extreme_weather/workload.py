@@ -10,11 +10,11 @@ from PIL.Image import Image
 from torch import nn
 
 from hpcai500.errors import DataError, MachineError, SpecError
+from hpcai500.ranks.torch_ranks import Ranks, read_once
 from hpcai500.spec.models import parse
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.workload import Settings
 from hpcai500.train.loading import choose_num_workers, pins_memory
-from hpcai500.train.ranks import Ranks, read_once
 from hpcai500.train.workload import DatasetInfo, Quality, SampleKey, Workload
 
 from .evaluation import FrameResult, average_precisions, merge

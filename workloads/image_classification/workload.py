@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models import resnet50
 
+from hpcai500.ranks.torch_ranks import Ranks, read_once
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.workload import Settings
 from hpcai500.train.loading import Loader, choose_num_workers, pins_memory
-from hpcai500.train.ranks import Ranks, read_once
 from hpcai500.train.workload import DatasetInfo, Quality, SampleKey, Workload
 
 from .data import DataSettings

@@ -38,9 +38,9 @@ def run(place: Place) -> Iterator[Found]:
 def measure(place: Place, names: str, local_rank: str, local_size: str) -> Iterator[Found]:
     """In a process of its own: one rank among those of the nodes `names`."""
     from hpcai500.micro.collectives import measure_collectives
-    from hpcai500.train.environment import RankEnvironment
-    from hpcai500.train.ranks import TorchRanks
-    from hpcai500.train.rendezvous import meet
+    from hpcai500.ranks.meeting import meet
+    from hpcai500.ranks.place import RankEnvironment
+    from hpcai500.ranks.torch_ranks import TorchRanks
     from hpcai500.validate.meeting import ADDRESSES
 
     group, ranks_a_node = names.split(","), int(local_size)

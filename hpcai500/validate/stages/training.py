@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from hpcai500.errors import RankError
 from hpcai500.events.reader import find, read_events
 from hpcai500.events.vocabulary import Key
-from hpcai500.launch.local import run_local
+from hpcai500.launch.process import run_local
 from hpcai500.spec.levels import Level
 from hpcai500.spec.run import SYNTHETIC, RunSpec, resolve
 from hpcai500.system.devices import num_gpus

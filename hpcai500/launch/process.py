@@ -1,0 +1,235 @@
+"""Running a plan from this machine, and saying in one line why it ended."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from threading import Thread
+from typing import IO, Any
+
+import psutil
+
+from hpcai500.errors import (
+    Failure,
+    HpcAi500Error,
+    InputError,
+    MachineError,
+    PreemptedError,
+    RankError,
+    parse_failure,
+)
+from hpcai500.events.reader import first, read_events
+from hpcai500.events.vocabulary import Key, RunStatus
+from hpcai500.events.writer import EventWriter
+from hpcai500.launch.diagnosis import START_MARK, explain
+from hpcai500.launch.plan import Plan, plan_horovodrun, plan_local, plan_mpirun
+from hpcai500.launch.slurm.script import WORKER
+from hpcai500.spec.run import RunSpec
+from hpcai500.system.cores import physical_cores
+
+_GRACE_SEC = 60.0
+"""From SIGTERM to SIGKILL: the ranks finish their step and write a checkpoint."""
+
+_AGAIN_SEC = 1.0
+_TWICE_SEC = 0.5
+
+
+def run_local(spec: RunSpec, *, quiet: bool = False) -> None:
+    """Start all ranks here and wait for them.
+
+    Raises:
+        HpcAi500Error: with the first rank's reason and exit code; events.log then ends with `run_stop`, unless the
+            run was asked to stop and can go on.
+    """
+    run_plan(plan_here(spec), spec, quiet=quiet)
+
+
+def plan_here(spec: RunSpec) -> Plan:
+    """How this machine starts all ranks of `spec`."""
+    python, num_cores, env = sys.executable, len(physical_cores(os.sched_getaffinity(0))), dict(os.environ)
+    if spec.launcher == "mpirun":
+        return plan_mpirun(spec, python=python, num_cores=num_cores, env=env, as_root=os.geteuid() == 0)
+    plan = plan_horovodrun if spec.launcher == "horovodrun" else plan_local
+    return plan(spec, python=python, num_cores=num_cores, env=env)
+
+
+def run_plan(plan: Plan, spec: RunSpec, *, quiet: bool) -> None:
+    """Run `plan` to its end, and close the run's log if its ranks could not."""
+    failure = execute(plan, spec.folder / "logs" / "stderr.log", quiet=quiet)
+    if failure is None:
+        return
+    if not isinstance(failure, PreemptedError):
+        close_log(spec.folder / "events.log", failure)
+    raise failure
+
+
+def execute(plan: Plan, log: Path, *, quiet: bool) -> HpcAi500Error | None:
+    """Run `plan` to its end, its stderr into `log`; why it failed, if it did.
+
+    A signal or Ctrl-C asks the ranks to stop and waits for them; a second one ends them.
+    """
+    stop = _Stop(plan)
+    with handled(stop.note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        process = subprocess.Popen(
+            plan.argv,
+            env=plan.env,
+            stdout=subprocess.DEVNULL if quiet else None,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        assert process.stderr is not None
+        try:
+            stop.watch(process)
+            with process.stderr:
+                told, tail = follow(process.stderr, log)
+            code = process.wait()
+        except BaseException:
+            kill_tree(process)
+            process.wait()
+            raise
+    return stop.outcome(explain(told, tail, code, log)) if code else None
+
+
+class _Stop:
+    """Has the ranks of a plan stop at a first signal, and ends them at a second one or after a while."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._process: subprocess.Popen[str] | None = None
+        self._name = ""
+        self._noted = -math.inf
+        self._asking = self._ended = False
+
+    def watch(self, process: "subprocess.Popen[str]") -> None:
+        """Take `process` for what runs the plan; obey what came before it was there."""
+        self._process = process
+        self._begin()
+
+    def note(self, name: str) -> None:
+        """A signal, by its name."""
+        now, earlier = time.monotonic(), self._noted
+        if now - earlier < _TWICE_SEC:  # one Ctrl-C may come as several signals
+            return
+        self._noted = now
+        if self._name:
+            self._end()
+            return
+        self._name = name
+        self._begin()
+        print("stopping after this step; once more to end at once", file=sys.stderr)
+
+    def _begin(self) -> None:
+        if self._process and self._name and not self._asking:
+            self._asking = True
+            Thread(target=self._ask, args=(self._process,), daemon=True).start()
+
+    def _ask(self, process: "subprocess.Popen[str]") -> None:
+        """Again and again: ranks that start later, and a launcher that is not ready, do not hear the first time."""
+        once = self._plan.stop_signal == signal.SIGTERM  # of which torchrun takes a second one for an order to end
+        deadline = time.monotonic() + _GRACE_SEC
+        ask_to_stop(process, self._plan)
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(_AGAIN_SEC)
+            if not once and process.poll() is None:
+                ask_to_stop(process, self._plan)
+        if process.poll() is None:
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._process:
+            kill_tree(self._process)
+
+    def outcome(self, failure: HpcAi500Error) -> HpcAi500Error:
+        """What `failure` is where the ranks were asked to stop: one code, whenever in their start it met them."""
+        if not self._name or isinstance(failure, PreemptedError):
+            return failure
+        if self._ended:
+            return RankError(f"ended by {self._name}", "--resume goes on with it")
+        if isinstance(failure, InputError | MachineError):
+            return failure
+        return PreemptedError(f"stopped by {self._name}", "`--resume` goes on with it")
+
+
+@contextmanager
+def handled(handler: Callable[[str], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Have these signals call `handler` with their name, so that no rank outlives its launcher."""
+
+    def handle(number: int, _: object) -> None:
+        handler(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def ask_to_stop(process: "subprocess.Popen[str]", plan: Plan) -> None:
+    """Have the ranks finish their step, through their launcher where it passes a signal on."""
+    if not plan.signals_ranks:
+        process.send_signal(plan.stop_signal)
+        return
+    with suppress(psutil.NoSuchProcess):
+        for one in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if one.cmdline()[1:3] == ["-m", WORKER]:  # not the shell around it, nor what its launcher forks
+                    one.send_signal(plan.stop_signal)
+
+
+def kill_tree(process: "subprocess.Popen[Any]") -> None:
+    """End the launcher and all that it started, in whatever session."""
+    with suppress(psutil.NoSuchProcess):
+        launcher = psutil.Process(process.pid)
+        for one in [*launcher.children(recursive=True), launcher]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+
+
+def follow(stream: IO[str], log: Path) -> tuple[list[Failure], str]:
+    """Copy `stream` to `log`; the failures that ranks told of, and the end of the text.
+
+    A disk that is full stops the copy, not the reading.
+    """
+    told: list[Failure] = []
+    tail: list[str] = []
+    with log.open("a", encoding="utf-8") as file:
+        writable = True
+        for line in chain([f"{START_MARK}\n"], stream):
+            failure = parse_failure(line)
+            told += [failure] if failure else []
+            tail = [*tail[-80:], line]
+            try:
+                if writable:
+                    file.write(line)
+                    file.flush()
+            except OSError:
+                writable = False
+    return told, "".join(tail)
+
+
+def close_log(path: Path, failure: HpcAi500Error) -> None:
+    """End the log of a run whose rank 0 could not: the cause, and `run_stop` as aborted."""
+    if not path.exists():
+        return
+    events = read_events(path)
+    if first(events, Key.RUN_STOP):
+        return
+    writer = EventWriter(path)
+    try:
+        writer.point(Key.FAILURE, str(failure), status="aborted")
+        writer.end(Key.RUN_STOP, None, status=RunStatus.ABORTED.value)
+        writer.sync()
+    except HpcAi500Error:
+        pass  # a full disk: the missing run_stop says the same
+    finally:
+        writer.close()

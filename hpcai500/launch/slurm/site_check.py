@@ -1,0 +1,239 @@
+"""Would a job fail at a site? What Slurm says of itself, held against a profile; and paths, looked at from a node."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from hpcai500.errors import nearest
+from hpcai500.launch.slurm.cluster import Cluster, Node, ask, last_line
+from hpcai500.launch.slurm.script import JobPlan, sbatch_options, site_python
+from hpcai500.spec.site import Site, time_limit_sec
+
+_WAIT_SEC = 30
+"""For a free node, before the look at paths is given up."""
+
+_LOOK = """\
+while [ $# -gt 0 ]; do
+    path=$2
+    if [ "$1" = -w ]; then until [ -e "$path" ]; do path=$(dirname -- "$path"); done; fi
+    [ "$1" "$path" ] || printf '%s\\n' "$3"
+    shift 3
+done
+echo looked
+"""
+"""Bash: triples of a test, a path and a name; prints the names that fail. A folder yet to be made is its parent."""
+
+
+class Finding(NamedTuple):
+    level: Literal["ok", "warning", "error"]
+    subject: str
+    message: str
+
+
+class Look(NamedTuple):
+    """One path to be looked at on a node."""
+
+    test: Literal["-e", "-d", "-x", "-w"]
+    path: str
+    subject: str
+    complaint: str
+
+
+def check_site(site: Site, nodes: int, cluster: Cluster, groups: Sequence[str]) -> Iterator[Finding]:
+    """What Slurm's own words say of a job of `nodes` nodes, for a user in `groups`."""
+    names = partition_names(site, cluster)
+    if not names:
+        yield Finding("error", "partition", "the cluster has no default partition: give slurm.partition")
+    for name in names:
+        if name not in cluster.partitions:
+            yield Finding("error", "partition", f"no partition {name!r}; {nearest(name, cluster.partitions)}")
+            continue
+        yield from _check_partition(site, nodes, name, cluster.partitions[name], groups)
+        yield from _check_nodes(site, nodes, name, cluster.nodes.get(name, []))
+    yield _check_mpi(site, cluster)
+    if site.container.engine == "pyxis" and not cluster.has_pyxis:
+        yield Finding("error", "container", "srun knows no --container-image: pyxis is not there")
+    yield from _check_config(cluster)
+
+
+def partition_names(site: Site, cluster: Cluster) -> list[str]:
+    """The partitions a job may run in: those of the profile, or the cluster's default."""
+    if site.slurm.partition:
+        return site.slurm.partition.split(",")
+    return [name for name, fields in cluster.partitions.items() if fields.get("Default") == "YES"]
+
+
+def check_submission(site: Site, nodes: int) -> Finding:
+    """What `sbatch --test-only` says of a job with the profile's own options; submits nothing."""
+    plan = JobPlan(site, "hpcai500-site-check", nodes, site.slurm.procs_per_node, 0, (0,), "", "")
+    answer = ask("sbatch", "--test-only", *sbatch_options(plan), "--wrap=true")
+    said = " ".join((answer.err or answer.out).split()).removeprefix("sbatch: ").removeprefix("error: ")
+    return Finding("error" if answer.code else "ok", "sbatch", said)
+
+
+def check_paths(site: Site, data: Sequence[str], results: str) -> Iterator[Finding]:
+    """Whether a node sees what a job there needs: a short job asks it.
+
+    `data` are data sets' folders, `results` the results directory.
+    """
+    try:
+        mark = tempfile.NamedTemporaryFile(dir=_existing(results), prefix=".hpcai500-site-check-")  # noqa: SIM115
+    except OSError as error:
+        yield Finding("error", "results", f"{results}: {error.strerror}: choose a place that you may write to")
+        return
+    with mark:
+        looks = [
+            Look("-e", mark.name, "results", f"{results} is not a file system that nodes share"),
+            *_looks(site, data),
+        ]
+        triples = [word for number, look in enumerate(looks) for word in (look.test, look.path, str(number))]
+        request = site.slurm
+        options = {
+            "partition": request.partition, "account": request.account, "qos": request.qos,
+            "constraint": request.constraint, "reservation": request.reservation,
+        }  # fmt: skip
+        given = [f"--{name}={value}" for name, value in options.items() if value]
+        job = ["srun", "--nodes=1", "--ntasks=1", "--time=2", f"--immediate={_WAIT_SEC}", "--chdir=/", *given]
+        answer = ask(*job, "bash", "-c", _LOOK, "look", *triples, timeout_sec=_WAIT_SEC + 90)
+    lines = answer.out.splitlines()
+    if "looked" not in lines:
+        why = last_line(answer.err, "it said nothing").removeprefix("srun: ").removeprefix("error: ")
+        yield Finding("warning", "paths", f"no node could be asked: {why}")
+        return
+    failed = [line for line in lines if line.isdigit()]
+    for number in failed:
+        yield Finding("error", looks[int(number)].subject, looks[int(number)].complaint)
+    if not failed:
+        yield Finding("ok", "paths", f"{len(looks)} seen from a node: {', '.join(look.subject for look in looks)}")
+
+
+def _looks(site: Site, data: Sequence[str]) -> Iterator[Look]:
+    python = site_python(site, sys.executable)
+    if site.container.engine == "none" and "/" in python:
+        yield Look("-x", python, "python", f"no program {python} on the nodes: set software.python")
+    if site.container.image.startswith("/"):
+        yield Look("-e", site.container.image, "image", f"no image {site.container.image} on the nodes")
+    for folder in data:
+        yield Look("-d", folder, "data", f"no folder {folder} on the nodes: set places.data")
+    if site.places.staging:
+        yield Look("-w", site.places.staging, "staging", f"{site.places.staging} cannot be written on the nodes")
+
+
+def _existing(path: str) -> Path:
+    """The nearest folder at or above `path` that is there."""
+    place = Path(path)
+    return next(folder for folder in (place, *place.parents) if folder.is_dir())
+
+
+def _check_partition(
+    site: Site, nodes: int, name: str, fields: dict[str, str], groups: Sequence[str]
+) -> Iterator[Finding]:
+    state = fields.get("State", "UP")
+    if state != "UP":
+        yield Finding("error", "partition", f"{name} is {state.lower()}: choose another, or ask its operators")
+    request = site.slurm
+    for what, mine in (("Account", [request.account]), ("Qos", [request.qos]), ("Group", list(groups))):
+        yield from _check_open(name, fields, what, [one for one in mine if one])
+    limit = fields.get("MaxTime", "UNLIMITED")
+    if (
+        request.time
+        and limit not in ("UNLIMITED", "INFINITE")
+        and time_limit_sec(request.time) > time_limit_sec(limit)
+    ):
+        yield Finding("error", "time", f"slurm.time {request.time} is above the {limit} that {name} allows")
+    else:
+        asked = request.time or f"the default, {fields.get('DefaultTime', 'NONE').replace('NONE', limit)}"
+        yield Finding("ok", "time", f"{asked}; {name} allows {limit}")
+    most = fields.get("MaxNodes", "UNLIMITED")
+    if most.isdigit() and nodes > int(most):
+        yield Finding("error", "nodes", f"{nodes} nodes are more than the {most} that {name} allows one job")
+    if fields.get("PreemptMode") == "CANCEL":
+        yield Finding("warning", "preemption", f"{name} cancels what it preempts: runs are not requeued")
+
+
+def _check_open(name: str, fields: dict[str, str], what: str, mine: list[str]) -> Iterator[Finding]:
+    """Whether a partition takes one of `mine`, its user's groups, or the account or QOS of the profile."""
+    allowed = fields.get(f"Allow{what}s", "ALL")
+    denied = fields.get(f"Deny{what}s", "(null)").split(",")
+    key = what.lower()
+    if allowed != "ALL" and not set(mine) & set(allowed.split(",")):
+        asked = f"{key} {', '.join(mine)}" if mine else f"no {key}"
+        yield Finding(
+            "error" if mine else "warning", key, f"{name} is open to {key}s {allowed} alone, not to {asked}"
+        )
+    elif set(mine) & set(denied):
+        yield Finding("error", key, f"{name} is closed to {key} {mine[0]}")
+
+
+def _check_nodes(site: Site, nodes: int, name: str, all_nodes: list[Node]) -> Iterator[Finding]:
+    up = [node for node in all_nodes if node.is_up]
+    if nodes > len(all_nodes):
+        yield Finding("error", "nodes", f"asks for {nodes} nodes; {name} has {len(all_nodes)}")
+        return
+    if nodes > len(up):
+        yield Finding("error", "nodes", f"asks for {nodes} nodes; {len(up)} of the {len(all_nodes)} in {name} are up")
+    else:
+        yield Finding("ok", "nodes", f"{nodes} of the {len(up)} in {name} that are up, {len(all_nodes)} in all")
+
+    def available(measure: Callable[[Node], int]) -> int:
+        """What `nodes` nodes have each, if the fullest are chosen."""
+        return sorted(map(measure, all_nodes), reverse=True)[nodes - 1]
+
+    request = site.slurm
+    kind = request.gpu_type
+    types = {each for node in all_nodes for each in node.gpus if each}
+    if kind and kind not in types:
+        yield Finding("error", "GPUs", f"{name} has no GPUs of type {kind!r}; {nearest(kind, types)}")
+    else:
+        num_gpus = available(lambda node: node.gpus.get(kind, 0) if kind else node.num_gpus)
+        yield _fits("GPUs", request.gpus_per_node, num_gpus, nodes, name)
+    cpus = request.procs_per_node * max(1, request.cpus_per_task)
+    yield _fits("CPUs", cpus, available(lambda node: node.num_cpus), nodes, name)
+    if request.memory not in ("", "0"):
+        yield _fits("MB of memory", _megabytes(request.memory), available(lambda node: node.memory_mb), nodes, name)
+
+
+def _fits(what: str, asked: int, available: int, nodes: int, partition: str) -> Finding:
+    if asked > available:
+        message = f"asks for {asked:,} {what} a node; in {partition}, {nodes} at once have {available:,} each"
+        return Finding("error", what.split()[-1], message)
+    return Finding("ok", what.split()[-1], f"{asked:,} of {available:,} {what} a node")
+
+
+def _check_mpi(site: Site, cluster: Cluster) -> Finding:
+    wanted = site.slurm.mpi
+    if wanted not in cluster.mpi_plugins:
+        return Finding("error", "MPI", f"srun has no plugin {wanted!r}; it has {', '.join(cluster.mpi_plugins)}")
+    return Finding("ok", "MPI", f"{wanted}; srun has {', '.join(cluster.mpi_plugins)}")
+
+
+def _check_config(cluster: Cluster) -> Iterator[Finding]:
+    size = int(cluster.config.get("MaxArraySize", "1001"))
+    if size:
+        yield Finding("ok", "arrays", f"an index is at most {size - 1}; seeds above it are written with an offset")
+    else:
+        yield Finding("error", "arrays", "MaxArraySize is 0: several seeds cannot be one array")
+    if cluster.accounting_fault:
+        forgets = cluster.config.get("MinJobAge", "300 sec")
+        message = f"{cluster.accounting_fault}; how a job ended is forgotten after {forgets}"
+        yield Finding("warning", "accounting", message)
+
+
+def _megabytes(memory: str) -> int:
+    """Of Slurm's `240G`; a plain number is megabytes, and a fraction of one counts as one."""
+    units = {"K": 1 / 1_024, "M": 1.0, "G": 1_024.0, "T": 1_048_576.0}
+    if memory[-1] in units:
+        return -int(-float(memory[:-1]) * units[memory[-1]] // 1)
+    return int(memory)
+
+
+def groups_of_user() -> list[str]:
+    """As `id` names them."""
+    said = subprocess.run(
+        ["id", "-Gn"], capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False
+    )
+    return said.stdout.split()

@@ -1,0 +1,130 @@
+"""Handing a rendered script to Slurm through submitit, and remembering which job runs which run."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError
+
+from hpcai500.errors import InputError, MachineError
+from hpcai500.files import hold, storage, write_json
+from hpcai500.launch.slurm.script import MAX_ARRAY_SIZE
+from hpcai500.spec.run import RunSpec
+
+_SURROUNDING = re.compile(r"^(SLURM_|SBATCH_|SALLOC_|SRUN_|PMI|PMIX|OMPI_|SLURMD_)")
+_KEPT = ("SLURM_CONF",)
+"""Of what a surrounding job left: where the cluster is."""
+
+
+class ScriptExecutor(submitit.SlurmExecutor):
+    """submitit's submission with our own script.
+
+    Its own passes no `--cpus-per-task` on to srun, and runs a pickle, whatever a checkpoint holds.
+    """
+
+    def __init__(self, folder: Path, script: str) -> None:
+        super().__init__(folder)
+        self._script = script
+
+    def _make_submission_file_text(self, command: str, uid: str) -> str:
+        return self._script
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        return [*clean_environment(), *super()._make_submission_command(submission_file_path)]
+
+    def submit_script(self) -> str:
+        """The number of the job, or of the array, that Slurm now has."""
+        return str(self._submit_command("").job_id)
+
+
+def clean_environment() -> list[str]:
+    """`env -u …`: a command's start that hides the job around us from it."""
+    names = [name for name in sorted(os.environ) if _SURROUNDING.match(name) and name not in _KEPT]
+    return ["env", *(f"--unset={name}" for name in names)]
+
+
+def submissions_folder(spec: RunSpec) -> Path:
+    """Where a results directory keeps submitted scripts, and what they say beside the runs' own logs.
+
+    Raises:
+        InputError: for a path that submitit would take for a pattern.
+    """
+    if "%" in spec.output:
+        raise InputError(
+            f"{spec.output}: no job can be submitted from below a folder with '%'", "choose another --output"
+        )
+    folder = Path(spec.output) / "submissions"
+    with storage(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def one_submitter(output: Path, timeout_sec: float = 60) -> Iterator[None]:
+    """Let one process at a time look at a results directory and submit what is missing there.
+
+    Raises:
+        MachineError: if another one takes longer than `timeout_sec`.
+    """
+    with storage(output):
+        output.mkdir(parents=True, exist_ok=True)
+    with (output / ".submitting").open("ab") as file:
+        hold(file, timeout_sec, f"{output}: another `hpcai500 submit` is at work there")
+        yield
+
+
+def submit_script(script: str, folder: Path) -> str:
+    """Submit `script`, which is kept in `folder`; the job's number.
+
+    Raises:
+        MachineError: if there is no Slurm here.
+        InputError: with what `sbatch` said.
+    """
+    heard = StringIO()
+    try:
+        with redirect_stderr(heard):  # submitit passes on what sbatch says
+            return ScriptExecutor(folder, script).submit_script()
+    except FailedJobError as error:
+        said = re.findall(r"sbatch: error: (.*)", heard.getvalue()) or [" ".join(str(error).split())]
+        raise InputError(
+            f"sbatch refused the job: {', '.join(said)}", "`hpcai500 site check` says what the site lacks"
+        ) from error
+    except RuntimeError as error:
+        raise MachineError("no Slurm on this machine: srun is not on PATH", "submit from a login node") from error
+
+
+def remember(run_folders: Sequence[Path], job_ids: Sequence[str], script: str) -> None:
+    """Write into each run's folder what was submitted for it."""
+    for folder, job_id in zip(run_folders, job_ids, strict=True):
+        (folder / "job.sbatch").write_text(script, encoding="utf-8")
+        record: dict[str, Any] = {"schema_version": 1, "job_id": job_id}
+        write_json(folder / "job.json", record)
+
+
+def max_array_size() -> int:
+    """The cluster's MaxArraySize, which bounds an array's index; Slurm's default where none can be asked."""
+    try:
+        said = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return MAX_ARRAY_SIZE
+    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", said.stdout, re.MULTILINE)
+    return int(match[1]) if match else MAX_ARRAY_SIZE
+
+
+def split_seeds(seeds: Sequence[int], limit: int) -> list[tuple[int, list[int]]]:
+    """Arrays `(offset, seeds)` whose indices, the seeds less the offset, all lie below `limit`."""
+    ordered = sorted(seeds)
+    if ordered[-1] < limit:
+        return [(0, ordered)]
+    arrays: list[tuple[int, list[int]]] = []
+    for seed in ordered:
+        if not arrays or seed - arrays[-1][0] >= limit:
+            arrays.append((seed, []))
+        arrays[-1][1].append(seed)
+    return arrays

@@ -1,0 +1,128 @@
+"""The collectives of torch.distributed, Horovod and MPI, under the same names."""
+
+from typing import Any, Protocol, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from hpcai500.ranks.torch_ranks import TorchRanks
+
+T = TypeVar("T")
+
+
+class Group(Protocol):
+    """What is asked of the ranks: less than `Ranks`, which is one."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    def broadcast(self, value: T) -> T: ...
+
+    def gather(self, value: T) -> list[T]: ...
+
+    def barrier(self) -> None: ...
+
+
+class Operations(Protocol):
+    """A communication library's collectives on flat float32 tensors of the ranks' device."""
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over ranks; may overwrite `tensor`."""
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Every rank's `tensor`, one after the other, in rank order."""
+
+    def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Rank 0's `tensor`; may overwrite the others'."""
+
+    def all_to_all(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Part r of every rank's `tensor`, in rank order, on rank r; parts are equal."""
+
+
+def operations_of(ranks: Group) -> Operations:
+    """The collectives of the library that brought `ranks` together."""
+    from hpcai500.ranks.subset import Subset
+
+    if isinstance(ranks, TorchRanks):
+        return TorchOperations(ranks.size)
+    if isinstance(ranks, Subset):
+        return TorchOperations(ranks.size, ranks.group, ranks.root)
+    communicator = getattr(ranks, "communicator", None)
+    return HorovodOperations() if communicator is None else MpiOperations(communicator)
+
+
+class TorchOperations:
+    def __init__(self, size: int, group: Any = None, root: int = 0) -> None:
+        """Of `group` (all ranks by default), whose first rank is `root` among all."""
+        self._size, self._group, self._root = size, group, root
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        dist.all_reduce(tensor, group=self._group)
+        return tensor
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        gathered = tensor.new_empty(self._size * len(tensor))
+        dist.all_gather_into_tensor(gathered, tensor, group=self._group)
+        return gathered
+
+    def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
+        dist.broadcast(tensor, src=self._root, group=self._group)
+        return tensor
+
+    def all_to_all(self, tensor: torch.Tensor) -> torch.Tensor:
+        received = torch.empty_like(tensor)
+        dist.all_to_all_single(received, tensor, group=self._group)
+        return received
+
+
+class HorovodOperations:
+    """Fresh names would fill Horovod's cache of responses: each operation keeps its own."""
+
+    def __init__(self) -> None:
+        import horovod.torch as hvd
+
+        self._hvd = hvd
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        reduced: torch.Tensor = self._hvd.allreduce_(tensor, op=self._hvd.Sum, name="micro_all_reduce")
+        return reduced
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        gathered: torch.Tensor = self._hvd.allgather(tensor, name="micro_all_gather")
+        return gathered
+
+    def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
+        sent: torch.Tensor = self._hvd.broadcast_(tensor, root_rank=0, name="micro_broadcast")
+        return sent
+
+    def all_to_all(self, tensor: torch.Tensor) -> torch.Tensor:
+        received: torch.Tensor = self._hvd.alltoall(tensor, name="micro_all_to_all")
+        return received
+
+
+class MpiOperations:
+    """MPI's own, on the host's memory."""
+
+    def __init__(self, communicator: Any) -> None:
+        from mpi4py import MPI
+
+        self._world, self._in_place = communicator, MPI.IN_PLACE
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        self._world.Allreduce(self._in_place, tensor.numpy())
+        return tensor
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        gathered = tensor.new_empty(self._world.Get_size() * len(tensor))
+        self._world.Allgather(tensor.numpy(), gathered.numpy())
+        return gathered
+
+    def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
+        self._world.Bcast(tensor.numpy(), root=0)
+        return tensor
+
+    def all_to_all(self, tensor: torch.Tensor) -> torch.Tensor:
+        received = torch.empty_like(tensor)
+        self._world.Alltoall(tensor.numpy(), received.numpy())
+        return received

@@ -1,0 +1,245 @@
+"""The ranks of a run: who they are, and what they do together."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch._C._distributed_c10d import HashStore, Store
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from hpcai500.errors import HpcAi500Error, InputError, MachineError, RankError
+from hpcai500.ranks.place import RankEnvironment
+from hpcai500.words import counted
+
+T = TypeVar("T")
+
+_RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+_KEEP_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
+"""DDP's option under the name of this torch."""
+
+
+class Ranks(Protocol):
+    """What the loop and the workloads may ask of a communication library."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    device: torch.device
+
+    def wrap(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+        """Both as they average gradients over the ranks, started from rank 0's parameters on every rank."""
+
+    def accumulate(self, model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+        """Around forward and backward of one micro-batch: only the `last` of a step communicates."""
+
+    def averaged(self, optimizer: Optimizer) -> AbstractContextManager[None]:
+        """Around an optimiser's step: inside, each gradient is the mean over the ranks."""
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over ranks, in place."""
+
+    def broadcast(self, value: T) -> T:
+        """Rank 0's picklable `value`, on every rank."""
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's picklable `value` in rank order, on rank 0; empty elsewhere."""
+
+    def vote(self, stop: bool) -> bool:
+        """Give this rank's vote; whether any rank had voted to stop when all were last asked.
+
+        The answer comes one call late, the same on all ranks, so that no step waits for it.
+        """
+
+    def barrier(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class TorchRanks:
+    """torch.distributed with DDP: NCCL between GPUs, Gloo between CPUs."""
+
+    def __init__(
+        self,
+        place: RankEnvironment,
+        device: str,
+        meet: Callable[[], Store] | None = None,
+        compression: str = "none",
+    ) -> None:
+        """Join the others; `meet` gives the store that all ranks share, where torchrun does not.
+
+        `compression` is what gradients are sent as: `none` or `fp16`.
+        """
+        self.rank, self.size = place.rank, place.size
+        self.local_rank, self.local_size = place.local_rank, place.local_size
+        self.device = choose_device(device, torch.cuda.device_count(), self.local_rank, self.local_size)
+        self._asked: Callable[[], bool] | None = None
+        self._compression = compression
+        backend = "nccl" if self.device.type == "cuda" else "gloo"
+        device_id = None
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+            device_id = self.device
+        try:
+            if meet or self.size == 1:
+                store = meet() if meet else HashStore()
+                dist.init_process_group(
+                    backend, store=store, rank=self.rank, world_size=self.size, device_id=device_id
+                )
+            else:
+                dist.init_process_group(backend, init_method="env://", device_id=device_id)
+        except (RuntimeError, ValueError) as error:
+            raise MachineError(f"{backend}: {first_line(error)}", "see docs/clusters.md") from error
+
+    def wrap(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+        if self.size == 1:
+            return model, optimizer
+        # Buffers are averaged before each evaluation instead of broadcast at each step.
+        wrapped = DistributedDataParallel(
+            model,
+            device_ids=[self.device.index] if self.device.type == "cuda" else None,
+            gradient_as_bucket_view=True,
+            **_KEEP_BUFFERS,
+        )
+        if self._compression == "fp16":
+            wrapped.register_comm_hook(None, fp16_compress_hook)
+        return wrapped, optimizer
+
+    @contextmanager
+    def _no_sync(self, model: nn.Module) -> Iterator[None]:
+        with model.no_sync():  # type: ignore[operator]
+            yield
+
+    def accumulate(self, model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+        return nullcontext() if last or self.size == 1 else self._no_sync(model)
+
+    def averaged(self, optimizer: Optimizer) -> AbstractContextManager[None]:
+        return nullcontext()  # the backward pass has done it
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def broadcast(self, value: T) -> T:
+        if self.size == 1:
+            return value
+        box = [value if self.rank == 0 else None]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]  # type: ignore[return-value]
+
+    def gather(self, value: T) -> list[T]:
+        if self.size == 1:
+            return [value]
+        box: list[Any] | None = [None] * self.size if self.rank == 0 else None
+        dist.gather_object(value, box, dst=0)
+        return box or []
+
+    def vote(self, stop: bool) -> bool:
+        if self.size == 1:
+            return stop
+        earlier, self._asked = self._asked, self._ask(stop)
+        return earlier is not None and earlier()
+
+    def _ask(self, stop: bool) -> Callable[[], bool]:
+        """Start counting votes; what to call for the answer."""
+        votes = torch.full((1,), float(stop), device=self.device)
+        if self.device.type == "cpu":
+            work = dist.all_reduce(votes, dist.ReduceOp.MAX, async_op=True)
+            return lambda: bool(work.wait() and votes.item())
+        dist.all_reduce(votes, dist.ReduceOp.MAX)
+        answer = torch.empty(1, pin_memory=True)
+        answer.copy_(votes, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record()
+
+        def read() -> bool:
+            copied.synchronize()
+            return bool(answer.item())
+
+        return read
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+    def close(self) -> None:
+        dist.destroy_process_group()
+
+
+def require_launched(expected: int, started: int | None, launcher: str) -> None:
+    """Refuse to start where `launcher` started another number of ranks than the run's."""
+    if started is not None and started != expected:
+        raise RankError(
+            f"the run asks for {expected} ranks, but {launcher} started {started}",
+            "start it with `hpcai500 run` or its job script",
+        )
+
+
+def require_size(expected: int, found: int, launcher: str, library: str) -> None:
+    """Refuse a world of another size than the run's, so that N ranks that each believe to be alone never succeed."""
+    if found == expected:
+        return
+    reasons = {
+        "srun": "srun's plugin does not fit the MPI library: take another `mpi` in the site's [slurm], of those that "
+        '`srun --mpi=list` shows (pmix, pmi2), or launcher = "mpirun"',
+        "mpirun": f"its MPI library is another than this mpirun's: load the one that {library} was built with, "
+        "or `make horovod` again with this one",
+    }
+    raise RankError(
+        f"the run asks for {expected} ranks, but this process sees a world of {found} through {library}",
+        reasons.get(launcher, "start it with `hpcai500 run` or its job script"),
+    )
+
+
+def choose_device(wanted: str, num_gpus: int, local_rank: int, local_size: int) -> torch.device:
+    """The device of one rank; `wanted` is `auto`, `cpu` or `cuda`.
+
+    Raises:
+        MachineError: if a GPU is wanted where there is none.
+        InputError: if ranks would have to share a GPU, which NCCL cannot do.
+    """
+    if wanted == "cpu" or (wanted == "auto" and num_gpus == 0):
+        return torch.device("cpu")
+    if num_gpus == 0:
+        raise MachineError("execution.device=cuda, but torch finds no GPU", "use execution.device=auto")
+    if local_size > num_gpus:
+        raise InputError(
+            f"{local_size} ranks on a node with {counted(num_gpus, 'GPU')}: NCCL takes one rank a GPU",
+            f"use --procs-per-node {num_gpus}, or --set execution.device=cpu",
+        )
+    return torch.device("cuda", local_rank)
+
+
+def read_once(ranks: Ranks, read: Callable[[], T]) -> T:
+    """What `read` returns to rank 0, or the error that it raises, on every rank alike."""
+    found: T | HpcAi500Error | None = None
+    if ranks.rank == 0:
+        try:
+            found = read()
+        except HpcAi500Error as error:
+            found = error
+    found = ranks.broadcast(found)
+    if isinstance(found, HpcAi500Error):
+        raise found
+    return found  # type: ignore[return-value]
+
+
+def average_buffers(ranks: Ranks, model: nn.Module) -> None:
+    """Give every rank the mean of all ranks' floating-point buffers (running batch statistics)."""
+    buffers = [b for b in model.buffers() if b.is_floating_point()]
+    if ranks.size == 1 or not buffers:
+        return
+    flat = ranks.sum(torch.cat([b.reshape(-1) for b in buffers])) / ranks.size
+    for buffer, part in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
+        buffer.copy_(part.view_as(buffer))
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
