@@ -25,7 +25,7 @@ from torch import nn
 from torchvision.models import resnet50
 
 from hpcai500.events.writer import EventWriter
-from hpcai500.ranks.place import RankEnvironment
+from hpcai500.launch.launcher import RankEnvironment
 from hpcai500.ranks.torch_ranks import TorchRanks
 from hpcai500.spec.levels import Level
 from hpcai500.spec.run import RunSpec, resolve

@@ -62,7 +62,8 @@ class RunSpec(Frozen):
     problem: str
     level: Level
     backend: Literal["torch", "horovod", "foreign"] = "torch"
-    launcher: Literal["local", "mpirun", "horovodrun", "srun", "foreign"] = "local"
+    launcher: Annotated[str, Field(pattern=_NAME)] = "local"
+    """What starts the ranks: a name of `hpcai500.launch.launchers`."""
     nodes: Count = 1
     procs_per_node: Count = 1
     """Ranks on a node; on the fullest one where they are uneven."""
@@ -88,18 +89,12 @@ class RunSpec(Frozen):
     """Of a run that this harness did not train."""
 
     @model_validator(mode="after")
-    def _launcher_suits(self) -> "RunSpec":
+    def _is_foreign_or_not(self) -> "RunSpec":
         foreign = {self.backend, self.launcher, self.settings.optimizer.name, self.settings.schedule.name}
         if (self.program is None) == bool(foreign & {"foreign", "stated"}):
             raise ValueError(
                 "'foreign' and 'stated' are words for runs that `hpcai500 ingest` takes in, and for no other"
             )
-        if self.launcher in ("local", "horovodrun") and self.nodes > 1:
-            raise ValueError(f"launcher {self.launcher} starts ranks on one node alone")
-        if self.launcher == "horovodrun" and self.backend != "horovod":
-            raise ValueError("launcher horovodrun starts backend horovod alone: use local, mpirun or srun")
-        if self.launcher == "local" and self.backend == "horovod" and self.world_size > 1:
-            raise ValueError("launcher local starts several ranks of backend torch alone: use horovodrun or mpirun")
         return self
 
     @model_validator(mode="after")

@@ -53,8 +53,8 @@ class Request(Frozen):
     """Whole nodes, shared with nobody."""
     mpi: Annotated[str, StringConstraints(pattern=r"^(none|pmi2|pmix(_v\d+)?|cray_shasta)$")] = "none"
     """How `srun` starts MPI: `none` (enough for torch), `pmi2`, `pmix`, or a version of it such as `pmix_v4`."""
-    launcher: Literal["srun", "mpirun"] = "srun"
-    """What starts the ranks inside a job; `mpirun` where no plugin of srun fits the MPI library."""
+    launcher: Word = "srun"
+    """What starts the ranks inside a job; `mpirun` if no plugin of srun fits the MPI library."""
     max_parallel: NotNegative = 0
     """Runs of one array that are in the machine at once; 0: no limit."""
     sbatch_arguments: tuple[Line, ...] = ()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hpcai500.launch.software import missing
+from hpcai500.launch.requirements import missing
 
 NAMES = ("all_reduce", "all_gather", "broadcast", "all_to_all")
 
@@ -86,10 +86,10 @@ def test_a_pair_of_three_ranks_measures_alone(tmp_path):
     script.write_text(
         "from hpcai500.micro.collectives import measure_collectives\n"
         "from hpcai500.ranks.subset import subset\n"
-        "from hpcai500.ranks.place import read_environment\n"
+        "from hpcai500.launch.registry import find_launcher\n"
         "from hpcai500.ranks.torch_ranks import TorchRanks\n"
         "import os\n"
-        "ranks = TorchRanks(read_environment('local', os.environ), 'cpu')\n"
+        "ranks = TorchRanks(find_launcher('local').own_place(os.environ), 'cpu')\n"
         "if ranks.rank != 1:\n"
         "    with subset(ranks, (0, 2)) as pair:\n"
         "        found = measure_collectives(pair, sizes=(64,), budget_sec=0.2)\n"

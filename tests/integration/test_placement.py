@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcai500.launch.software import missing
+from hpcai500.launch.requirements import missing
 from hpcai500.system.cores import physical_cores
 
 TINY = Path(__file__).parent / "tiny"

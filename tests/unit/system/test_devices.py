@@ -36,7 +36,7 @@ def test_gpus_get_what_their_tensor_cores_know():
 def test_auto_is_settled_here_and_run_json_holds_what_it_came_to(hpcai500, tmp_path, monkeypatch):
     monkeypatch.setattr(run_command, "native_precision", lambda *, on_gpus: "bf16")
     started = []
-    monkeypatch.setattr(run_command, "run_local", lambda spec, quiet: started.append(spec))
+    monkeypatch.setattr(run_command, "train", lambda spec, machine, quiet: started.append(spec))
     hpcai500(
         "run", "image_classification", "--problem", "mini", "--data", "synthetic", "--precision", "auto",
         "--output", tmp_path,

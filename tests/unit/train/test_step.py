@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hpcai500.ranks.place import RankEnvironment
+from hpcai500.launch.launcher import RankEnvironment
 from hpcai500.ranks.torch_ranks import TorchRanks
 from hpcai500.train.journal import open_journal
 from hpcai500.train.preemption import StopRequest
