@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from hpcai500.errors import SpecError
 from hpcai500.launch.layout import Allocation, Layout, ranks_of
-from hpcai500.launch.registry import find_launcher, launchers
+from hpcai500.launch.registry import choose_launcher, find_launcher, launchers
 from hpcai500.spec.models import parse
 from hpcai500.spec.site import Site
 from hpcai500.system.devices import num_gpus
@@ -32,7 +32,7 @@ def decide(
             cannot start what is wanted.
     """
     _require_started_once(env)
-    asked = find_launcher(wanted.launcher) if wanted.launcher else None
+    asked = choose_launcher(wanted.launcher) if wanted.launcher else None
     if allocation and asked and not asked.uses_allocation:
         if allocation.num_nodes > 1 and not asked.means_here:
             raise SpecError(

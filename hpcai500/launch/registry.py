@@ -27,13 +27,22 @@ def offered() -> list[str]:
 
 
 def find_launcher(name: str) -> Launcher:
-    """The launcher of a name.
+    """The launcher of a name, as a run's record has it.
 
     Raises:
-        SpecError: if there is none; the choices are listed.
+        SpecError: if there is none; those that users may choose are listed.
     """
-    if name not in launchers():
-        raise SpecError(f"unknown launcher {name!r}", f"{nearest(name, offered())} (have: {', '.join(offered())})")
+    return launchers()[name] if name in launchers() else choose_launcher(name)
+
+
+def choose_launcher(name: str) -> Launcher:
+    """The launcher that a user names.
+
+    Raises:
+        SpecError: if there is none that users may choose.
+    """
+    if name not in offered():
+        raise SpecError(f"unknown launcher {name!r}", nearest(name, offered()))
     return launchers()[name]
 
 
@@ -43,9 +52,9 @@ def job_launcher(name: str) -> Launcher:
     Raises:
         SpecError: if there is none, or it starts no ranks on the nodes of an allocation.
     """
-    launcher = find_launcher(name)
+    launcher = choose_launcher(name)
     if not launcher.uses_allocation:
-        able = [each.name for each in launchers().values() if each.uses_allocation]
+        able = [each for each in offered() if find_launcher(each).uses_allocation]
         raise SpecError(
             f"slurm.launcher: {name} starts no ranks on the nodes of a job", f"use one of {', '.join(able)}"
         )

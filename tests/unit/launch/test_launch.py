@@ -327,6 +327,7 @@ def test_a_rank_that_ends_by_itself_under_mpirun_is_no_signal():
         ({"launcher": "mpirun", "nodes": 2}, "launcher mpirun starts ranks on this machine only"),
         ({"launcher": "srun"}, "--launcher srun outside of an allocation"),
         ({"launcher": "srnu"}, "did you mean 'srun'"),
+        ({"launcher": "per-node"}, "unknown launcher 'per-node'"),
     ],
 )
 def test_a_launcher_that_cannot_start_the_ranks_is_refused(fields, message):
