@@ -29,13 +29,14 @@ from hpcai500.ranks.place import RankEnvironment
 from hpcai500.ranks.torch_ranks import TorchRanks
 from hpcai500.spec.levels import Level
 from hpcai500.spec.run import RunSpec, resolve
+from hpcai500.train.build import count_flops
 from hpcai500.train.clock import Clock
+from hpcai500.train.data import use_synthetic_batches
 from hpcai500.train.energy import EnergyMeter
 from hpcai500.train.journal import RunJournal, SilentJournal
 from hpcai500.train.loop import Trainer
 from hpcai500.train.optim import build_optimizer
 from hpcai500.train.preemption import StopRequest
-from hpcai500.train.worker import count_flops, use_synthetic_batches
 from hpcai500.train.workload import load_workload
 
 STEPS_PER_BLOCK = 6

@@ -11,10 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hpcai500.ranks.place import RankEnvironment
 from hpcai500.ranks.torch_ranks import TorchRanks
+from hpcai500.train.build import build
 from hpcai500.train.journal import open_journal
 from hpcai500.train.preemption import StopRequest
 from hpcai500.train.resumption import Resumption
-from hpcai500.train.worker import build
 from hpcai500.train.workload import SampleKey, load_workload
 
 _ANSWERS = {
