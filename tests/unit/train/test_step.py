@@ -125,5 +125,5 @@ def test_what_is_decoded_where_the_model_is_is_decoded_while_training_waits_for_
     workload.open_data(Path(spec.data), one_rank)
     (batch,) = workload.train_batches([[SampleKey(1, 0), SampleKey(1, 1)]])
     assert batch.images.shape == (2, 3, 32, 32)
-    (batch,) = workload.eval_batches([0, 1, 2])
+    (batch,) = workload.eval_batches([[0, 1, 2]])
     assert batch.images.shape == (3, 3, 32, 32)
