@@ -4,7 +4,7 @@ import argparse
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
     layout = layout_here(args, site, os.environ)
     if args.precision == "auto" and not layout.in_allocation:
         args.precision = native_precision(on_gpus=wants_gpus(args) and num_gpus() > 0)
-    specs = [resolve_seed(args, seed, layout, site) for seed in parse_seeds(args.seeds)]
+    specs = resolve_seeds(args, parse_seeds(args.seeds), layout, site)
     require_data(specs[0])
     if not site.software.python and site.container.engine == "none":
         require_software(args.backend, layout.launcher)
@@ -126,15 +126,15 @@ def require_plugin(backend: str, layout: Layout, site: Site) -> None:
         )
 
 
-def resolve_seed(args: argparse.Namespace, seed: int, layout: Layout, site: Site) -> RunSpec:
-    """The run of one seed that `args` ask for, on `layout`; `site` knows where things lie unless `args` say."""
+def resolve_seeds(args: argparse.Namespace, seeds: Sequence[int], layout: Layout, site: Site) -> list[RunSpec]:
+    """The run of each seed that `args` ask for, on `layout`; `site` knows where things lie unless `args` say."""
     staging = args.staging or site.places.staging
     require_plugin(args.backend, layout, site)
-    spec = resolve(
+    first = resolve(
         args.workload,
         problem=args.problem,
         level=Level(args.level),
-        seed=seed,
+        seed=seeds[0],
         overrides=parse_overrides(args.assignments) | flag_overrides(args),
         unranked=args.unranked,
         backend=args.backend,
@@ -148,9 +148,11 @@ def resolve_seed(args: argparse.Namespace, seed: int, layout: Layout, site: Site
         staging=str(Path(staging).absolute()) if staging else "",
         resume_from=str(Path(args.resume_from).absolute()) if args.resume_from else "",
     )
-    if spec.resume_from:
-        require_continues(spec)
-    return spec
+    specs = [first, *(first.with_seed(seed) for seed in seeds[1:])]
+    if first.resume_from:
+        for spec in specs:
+            require_continues(spec)
+    return specs
 
 
 def require_continues(spec: RunSpec) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from hpcai500.cli.run_command import Layout, host_name, resolve_seed
+from hpcai500.cli.run_command import Layout, host_name, resolve_seeds
 from hpcai500.errors import SpecError
 from hpcai500.launch.software import require_software
 from hpcai500.spec.run import RunSpec, parse_overrides, parse_seeds
@@ -34,7 +34,7 @@ def runs_at(args: argparse.Namespace, site: Site) -> list[list[RunSpec]]:
         Layout(site.slurm.launcher, nodes, procs_per_node, 0, site.system or host_name())
         for nodes in (parse_counts(args.nodes) if args.nodes else [site.slurm.nodes])
     ]
-    return [[resolve_seed(args, seed, layout, site) for seed in seeds] for layout in layouts]
+    return [resolve_seeds(args, seeds, layout, site) for layout in layouts]
 
 
 def parse_counts(text: str) -> list[int]:
