@@ -1,7 +1,7 @@
 """`hpcai500 run`: resolve, train, and derive the result, once for each seed."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> int:
     if args.precision == "auto" and not allocation:
         args.precision = native_precision(on_gpus=wants_gpus(args) and num_gpus() > 0)
     system = site.system or (allocation and allocation.cluster) or host_name()
-    specs = [resolve_seed(args, seed, layout, site, system) for seed in parse_seeds(args.seeds)]
+    specs = resolve_seeds(args, parse_seeds(args.seeds), layout, site, system)
     require_data(specs[0])
     if not site.software.python and site.container.engine == "none":
         require_software(args.backend, layout.launcher)
@@ -55,17 +55,19 @@ def layout_here(args: argparse.Namespace, site: Site, env: Mapping[str, str]) ->
     return decide(wanted, site, read_allocation(env), env)
 
 
-def resolve_seed(args: argparse.Namespace, seed: int, layout: Layout, site: Site, system: str) -> RunSpec:
-    """The run of one seed that `args` ask for, on `layout`; `site` knows where things lie unless `args` say.
+def resolve_seeds(
+    args: argparse.Namespace, seeds: Sequence[int], layout: Layout, site: Site, system: str
+) -> list[RunSpec]:
+    """The run of each seed that `args` ask for, on `layout`; `site` knows where things lie unless `args` say.
 
     `system` is the machine's name if `args` give none.
     """
     staging = args.staging or site.places.staging
-    spec = resolve(
+    first = resolve(
         args.workload,
         problem=args.problem,
         level=Level(args.level),
-        seed=seed,
+        seed=seeds[0],
         overrides=parse_overrides(args.assignments) | flag_overrides(args),
         unranked=args.unranked,
         backend=args.backend,
@@ -79,9 +81,11 @@ def resolve_seed(args: argparse.Namespace, seed: int, layout: Layout, site: Site
         staging=str(Path(staging).absolute()) if staging else "",
         resume_from=str(Path(args.resume_from).absolute()) if args.resume_from else "",
     )
-    if spec.resume_from:
-        require_continues(spec)
-    return spec
+    specs = [first, *(first.with_seed(seed) for seed in seeds[1:])]
+    if first.resume_from:
+        for spec in specs:
+            require_continues(spec)
+    return specs
 
 
 def require_continues(spec: RunSpec) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from hpcai500.cli.run_command import resolve_seed
+from hpcai500.cli.run_command import resolve_seeds
 from hpcai500.errors import SpecError
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.registry import job_launcher
@@ -37,7 +37,7 @@ def runs_at(args: argparse.Namespace, site: Site) -> list[list[RunSpec]]:
     system = site.system or host_name()
     counts = parse_counts(args.nodes) if args.nodes else [site.slurm.nodes]
     layouts = [layout_at(site, args.backend, nodes, procs_per_node) for nodes in counts]
-    return [[resolve_seed(args, seed, layout, site, system) for seed in seeds] for layout in layouts]
+    return [resolve_seeds(args, seeds, layout, site, system) for layout in layouts]
 
 
 def layout_at(site: Site, backend: str, nodes: int, procs_per_node: int) -> Layout:

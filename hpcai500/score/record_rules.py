@@ -11,6 +11,7 @@ from hpcai500.events.reader import Event, find, first
 from hpcai500.events.vocabulary import Key
 from hpcai500.score.evidence import Evidence, Finding, pairs, settings_of, stored_result
 from hpcai500.score.manifest import MANIFEST, altered
+from hpcai500.spec.workload import MOST_FLOP_BATCHES
 
 ONCE = (
     Key.SUBMISSION_ORG, Key.SUBMISSION_PLATFORM, Key.SUBMISSION_DIVISION, Key.SUBMISSION_BENCHMARK,
@@ -32,9 +33,19 @@ def record_findings(evidence: Evidence) -> Iterator[Finding]:
     yield from _keys(evidence)
     yield from _overrides(evidence)
     yield from (("1.7", f"never ranked: {reason}") for reason in evidence.result.unranked)
+    yield from _read_early(evidence)
     yield from _clock(evidence)
     yield from _seconds(evidence)
     yield from _timed(evidence)
+
+
+def _read_early(evidence: Evidence) -> Iterator[Finding]:
+    num_batches = evidence.spec.settings.execution.num_flop_batches
+    if num_batches > MOST_FLOP_BATCHES:
+        yield (
+            "1.7",
+            f"{num_batches} batches were to be read before the clock started, at most {MOST_FLOP_BATCHES} may",
+        )
 
 
 def _unaltered(evidence: Evidence) -> Iterator[Finding]:

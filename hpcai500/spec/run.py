@@ -16,6 +16,7 @@ from hpcai500.spec.levels import Level, require_open
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.reference import CODE, require_reference
 from hpcai500.spec.workload import (
+    MOST_FLOP_BATCHES,
     Count,
     Settings,
     find_workload,
@@ -163,6 +164,10 @@ class RunSpec(Frozen):
             del record["program"]["command"], record["program"]["num_arguments"]  # of this seed, at this place
         return record | {"synthetic": self.is_synthetic}
 
+    def with_seed(self, seed: int) -> "RunSpec":
+        """The run of the same experiment with another seed."""
+        return parse(RunSpec, self.model_dump(mode="json") | {"seed": seed}, "run")
+
     @property
     def run_id(self) -> str:
         size = f"{self.nodes}x{self.procs_per_node}" + (f"-{self.num_ranks}ranks" if self.num_ranks else "")
@@ -223,6 +228,7 @@ def resolve(
     rules = load_rules(folder)
     settings = problem_settings(rules, problem)
     overridden = with_overrides(settings, overrides)
+    require_few_flop_batches(overridden)
     code_digest = digest_tree(folder, CODE)
     if not unranked:
         require_open(level, list(overrides), rules.levels.by_level())
@@ -245,6 +251,19 @@ def resolve(
         **fields,
     }
     return parse(RunSpec, record, "run")
+
+
+def require_few_flop_batches(settings: Settings) -> None:
+    """
+    Raises:
+        SpecError: if the FLOP count would read more of the data before the clock starts than any run may.
+    """
+    if settings.execution.num_flop_batches > MOST_FLOP_BATCHES:
+        raise SpecError(
+            f"execution.num_flop_batches is {settings.execution.num_flop_batches}: a run reads at most "
+            f"{MOST_FLOP_BATCHES} batches before its clock starts",
+            f"set it to {MOST_FLOP_BATCHES} or fewer",
+        )
 
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:

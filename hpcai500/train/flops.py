@@ -50,6 +50,14 @@ def count_flops(
     return FlopCount(statistics.fmean(per_sample), spread, len(per_sample), layer_flops(forward))
 
 
+def meta_copy(model: nn.Module) -> nn.Module:
+    """A copy of `model` whose parameters and buffers have shapes and no memory (torch's device `meta`)."""
+    copies: dict[int, Any] = {id(buffer): buffer.to("meta") for buffer in model.buffers()}
+    for parameter in model.parameters():
+        copies[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+    return copy.deepcopy(model, copies)
+
+
 def without_synchronisation(model: nn.Module) -> nn.Module:
     """`model` with batch norms that wait for no other rank in place of those that do: one rank counts alone."""
     for name, child in model.named_children():

@@ -14,8 +14,9 @@ from hpcai500.score.compliance import breaches_of, check, check_entry
 from hpcai500.score.rules import RULES
 from hpcai500.score.system import read_system
 from hpcai500.spec.levels import Level
-from hpcai500.spec.run import read_run
-from hpcai500.spec.workload import shipped_workloads
+from hpcai500.spec.models import parse
+from hpcai500.spec.run import RunSpec, read_run
+from hpcai500.spec.workload import MOST_FLOP_BATCHES, shipped_workloads
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "levels-and-rules.md"
 
@@ -424,6 +425,15 @@ def test_a_trial_synthetic_data_and_a_borrowed_checkpoint_are_never_ranked(make_
     found = [line for line in out.splitlines() if line.startswith("1.7  ")]
     assert len(found) == (1 if reason else 0)
     assert not reason or f"never ranked: {reason}" in found[0]
+
+
+def test_a_run_that_reads_many_batches_before_its_clock_breaks_a_rule(make_spec):
+    record = make_spec(level=Level.HARDWARE).model_dump(mode="json")
+    for num_batches, broken in ((MOST_FLOP_BATCHES, False), (MOST_FLOP_BATCHES + 1, True)):
+        record["settings"]["execution"]["num_flop_batches"] = num_batches
+        record["overrides"]["execution.num_flop_batches"] = num_batches
+        found = check_entry([honest_run(parse(RunSpec, record, "run"))]).breaches
+        assert [breach.rule for breach in found if breach.rule.startswith("1.")] == ["1.7"] * broken
 
 
 def test_layers_that_were_not_captured_are_named(honest_set):

@@ -121,6 +121,21 @@ def test_a_results_directory_that_is_a_run_is_refused(make_spec):
         inner.write()
 
 
+def test_another_seed_is_the_same_experiment(make_spec):
+    spec = make_spec(overrides={"optimizer.momentum": 0.5}, data="synthetic", procs_per_node=2)
+    assert spec.with_seed(7) == make_spec(
+        seed=7, overrides={"optimizer.momentum": 0.5}, data="synthetic", procs_per_node=2
+    )
+    with pytest.raises(SpecError, match="seed"):
+        spec.with_seed(2**32)
+
+
+def test_no_run_counts_flops_over_more_than_eight_batches(make_spec):
+    assert make_spec(overrides={"execution.num_flop_batches": 8}).settings.execution.num_flop_batches == 8
+    with pytest.raises(SpecError, match="num_flop_batches is 9: a run reads at most 8 batches before its clock"):
+        make_spec(overrides={"execution.num_flop_batches": 9})
+
+
 def test_the_experiment_digest_follows_what_changes_a_result_and_nothing_else(make_spec):
     base = make_spec().experiment_digest
     assert make_spec(seed=5).experiment_digest == base

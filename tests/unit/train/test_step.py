@@ -11,10 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hpcai500.launch.launcher import RankEnvironment
 from hpcai500.ranks.torch_ranks import TorchRanks
+from hpcai500.train.build import build
 from hpcai500.train.journal import open_journal
 from hpcai500.train.preemption import StopRequest
 from hpcai500.train.resumption import Resumption
-from hpcai500.train.worker import build
 from hpcai500.train.workload import SampleKey, load_workload
 
 _ANSWERS = {
@@ -125,5 +125,5 @@ def test_what_is_decoded_where_the_model_is_is_decoded_while_training_waits_for_
     workload.open_data(Path(spec.data), one_rank)
     (batch,) = workload.train_batches([[SampleKey(1, 0), SampleKey(1, 1)]])
     assert batch.images.shape == (2, 3, 32, 32)
-    (batch,) = workload.eval_batches([0, 1, 2])
+    (batch,) = workload.eval_batches([[0, 1, 2]])
     assert batch.images.shape == (3, 3, 32, 32)
