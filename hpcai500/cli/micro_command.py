@@ -17,7 +17,7 @@ from hpcai500.errors import SpecError, nearest
 from hpcai500.files import write_atomic
 from hpcai500.launch.software import require_software
 from hpcai500.micro.document import MicroDocument, describe
-from hpcai500.micro.launching import SIZES, Request, start_collectives
+from hpcai500.micro.launching import SIZES, Request, require_launcher, start_collectives
 from hpcai500.micro.sample import Findings, Sample
 from hpcai500.report.columns import si
 from hpcai500.spec.models import parse
@@ -117,6 +117,8 @@ def _collectives(args: argparse.Namespace, budget_sec: float) -> tuple[Findings,
     if args.backend == "mpi" and args.launcher is None:
         args.launcher = "mpirun"
     layout = layout_here(args, site, os.environ)
+    if not layout.in_allocation:
+        require_launcher(args.backend, layout.launcher)
     if args.backend != "mpi":
         require_software(args.backend, layout.launcher)
     else:

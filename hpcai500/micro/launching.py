@@ -71,35 +71,43 @@ def start_collectives(request: Request, folder: Path, site: Site, *, in_allocati
             return parse(Findings, read_json(path.parent / FINDINGS), "the ranks' findings")
 
 
+_BACKENDS_HERE = {"local": ("torch",), "horovodrun": ("horovod",), "mpirun": ("torch", "horovod", "mpi")}
+
+
+def require_launcher(backend: str, launcher: str) -> None:
+    """Refuse a launcher that starts no ranks of `backend` on this machine, whatever is installed.
+
+    Raises:
+        SpecError: with the launchers that do.
+    """
+    if backend not in _BACKENDS_HERE.get(launcher, ()):
+        raise SpecError(
+            f"launcher {launcher} starts no ranks of backend {backend} here",
+            "mpirun starts all three; local starts torch, horovodrun starts horovod",
+        )
+
+
 def plan_here(
     request: Request, path: Path, site: Site, *, python: str, env: Mapping[str, str], as_root: bool
 ) -> Plan:
-    """All ranks on this machine.
-
-    Raises:
-        SpecError: if this launcher starts no ranks of this backend.
-    """
+    """All ranks on this machine; raises as `require_launcher` does."""
+    require_launcher(request.backend, request.launcher)
     ranks = rank_environment(request.procs_per_node, len(os.sched_getaffinity(0)), env)
     lo = {"GLOO_SOCKET_IFNAME": "lo"}
     worker = ("-m", WORKER, str(path))
     if request.launcher == "mpirun":
         step = local_mpirun_tokens(request.procs_per_node, as_root=as_root)
         return Plan((*step, python, *worker), ranks | mpirun_environment() | lo)
-    if request.launcher == "horovodrun" and request.backend == "horovod":
+    if request.launcher == "horovodrun":
         return Plan((*horovodrun_tokens(python, request.world_size), python, *worker), ranks)
-    if request.launcher == "local" and request.backend == "torch":
-        torchrun = (
-            python,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={request.procs_per_node}",
-        )
-        return Plan((*torchrun, "--module", *worker[1:]), ranks | lo)
-    raise SpecError(
-        f"launcher {request.launcher} starts no ranks of backend {request.backend} here",
-        "mpirun starts all three; local starts torch, horovodrun starts horovod",
+    torchrun = (
+        python,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={request.procs_per_node}",
     )
+    return Plan((*torchrun, "--module", *worker[1:]), ranks | lo)
 
 
 def plan_in_allocation(
