@@ -1,10 +1,10 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-import hpcai500.spec.run
 from hpcai500.cli.run_command import run_once
 from hpcai500.errors import OccupiedError, PreemptedError, SpecError
 from hpcai500.spec.layers import Layer
@@ -96,19 +96,19 @@ def test_run_json_reads_back_as_the_same_spec_and_nothing_is_overwritten(make_sp
 
 def test_of_two_starts_at_one_moment_the_slower_goes_on_with_the_run(make_spec, monkeypatch):
     spec, started = make_spec(), []
-    make = hpcai500.spec.run.new_folder
+    rename = os.rename
 
-    def overtaken(folder):
-        monkeypatch.setattr(hpcai500.spec.run, "new_folder", make)
+    def overtaken(source, target):
+        monkeypatch.setattr(os, "rename", rename)
         spec.write()  # by another process, after this one looked
-        return make(folder)
+        rename(source, target)
 
     def start(one):
         started.append(read_run(one.folder / "run.json"))
         raise PreemptedError("stopped")
 
     for resume, error in ((True, PreemptedError), (False, OccupiedError)):
-        monkeypatch.setattr(hpcai500.spec.run, "new_folder", overtaken)
+        monkeypatch.setattr(os, "rename", overtaken)
         with pytest.raises(error):
             run_once(spec, start, resume=resume, quiet=True, debug=False)
         assert started == [spec]

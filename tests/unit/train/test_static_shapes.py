@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from hpcai500.ranks.place import RankEnvironment
 
 from hpcai500.errors import SpecError
+from hpcai500.launch.launcher import RankEnvironment
 from hpcai500.ranks.torch_ranks import TorchRanks
 from hpcai500.spec.reference import find_reference
 from hpcai500.spec.workload import load_rules, shipped_workloads

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hpcai500.ranks.place import RankEnvironment
 
+from hpcai500.launch.launcher import RankEnvironment
 from hpcai500.ranks.torch_ranks import TorchRanks
 from hpcai500.train.synthetic import SyntheticData
 from hpcai500.train.workload import Workload, load_workload
