@@ -47,7 +47,7 @@ class Request(Frozen):
 
 
 def read_request(path: Path) -> Request:
-    return parse(Request, read_json(path), str(path))
+    return parse(Request, read_json(path), path)
 
 
 def start_collectives(request: Request, folder: Path, site: Site, *, in_allocation: bool, quiet: bool) -> Findings:
