@@ -11,6 +11,7 @@ from typing import NoReturn
 from hpcai500 import __version__
 from hpcai500.errors import HpcAi500Error, InputError, SpecError
 from hpcai500.launch.software import BACKENDS
+from hpcai500.words import one_line
 
 
 class Parser(argparse.ArgumentParser):
@@ -308,8 +309,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(error: Exception, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    line = " ".join(str(error).split())
-    print(f"hpcai500: error: {line}", file=sys.stderr)
+    print(f"hpcai500: error: {one_line(str(error))}", file=sys.stderr)
     return code
 
 

@@ -33,7 +33,7 @@ class Request(Frozen):
 
 
 def read_request(path: Path) -> Request:
-    return parse(Request, read_json(path), str(path))
+    return parse(Request, read_json(path), path)
 
 
 def start_collectives(

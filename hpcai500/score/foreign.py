@@ -18,13 +18,13 @@ from hpcai500.events.reader import Event, find, first
 from hpcai500.events.vocabulary import Key
 from hpcai500.events.writer import TOKEN
 from hpcai500.files import digest_tree, source_files
-from hpcai500.score.collection import printable
 from hpcai500.score.foreign_forms import MOST_TEXT, require_form, require_layer
 from hpcai500.score.record_rules import AT_LEAST_ONCE, ONCE
 from hpcai500.spec.levels import Level
 from hpcai500.spec.models import parse
 from hpcai500.spec.run import SYNTHETIC, RunSpec
 from hpcai500.spec.workload import find_workload, load_rules, problem_settings
+from hpcai500.words import printable
 
 MOST_LOG_BYTES = 256 * 2**20
 MOST_LINE_BYTES = 2**20
@@ -228,7 +228,7 @@ def spec_of(
             "stated": {str(n): stated[n] for n in sorted(stated) if 3 <= n <= 8},
         },
     }  # fmt: skip
-    return parse(RunSpec, record, str(log))
+    return parse(RunSpec, record, log)
 
 
 def _logged(events: list[Event], log: Path) -> Callable[[Key], Any]:

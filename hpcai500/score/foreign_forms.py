@@ -8,10 +8,10 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_v
 from hpcai500.errors import InputError
 from hpcai500.events.reader import Event
 from hpcai500.events.vocabulary import Key
-from hpcai500.score.collection import printable
 from hpcai500.score.result import Epoch
 from hpcai500.spec.models import Frozen
 from hpcai500.spec.workload import Count, Fraction
+from hpcai500.words import printable
 
 MOST_TEXT = 200
 """Letters of a name that a table shows, or that a folder can have."""

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from hpcai500.events.vocabulary import Key
-from hpcai500.score.collection import printable
 from hpcai500.score.evidence import Evidence, Finding
 from hpcai500.score.system import SystemRecord
 from hpcai500.spec.layers import Layer, layer_of
 from hpcai500.spec.levels import Level
 from hpcai500.spec.reference import ModelReference, Reference, changes, closed_changes
+from hpcai500.words import printable
 
 _LONGEST = 300
 """Letters of a layer that one line shows; system.json has it whole."""

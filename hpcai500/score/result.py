@@ -152,7 +152,7 @@ def derive(folder: Path) -> Result:
     spec = read_run(folder / "run.json")
     log = folder / "events.log"
     events = read_events(log) if log.exists() else []
-    epochs = tuple(parse(Epoch, event.value, f"{log}: {event.key}") for event in find(events, Key.EPOCH))
+    epochs = tuple(parse(Epoch, event.value, log, event.key) for event in find(events, Key.EPOCH))
     status, failure = _status(events)
     stop = first(events, Key.RUN_STOP)
     start = first(events, Key.RUN_START)
@@ -187,7 +187,7 @@ def write_result(folder: Path) -> Result:
 
 def read_result(path: Path) -> Result:
     """The Result of a `result.json`."""
-    return parse(Result, read_json(path), str(path))
+    return parse(Result, read_json(path), path)
 
 
 def _value(events: list[Event], key: Key) -> dict[str, Any]:

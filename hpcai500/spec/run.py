@@ -206,7 +206,7 @@ class RunSpec(Frozen):
 
 def read_run(path: Path) -> RunSpec:
     """The RunSpec of a `run.json`."""
-    return parse(RunSpec, read_json(path), str(path))
+    return parse(RunSpec, read_json(path), path)
 
 
 def resolve(

@@ -225,7 +225,7 @@ def load_site(name_or_path: str) -> Site:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: {error}", "mend the file, or give another --site") from error
-    return parse(Site, {"system": path.stem} | _plain(raw), str(path))
+    return parse(Site, {"system": path.stem} | _plain(raw), path)
 
 
 def with_site_overrides(site: Site, overrides: Mapping[str, Any]) -> Site:

@@ -186,7 +186,7 @@ def load_rules(folder: Path) -> WorkloadRules:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: {error}", "mend the file") from error
-    return parse(WorkloadRules, raw, str(path))
+    return parse(WorkloadRules, raw, path)
 
 
 def problem_settings(rules: WorkloadRules, problem: str) -> Settings:

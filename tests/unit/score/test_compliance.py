@@ -130,7 +130,7 @@ def test_an_edited_log_is_named_by_the_manifest_and_also_by_what_it_contradicts(
     reseal(folders[2])
     found = check_entry(folders).breaches
     assert rule in {breach.rule for breach in found}, found
-    assert {breach.run for breach in found if breach.rule == rule} == {str(folders[2])}
+    assert {str(breach.run) for breach in found if breach.rule == rule} == {str(folders[2])}
 
 
 @pytest.mark.parametrize("name", ["run.json", "events.log", "system.json"])
@@ -149,7 +149,7 @@ def test_a_file_that_is_missing_or_broken_is_a_breach_and_no_traceback(honest_se
     (folders[1] / name).unlink()
     if content is not None:
         (folders[1] / name).write_text(content, encoding="latin-1")
-    found = [breach for breach in breaches_of(folders) if breach.run == str(folders[1])]
+    found = [breach for breach in breaches_of(folders) if str(breach.run) == str(folders[1])]
     assert found
     assert {breach.rule for breach in found} & {"1.1", "1.2", "1.4", "1.5"}
 
@@ -159,14 +159,14 @@ def test_figures_that_no_run_can_have_are_one_breach_and_spare_the_other_runs(ho
     folders = honest_set()
     edit_log(folders[2], Key.EPOCH, change)
     (breach,) = breaches_of(folders)
-    assert (breach.rule, breach.run) == ("1.1", str(folders[2]))
+    assert (breach.rule, str(breach.run)) == ("1.1", str(folders[2]))
 
 
 def test_an_edited_result_is_named(honest_set):
     folders = honest_set()
     edit_json(folders[0] / "result.json", lambda result: result["score"].update(vflops=1e20))
     (breach,) = breaches_of(folders)
-    assert (breach.rule, breach.run) == ("1.4", str(folders[0]))
+    assert (breach.rule, str(breach.run)) == ("1.4", str(folders[0]))
     assert "score" in breach.message
 
 
