@@ -19,7 +19,7 @@ from hpcai500.launch.software import require_software
 from hpcai500.micro.document import MicroDocument, describe
 from hpcai500.micro.launching import SIZES, Request, start_collectives
 from hpcai500.micro.sample import PARTS, Findings, Part, Sample
-from hpcai500.report.columns import si
+from hpcai500.report.columns import quantity, si
 from hpcai500.spec.models import parse
 from hpcai500.spec.site import with_site_overrides
 from hpcai500.spec.workload import shipped_workloads
@@ -211,5 +211,4 @@ def _value(sample: Sample) -> str:
         return f"{sample.value * 1e6:,.1f} us"
     if sample.unit == "1/s":
         return f"{sample.value:.4g} /s"
-    text = si(sample.value)
-    return text + ("" if " " in text else " ") + sample.unit
+    return quantity(sample.value, sample.unit)
