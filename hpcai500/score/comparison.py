@@ -133,8 +133,8 @@ def _frameworks(one: Evidence, other: Evidence) -> Iterator[str]:
     if not (here and there):
         yield "it was not captured"
     for name in sorted(here.keys() & there.keys()):
-        if here[name] != there[name] or " and " in here[name]:
-            yield f"{name} {here[name]} / {there[name]}"
+        if here[name] != there[name] or len(here[name]) > 1:
+            yield f"{name} {' and '.join(here[name])} / {' and '.join(there[name])}"
 
 
 def _problem(one: Evidence, other: Evidence) -> Iterator[str]:
@@ -151,8 +151,9 @@ def _model(one: Evidence, other: Evidence) -> Iterator[tuple[Layer, str]]:
         yield Layer.WORKLOAD_IMPLEMENTATION, "a model's structure was not captured"
         return
     varying = (*here.varying_layers, *there.varying_layers)
-    lines = model_differences(here.model_dump(), there.model_copy(update={"varying_layers": varying}))
-    yield from ((Layer.WORKLOAD_IMPLEMENTATION, _other(line)) for line in lines)
+    other_model = there.model_copy(update={"varying_layers": varying})
+    lines = model_differences(here.model_dump(), other_model, whose="the other's")
+    yield from ((Layer.WORKLOAD_IMPLEMENTATION, line) for line in lines)
     sizes = [e.result.flops.per_sample for e in (one, other) if e.result.flops]
     if len(sizes) == 2 and not math.isclose(*sizes, rel_tol=OTHER_BACKWARD):
         yield Layer.WORKLOAD_IMPLEMENTATION, f"FLOPs to train a sample {sizes[0]:g} / {sizes[1]:g}"
@@ -164,10 +165,6 @@ def _structure(evidence: Evidence) -> ModelReference | None:
         return None
     fields = {name: found.get(name) for name in ModelReference.model_fields} if isinstance(found, dict) else {}
     return parse(ModelReference, fields, evidence.folder / "system.json", "Layer 7, structure")
-
-
-def _other(line: str) -> str:
-    return line.replace("the reference's", "the other's")
 
 
 def _fixed_values(one: Evidence, other: Evidence) -> Iterator[tuple[Layer, str]]:

@@ -17,6 +17,7 @@ from hpcai500.score.source import Source, SourceName, by_name, source_of
 from hpcai500.score.system import SystemRecord, read_system
 from hpcai500.score.training_rules import training_findings
 from hpcai500.spec.levels import Level
+from hpcai500.spec.metrics import kind_of
 from hpcai500.spec.models import Frozen
 from hpcai500.spec.run import read_run
 
@@ -225,6 +226,8 @@ def _notes(held: Sequence[Evidence], framework: SystemRecord | None, *, whole_se
         yield from _foreign_notes(held)
     elif settings_of(first.reference, first.spec) is None:
         yield "the workload is not the shipped one of this version: rule 1.6 was held against run.json alone"
+    if kind_of(metric := first.spec.settings.problem.metric) is None:
+        yield f"this version does not know the metric {metric!r}: rule 3.2 cannot tell which qualities are possible"
     for evidence in held:
         for found in evidence.system.differences:
             yield (

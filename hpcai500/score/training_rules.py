@@ -11,6 +11,7 @@ from hpcai500.files import read_json
 from hpcai500.score.evidence import Evidence, Finding, pairs
 from hpcai500.score.metric import CONVENTION
 from hpcai500.score.soundness import fault
+from hpcai500.spec.metrics import kind_of
 
 _MOST_PASSES = 3.5
 """Of the forward pass's FLOPs in a training step: one forward, two backward; of fused attention, whose backward pass
@@ -42,6 +43,7 @@ def _epochs(evidence: Evidence) -> Iterator[Finding]:
 
 def _evaluations(evidence: Evidence) -> Iterator[Finding]:
     problem = evidence.spec.settings.problem
+    counts_answers = kind_of(problem.metric) == "right answers"
     details = {event.metadata.get("epoch_num"): event.metadata for event in find(evidence.events, Key.EPOCH)}
     for row, events in pairs(evidence):
         where = f"epoch {row.epoch_num}"
@@ -55,7 +57,7 @@ def _evaluations(evidence: Evidence) -> Iterator[Finding]:
             shown = "an untold number" if evaluated is None else f"{evaluated:,}"
             yield "3.2", f"{where}: {shown} of {problem.num_eval_samples:,} samples were evaluated"
         correct = row.quality * problem.num_eval_samples
-        if "accuracy" in problem.metric and not math.isclose(correct, round(correct), abs_tol=1e-4):
+        if counts_answers and not math.isclose(correct, round(correct), abs_tol=1e-4):
             yield "3.2", f"{where}: no number of right answers among {problem.num_eval_samples:,} is {row.quality!r}"
     yield from _predictions(evidence)
 
