@@ -1,7 +1,19 @@
-"""Words of messages that depend on a number."""
+"""Numbers, and words that depend on a number, as people read them."""
+
+_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def counted(number: float, one: str, many: str = "") -> str:
     """`1 rank`, `2 ranks`, `0 breaches`; a fraction with three digits."""
     shown = f"{number}" if isinstance(number, int) else f"{number:.3g}"
     return f"{shown} {one if number == 1 else many or f'{one}s'}"
+
+
+def si(value: float | None) -> str:
+    """`value` to four digits with an SI prefix; `-` for None."""
+    if value is None:
+        return "-"
+    for factor, prefix in _PREFIXES:
+        if abs(value) >= factor:
+            return f"{value / factor:.4g} {prefix}"
+    return f"{value:.4g}"

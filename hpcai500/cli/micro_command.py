@@ -19,11 +19,11 @@ from hpcai500.launch.software import require_software
 from hpcai500.micro.document import MicroDocument, describe
 from hpcai500.micro.launching import SIZES, Request, start_collectives
 from hpcai500.micro.sample import Findings, Sample
-from hpcai500.report.columns import si
 from hpcai500.spec.models import parse
 from hpcai500.spec.site import with_site_overrides
 from hpcai500.spec.workload import shipped_workloads
 from hpcai500.system.devices import num_gpus
+from hpcai500.words import si
 
 PARTS = ("kernels", "workloads", "storage", "collectives")
 _SHARES = {"kernels": 0.45, "workloads": 0.35, "storage": 0.2, "collectives": 1.0}

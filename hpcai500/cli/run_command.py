@@ -14,14 +14,13 @@ from hpcai500.launch.allocation.slurm import ranks_of, read_allocation
 from hpcai500.launch.process import run_local
 from hpcai500.launch.slurm.step import run_in_allocation
 from hpcai500.launch.software import require_software
-from hpcai500.report.tables import si
 from hpcai500.score.result import Result, read_result, write_result
 from hpcai500.spec.levels import Level
 from hpcai500.spec.run import SYNTHETIC, RunSpec, parse_overrides, parse_seeds, read_run, resolve
 from hpcai500.spec.site import Site, load_site, with_site_overrides
 from hpcai500.spec.workload import find_workload
 from hpcai500.system.devices import native_precision, num_gpus
-from hpcai500.words import counted
+from hpcai500.words import counted, si
 
 
 class Layout(NamedTuple):

@@ -5,11 +5,9 @@ from typing import NamedTuple
 
 from hpcai500.score.ranking import By, Entry, RankedList, figure_of, is_known, known_of
 from hpcai500.score.statistics import Summary
-from hpcai500.words import counted
+from hpcai500.words import counted, si
 
 Value = str | float | int | None
-
-_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 TITLES: dict[By, str] = {
     "vflops": "VFLOPS",
@@ -18,16 +16,6 @@ TITLES: dict[By, str] = {
     "flops": "FLOPS",
     "quality": "final quality",
 }
-
-
-def si(value: float | None) -> str:
-    """`value` to four digits with an SI prefix; `-` for None."""
-    if value is None:
-        return "-"
-    for factor, prefix in _PREFIXES:
-        if abs(value) >= factor:
-            return f"{value / factor:.4g} {prefix}"
-    return f"{value:.4g}"
 
 
 def quantity(value: float | None, unit: str) -> str:
