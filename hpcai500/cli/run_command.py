@@ -14,7 +14,6 @@ from hpcai500.launch.layout import Allocation, Layout
 from hpcai500.launch.requirements import require_software
 from hpcai500.launch.slurm.step import train_in_allocation
 from hpcai500.launch.start import train
-from hpcai500.report.tables import si
 from hpcai500.score.result import Result, read_result, write_result
 from hpcai500.spec.levels import Level
 from hpcai500.spec.run import SYNTHETIC, RunSpec, parse_overrides, parse_seeds, read_run, resolve
@@ -22,7 +21,7 @@ from hpcai500.spec.site import Site, load_site
 from hpcai500.spec.workload import find_workload
 from hpcai500.system.devices import native_precision, num_gpus
 from hpcai500.system.host import host_name
-from hpcai500.words import counted
+from hpcai500.words import counted, si
 
 
 def main(args: argparse.Namespace) -> int:

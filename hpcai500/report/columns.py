@@ -5,11 +5,9 @@ from typing import NamedTuple
 
 from hpcai500.score.ranking import By, Entry, RankedList, figure_of, is_known, known_of
 from hpcai500.score.statistics import Summary
-from hpcai500.words import counted
+from hpcai500.words import counted, scaled, si
 
 Value = str | float | int | None
-
-_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 TITLES: dict[By, str] = {
     "vflops": "VFLOPS",
@@ -20,28 +18,12 @@ TITLES: dict[By, str] = {
 }
 
 
-def si(value: float | None) -> str:
-    """`value` to four digits with an SI prefix; `-` for None."""
-    if value is None:
-        return "-"
-    digits, prefix = _scaled(value)
-    return f"{digits} {prefix}".rstrip()
-
-
 def quantity(value: float | None, unit: str) -> str:
     """`872.5 J`, `1.2 kJ`; `-` for None."""
     if value is None:
         return "-"
-    digits, prefix = _scaled(value)
+    digits, prefix = scaled(value)
     return f"{digits} {prefix}{unit}"
-
-
-def _scaled(value: float) -> tuple[str, str]:
-    """Four digits and the SI prefix, which is empty below a thousand."""
-    for factor, prefix in _PREFIXES:
-        if abs(value) >= factor:
-            return f"{value / factor:.4g}", prefix
-    return f"{value:.4g}", ""
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -75,7 +57,7 @@ def span(low: float | None, high: float | None) -> str:
     """`24.91–25.13 G`: the prefix once where both have the same."""
     if low is None or high is None:
         return "-"
-    (digits, prefix), (_, prefix_of_high) = _scaled(low), _scaled(high)
+    (digits, prefix), (_, prefix_of_high) = scaled(low), scaled(high)
     return f"{digits if prefix == prefix_of_high else si(low)}\N{EN DASH}{si(high)}"
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import jinja2
 
 from hpcai500 import __version__
-from hpcai500.report.columns import TITLES, columns, half_width, si
+from hpcai500.report.columns import TITLES, columns, half_width
 from hpcai500.report.page_data import page_data
 from hpcai500.report.tables import published_notes, scaling_line
 from hpcai500.score.collection import LeftOut
 from hpcai500.score.published import PublishedRankedList
 from hpcai500.score.ranking import RankedList
+from hpcai500.words import si
 
 _MOST_BYTES = 1_000_000
 _DATA = "\0data\0"

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import tabulate
 
-from hpcai500.report.columns import percent, si
+from hpcai500.report.columns import percent
 from hpcai500.report.plot import Line, log_log
 from hpcai500.score.communication import Link
 from hpcai500.score.network import NetworkBand
 from hpcai500.score.prediction import Band, Check, Point, Prediction
 from hpcai500.score.step_model import NO_LIMIT
-from hpcai500.words import counted
+from hpcai500.words import counted, si
 
 tabulate.MIN_PADDING = 0  # else each heading is widened by two
 

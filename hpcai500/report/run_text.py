@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from hpcai500.report.columns import number, percent, quantity, si
+from hpcai500.report.columns import number, percent, quantity
 from hpcai500.score.result import Result, Time
-from hpcai500.words import printable
+from hpcai500.words import printable, si
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _WIDEST = 60

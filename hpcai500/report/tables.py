@@ -20,14 +20,13 @@ from hpcai500.report.columns import (
     reached,
     span,
 )
-from hpcai500.report.columns import si as si  # run prints with it too
 from hpcai500.report.width import folded, padded_table, width
 from hpcai500.score.collection import LeftOut
 from hpcai500.score.published import PublishedRankedList
 from hpcai500.score.ranking import By, Entry, RankedList
 from hpcai500.score.repeatability import Figure, Repeatability
 from hpcai500.score.scaling import ScalingSeries, Sensitivity
-from hpcai500.words import counted
+from hpcai500.words import counted, si
 
 Row = Sequence[str]
 

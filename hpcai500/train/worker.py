@@ -36,7 +36,8 @@ from hpcai500.train.resumption import find_resumption
 
 def run(spec: RunSpec, stop: StopRequest) -> None:
     """Everything that one rank does, from meeting the others to the last event."""
-    torch.use_deterministic_algorithms(spec.settings.execution.deterministic)
+    if spec.settings.execution.deterministic:  # to say so imports torch's compiler, which takes a second
+        torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not spec.settings.execution.deterministic
     ranks = join(layout_of(spec), spec.folder, os.environ)
     resumption = read_once(ranks, lambda: find_resumption(spec))

@@ -3,10 +3,9 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from PIL.Image import Image
 from torch import nn
 
 from hpcai500.errors import DataError, MachineError, SpecError
@@ -22,10 +21,10 @@ from .frames import Frames
 from .layout import CLASS_NAMES, DataSettings, Manifest, read_manifest, verify
 from .loading import Buffers, ReadAhead
 from .model import NUM_CHANNELS, NUM_CLASSES, Detector, ModelSettings
-from .picture import draw_frame
-from .prepare import prepare
 from .staging import stage, staged_folder
-from .synthesize import synthesize
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class FrameBatch(NamedTuple):
@@ -152,18 +151,24 @@ class ExtremeWeather(Workload):
 
     @classmethod
     def prepare_data(cls, problem: str, settings: Settings, source: Path | None, folder: Path) -> Iterator[str]:
+        from .prepare import prepare
+
         return prepare(parse(DataSettings, settings.data, "data"), source, folder)
 
     @classmethod
     def synthesize_data(
         cls, problem: str, settings: Settings, folder: Path, *, num_samples: int | None, seed: int
     ) -> Iterator[str]:
+        from .synthesize import synthesize
+
         return synthesize(parse(DataSettings, settings.data, "data"), folder, num_samples=num_samples, seed=seed)
 
     @classmethod
     def show_sample(
         cls, problem: str, settings: Settings, folder: Path, index: int, *, records: Any, layers: Sequence[str]
-    ) -> Image:
+    ) -> "Image":
+        from .picture import draw_frame
+
         frames = Frames(folder, read_manifest(folder), parse(DataSettings, settings.data, "data").eval_years)
         if not 0 <= index < len(frames):
             raise SpecError(f"no frame {index}", f"the evaluation set has frames 0 to {len(frames) - 1}")

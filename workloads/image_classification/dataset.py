@@ -10,7 +10,7 @@ from hpcai500.errors import DataError
 from hpcai500.spec.workload import ProblemDomain
 
 from .data import ImageIndex, Indices, read_index
-from .shards import is_packed, is_unfinished, open_packed, pack
+from .shard_names import is_packed, is_unfinished
 from .tars import has_tars, read_tars
 
 _BLOCK = 4_096
@@ -19,6 +19,8 @@ _BLOCK = 4_096
 def open_dataset(folder: Path, num_classes: int) -> Indices:
     """Shards where there are some, else folders of files."""
     if is_packed(folder):
+        from .shards import open_packed
+
         return open_packed(folder, num_classes)
     if is_unfinished(folder):
         raise DataError(
@@ -39,6 +41,8 @@ def prepare(source: Path | None, folder: Path, num_classes: int) -> Iterator[str
         return
     if not source.is_dir():
         raise DataError(f"no data directory {source}", "give --source")
+    from .shards import pack
+
     yield from pack(read_tars(source, num_classes) if has_tars(source) else read_index(source, num_classes), folder)
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,9 +18,9 @@ from hpcai500.files import sole_writer, storage
 
 from .data import ImageIndex, Indices
 from .decoding import Bytes
+from .shard_names import INDEX, SHARD
 from .spans import SpanIndex, read_at
 
-INDEX = "index.h5"
 IMAGES_PER_SHARD = 32_768
 """About 4 GB of ImageNet."""
 
@@ -29,7 +28,6 @@ _TABLES = ("names", "ends", "labels", "firsts", "offsets", "lengths")
 _UNREADABLE = (OSError, KeyError, RuntimeError, TypeError, ValueError)
 """What h5py and numpy raise at a damaged file."""
 
-_SHARD = re.compile(r"(train|val)-\d{4,}\.h5")
 _FORMAT = 1
 _BLOCK = 256
 _NUM_READERS = 16
@@ -77,17 +75,6 @@ class PackedIndex(SpanIndex):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PackedIndex, (self.root, self._split)
-
-
-def is_packed(folder: Path) -> bool:
-    return (folder / INDEX).is_file()
-
-
-def is_unfinished(folder: Path) -> bool:
-    """Whether shards lie there, whole or in part, and neither an index nor folders."""
-    names = os.listdir(folder) if folder.is_dir() else []
-    shards = [name for name in names if _SHARD.fullmatch(name.lstrip(".").removesuffix(".partial"))]
-    return bool(shards) and not {INDEX, "train"} & set(names)
 
 
 def open_packed(folder: Path, num_classes: int) -> Indices:
@@ -143,7 +130,7 @@ def _pack(source: Indices, folder: Path) -> Iterator[str]:
 def _remove_others(folder: Path, shards: Set[Path]) -> Iterator[str]:
     """Remove the shards of an earlier source, which no index names any more; a file that is no shard stays."""
     for path in sorted(folder.iterdir()):
-        if _SHARD.fullmatch(path.name) and path not in shards:
+        if SHARD.fullmatch(path.name) and path not in shards:
             try:
                 _read_shard(path)
             except DataError as error:

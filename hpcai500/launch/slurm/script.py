@@ -5,8 +5,6 @@ import shlex
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined
-
 from hpcai500.files import data_dir
 from hpcai500.launch.container import run_mounts, site_python
 from hpcai500.launch.diagnosis import START_MARK
@@ -133,6 +131,8 @@ def render_job(plan: JobPlan, template: str) -> str:
 
 def fill_template(template: str, **values: Any) -> str:
     """A shell script of `values`, which the template quotes by its filter `q`."""
+    from jinja2 import Environment, StrictUndefined  # here, since what starts ranks without a script needs none
+
     language = Environment(  # noqa: S701 - a shell script
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

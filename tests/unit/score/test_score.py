@@ -10,13 +10,13 @@ import pytest
 
 from hpcai500.errors import InputError
 from hpcai500.files import data_dir
-from hpcai500.report.columns import si
 from hpcai500.report.document import ranking_csv
 from hpcai500.score.collection import collect
 from hpcai500.score.metric import valid_flops
 from hpcai500.score.published import rank_published
 from hpcai500.score.ranking import rank
 from hpcai500.score.result import derive, write_result
+from hpcai500.words import si
 
 PUBLISHED = data_dir("workloads") / "image_classification" / "published" / "2020-07.csv"
 
