@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_losses_on_1_2_and_4_ranks(tmp_path):
 def test_deterministic_runs_are_bit_identical_with_dropout_too_however_their_ranks_are_started(launched, tmp_path):
     settings = launched.tiny.settings | {"execution.deterministic": True}
     for place in ("a", "b"):
-        again = train(TINY, tmp_path / place, data=tmp_path, ranks=2, overrides=settings, unranked=False)
+        again = train(TINY, tmp_path / place, data=tmp_path, ranks=2, overrides=settings)
         assert losses(again) == losses(launched.folder)
 
 
