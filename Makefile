@@ -43,7 +43,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --durations=10 $(PYTEST_ARGS)
 
 horovod: $(STAMP)
 	$(BIN)/python tools/build_horovod.py $(HOROVOD_ARGS)

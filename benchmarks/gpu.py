@@ -72,10 +72,10 @@ ON_CPU = Plan(
     batches={"image_classification": (4,), "extreme_weather": (2,)},
     precisions=("fp32",),
     modes=(EAGER,),
-    block_sec=0.1,
-    ceiling_sec=3.0,
+    block_sec=0.01,
+    ceiling_sec=1.0,
     real_batch={"image_classification": 8, "extreme_weather": 2},
-    num_real={"image_classification": 64, "extreme_weather": 4},
+    num_real={"image_classification": 16, "extreme_weather": 2},
 )
 
 

@@ -72,7 +72,9 @@ def short_run(digits, weather, tmp_path_factory):
         if key not in folders and arguments:
             folders[key] = launch(workload, ranks, output, *arguments)
         elif key not in folders:
-            folders[key] = train(workload, output, ranks=ranks, overrides=overrides[workload], **places[workload])
+            folders[key] = train(
+                workload, output, ranks=ranks, overrides=overrides[workload], unranked=True, **places[workload]
+            )
         return folders[key]
 
     return run

@@ -25,7 +25,7 @@ _FORKS.set_forkserver_preload(["hpcai500.train.worker", "torchvision"])
 def train(workload, output: Path, *, data, ranks=1, overrides=None, **fields) -> Path:
     """Train one seed at free level to its end; the run's folder."""
     given = {
-        "problem": "mini", "level": Level.FREE, "seed": 0, "system": "box", "unranked": bool(overrides),
+        "problem": "mini", "level": Level.FREE, "seed": 0, "system": "box", "unranked": False,
         "data": str(data), "output": str(output), "procs_per_node": ranks,
     }  # fmt: skip
     spec = resolve(str(workload), overrides=overrides or {}, **(given | fields))

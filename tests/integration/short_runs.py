@@ -1,6 +1,10 @@
 """Settings that shorten the shipped workloads' mini problems, and what a run's log says of its training."""
 
 import json
+import os
+from shutil import which
+
+import pytest
 
 from hpcai500.events.reader import find, read_events
 from hpcai500.events.vocabulary import Key
@@ -13,6 +17,9 @@ FEW_FRAMES = {
     "data.train_years": [1979], "problem.num_train_samples": 8, "problem.num_eval_samples": 8,
     "problem.num_epochs": 2, "batch.micro_batch_size": 1, "execution.num_flop_batches": 2,
 }  # fmt: skip
+
+CXX = os.environ.get("CXX", "g++")
+needs_compiler = pytest.mark.skipif(which(CXX) is None, reason=f"no {CXX}, with which torch compiles for a processor")
 
 
 def assignments(overrides):

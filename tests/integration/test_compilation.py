@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from forked_ranks import train
-from short_runs import losses
+from short_runs import losses, needs_compiler
 from torch import nn
 
 from hpcai500.spec.models import parse
@@ -17,6 +17,7 @@ from hpcai500.train.workload import load_workload
 TINY = Path(__file__).parent / "tiny"
 
 
+@needs_compiler
 @pytest.mark.slow
 def test_graphs_that_keep_gradients_in_place_train_as_eager_steps_do_over_ranks_and_micro_batches(tmp_path):
     found = []

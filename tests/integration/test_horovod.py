@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from short_runs import losses
+from forked_ranks import resume, train
+from short_runs import assignments, losses
 
 from hpcai500.events.reader import find, first, read_events
 from hpcai500.events.vocabulary import Key
@@ -44,15 +45,21 @@ class Bench:
         self.data = folder / "data"
         self.data.mkdir(parents=True)
 
+    def command(self, place, *arguments):
+        command = (
+            "run", TINY, "--problem", "mini", "--data", self.data, "--output", self.results / place,
+            "--system", "box", "--procs-per-node", "2", "--set", "model.dropout=0.5", *arguments,
+        )  # fmt: skip
+        return [str(word) for word in command]
+
     def start(self, place, *arguments):
-        command = [
-            sys.executable, "-m", "hpcai500.cli.main", "run", TINY, "--problem", "mini", "--data", self.data,
-            "--output", self.results / place, "--system", "box", "--procs-per-node", "2",
-            "--set", "model.dropout=0.5", *arguments,
-        ]  # fmt: skip
-        return subprocess.Popen(
-            [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        command = [sys.executable, "-m", "hpcai500.cli.main", *self.command(place, *arguments)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def forked(self, place, *, ranks=2, **overrides):
+        """The same run by torch's ranks, sooner."""
+        given = {"model.dropout": 0.5, **overrides}
+        return train(TINY, self.results / place, data=self.data, ranks=ranks, overrides=given)
 
     def run(self, place, *arguments):
         """Exit code and stderr."""
@@ -97,8 +104,8 @@ def bench(tmp_path):
 def undisturbed(tmp_path_factory):
     """The tiny problem under each backend with its own launcher."""
     bench = Bench(tmp_path_factory.mktemp("undisturbed"))
-    own = {"torch": "local", "horovod": "horovodrun"}
-    return {backend: bench.trained(backend, *_options((backend, own[backend]))) for backend in own}
+    horovod = bench.trained("horovod", *_options(("horovod", "horovodrun")))
+    return {"torch": bench.forked("torch"), "horovod": horovod}
 
 
 @needs_horovod
@@ -135,12 +142,12 @@ def test_launchers_train_alike_and_the_ranking_has_a_row_for_each_backend(bench,
 @needs_horovod
 def test_scaled_accumulated_and_compressed_gradients_are_the_same_under_both_backends(bench):
     """fp16 loss scaling, LARS, two micro-batches a step, gradients sent in half precision."""
-    arguments = (
-        "--precision", "fp16", "--set", "optimizer.name=lars", "--set", "optimizer.learning_rate=3.0",
-        "--set", "execution.gradient_compression=fp16", "--deterministic",
-    )  # fmt: skip
-    torch = bench.trained("torch", *arguments)
-    horovod = bench.trained("horovod", *arguments, "--backend", "horovod", "--launcher", "mpirun")
+    settings = {
+        "execution.precision": "fp16", "optimizer.name": "lars", "optimizer.learning_rate": 3.0,
+        "execution.gradient_compression": "fp16", "execution.deterministic": True,
+    }  # fmt: skip
+    torch = bench.forked("torch", **settings)
+    horovod = bench.trained("horovod", *assignments(settings), "--backend", "horovod", "--launcher", "mpirun")
     assert first(read_events(horovod / "events.log"), Key.GRADIENT_ACCUMULATION_STEPS).value == 2
     assert first(read_events(horovod / "events.log"), Key.WARM_UP).value["warm_up_sec"] > 0
     assert losses(horovod) == pytest.approx(losses(torch), rel=2e-2)  # both round gradients to 11 bits, apart
@@ -150,7 +157,7 @@ def test_scaled_accumulated_and_compressed_gradients_are_the_same_under_both_bac
 @needs_horovod
 def test_momentum_in_fp16_trains_alike_under_both_backends_where_the_first_step_overflows(bench):
     arguments = ("--precision", "fp16", "--set", "batch.micro_batch_size=2", "--procs-per-node", "4")
-    torch = bench.trained("torch", *arguments)
+    torch = bench.forked("torch", ranks=4, **{"execution.precision": "fp16", "batch.micro_batch_size": 2})
     horovod = bench.trained("horovod", *arguments, "--backend", "horovod", "--launcher", "horovodrun")
     assert losses(torch) == pytest.approx(losses(horovod), rel=2e-2)  # both round to 11 bits, apart
 
@@ -190,7 +197,9 @@ ranks.close()
     [(("torch", "local"), ("horovod", "mpirun")), (("horovod", "mpirun"), ("torch", "local"))],
     ids=["torch to horovod", "horovod to torch"],
 )
-def test_a_run_goes_on_from_a_checkpoint_that_the_other_backend_wrote(bench, undisturbed, first_half, second_half):
+def test_a_run_goes_on_from_a_checkpoint_that_the_other_backend_wrote(
+    bench, undisturbed, hpcai500, first_half, second_half
+):
     stopped = bench.stopped("first", *_options(first_half))
     continued = bench.trained("second", *_options(second_half), "--resume-from", stopped)
     expected = losses(undisturbed["torch"])
@@ -212,13 +221,18 @@ def test_a_run_goes_on_from_a_checkpoint_that_the_other_backend_wrote(bench, und
         resumed = bench.trained("first", *_options(first_half), "--resume")
         assert losses(resumed) == pytest.approx(expected, rel=1e-5)
         assert read_result(resumed / "result.json").interruptions[0].graceful
-    assert bench.run("second", *_options(second_half), "--resume-from", stopped, "--resume")[0] == 0  # done, and kept
-    code, err = bench.run("other", *_options(second_half), "--resume-from", continued)
+
+    def again(place, *options):
+        code, _, err = hpcai500(*bench.command(place, *_options(second_half), "--resume-from", *options))
+        return code, err
+
+    assert again("second", stopped, "--resume")[0] == 0  # done, and kept
+    code, err = again("other", continued)
     assert (code, "that run has trained all its epochs" in err) == (2, True), err
     assert not (bench.results / "other").exists()
-    code, err = bench.run("other", *_options(second_half), "--resume-from", stopped, "--seed", "4")
+    code, err = again("other", stopped, "--seed", "4")
     assert (code, "that run's seed is 0" in err) == (2, True)
-    code, err = bench.run("other", *_options(second_half), "--resume-from", stopped, "--precision", "bf16")
+    code, err = again("other", stopped, "--precision", "bf16")
     assert (code, "differs in more than its backend" in err) == (2, True)
 
 
@@ -288,7 +302,11 @@ def test_a_stop_that_comes_before_the_ranks_do_reaches_them_too(bench, way):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
     assert "hpcai500: error: stopped by SIG" in err
-    bench.trained("early", *_options(way), "--resume")
+    folder = bench.folder("early")
+    log = folder / "events.log"
+    assert not log.exists() or first(read_events(log), Key.RUN_START) is None  # it goes on as what never began
+    if way == ("torch", "local"):
+        resume(folder)
 
 
 def worker(folder, **env):

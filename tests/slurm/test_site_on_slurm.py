@@ -3,8 +3,9 @@
 import json
 import shlex
 import shutil
-import sys
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -29,12 +30,11 @@ def place(cluster, tmp_path_factory):
 
 
 @pytest.fixture
-def check(cluster):
+def check(desk):
     """What `hpcai500 site check testbed` finds: its exit code, and messages by level and subject."""
 
     def run(*options, env=None):
-        command = [sys.executable, "-m", "hpcai500.cli.main", "site", "check", PROFILE, "--json", *options]
-        done = cluster.run(*command, check=False, env=env)
+        done = desk.hpcai500("site", "check", PROFILE, "--json", *options, check=False, env=env)
         assert done.stderr == ""
         found = json.loads(done.stdout)["findings"]
         return done.returncode, {f"{finding['level']} {finding['subject']}": finding["message"] for finding in found}
@@ -70,14 +70,21 @@ def test_what_the_testbed_cannot_give_is_said(check, option, key, message):
     assert message in found[key]
 
 
-def test_a_node_is_asked_for_paths_and_this_machine_s_tmp_is_not_its_own(check, tmp_path):
-    own = tmp_path / "python"  # below /tmp, of which every node has one of its own
+@pytest.fixture
+def own_tmp():
+    """A folder below /tmp, of which every node has one of its own."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        yield Path(name)
+
+
+def test_a_node_is_asked_for_paths_and_this_machine_s_tmp_is_not_its_own(check, own_tmp):
+    own = own_tmp / "python"
     own.write_text("#!/bin/sh\n")
     own.chmod(0o755)
-    code, found = check("--slurm", f"python={own}", "--slurm", f"results={tmp_path}", "--slurm", "staging=/tmp/a/b")
+    code, found = check("--slurm", f"python={own}", "--slurm", f"results={own_tmp}", "--slurm", "staging=/tmp/a/b")
     assert code == 1
     assert found["error python"] == f"no program {own} on the nodes: set software.python"
-    assert found["error results"] == f"{tmp_path} is not a file system that nodes share"
+    assert found["error results"] == f"{own_tmp} is not a file system that nodes share"
     assert "error staging" not in found
 
 

@@ -26,11 +26,11 @@ class Partition:
         self.cluster = desk.cluster
         self.output = desk.folder / "validation"
 
-    def validate(self, stages, *options, timeout=170):
+    def validate(self, stages, *options):
         """Exit code, report, and the validation's folder."""
         done = self.desk.hpcai500(
             "validate", "--site", "testbed", "--stages", stages, "--output", self.output, "--expected", EXPECTED,
-            "--json", *options, check=False, timeout=timeout,
+            "--json", *options, check=False,
         )  # fmt: skip
         assert done.stdout, done.stderr
         return done.returncode, json.loads(done.stdout), max((self.output / "testbed").iterdir())

@@ -1,8 +1,31 @@
-"""Runs to rank."""
+"""Runs to rank, and a mark on what another torch may change."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from hpcai500.score.result import write_result
+
+
+def pytest_collection_modifyitems(items):
+    uses = {module: _uses_torch(module) for module in {item.module for item in items if _is_here(item)}}
+    for item in items:
+        if uses.get(getattr(item, "module", None)):
+            item.add_marker("torch")
+
+
+def _is_here(item):
+    return Path(__file__).parent in item.path.parents
+
+
+def _uses_torch(module):
+    """Whether torch is a name in a module, or in one that it takes names from."""
+    homes = [module]
+    for value in vars(module).values():
+        homes.append(value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None)))
+    return any("torch" in vars(home) or home.__name__.startswith("torch") for home in homes if home)
 
 
 @pytest.fixture
