@@ -9,8 +9,7 @@ from typing import IO, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hpcai500.errors import InputError
-from hpcai500.events.vocabulary import Key, Type
-from hpcai500.events.writer import TOKEN
+from hpcai500.events.vocabulary import TOKEN, Key, Type
 
 MOST_LOG_BYTES = 256 * 2**20
 """Of a whole log, with what a foreign program prints between its events."""
@@ -30,6 +29,13 @@ class Event(BaseModel):
     key: str
     value: Any = None
     metadata: dict[str, Any] = {}
+    source: str = ""
+    """The file that the line stands in; like `line`, never what the line itself says of it."""
+    line: int = 0
+
+    @property
+    def where(self) -> str:
+        return f"{self.source}:{self.line}"
 
 
 def parse_lines(lines: Iterable[str], source: str) -> Iterator[Event]:
@@ -46,9 +52,20 @@ def parse_lines(lines: Iterable[str], source: str) -> Iterator[Event]:
         if torn:
             raise InputError(torn, "the file was altered after it was written")
         try:
-            yield Event.model_validate(json.loads(line[position + len(TOKEN) :]))
+            yield event_of(json.loads(line[position + len(TOKEN) :]), source, number)
         except (ValueError, ValidationError):
             torn = f"{source}:{number}: not a valid event"
+
+
+def event_of(record: Any, source: str, line: int) -> Event:
+    """The event of one line's `record`.
+
+    Raises:
+        ValidationError: if it is none.
+    """
+    if isinstance(record, dict):
+        record = {**record, "source": source, "line": line}
+    return Event.model_validate(record)
 
 
 def read_events(path: Path) -> list[Event]:

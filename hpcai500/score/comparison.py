@@ -8,6 +8,7 @@ from typing import Any
 from hpcai500.errors import InputError
 from hpcai500.score.compliance import check_entry
 from hpcai500.score.evidence import Evidence, gather
+from hpcai500.score.kinds import kind_of
 from hpcai500.score.layer_rules import OTHER_BACKWARD, model_differences
 from hpcai500.score.record_rules import same
 from hpcai500.score.system import flat
@@ -89,20 +90,8 @@ def _evidence(folder: Path) -> Evidence:
     return gather(place)
 
 
-def layers_of(evidence: Evidence) -> dict[int, dict[str, Any]]:
-    """All nine, 8 and 9 by run.json itself."""
-    settings = evidence.spec.settings.model_dump(mode="json")
-    layers = {number: dict(evidence.system.layer(number)) for number in range(1, 10)}
-    if evidence.spec.program:  # whose layers are what it states
-        return layers
-    layers[7] |= {"code_digest": evidence.spec.workload.code_digest, **{t: settings[t] for t in ("model", "data")}}
-    layers[8] = {table: settings[table] for table in ("batch", "optimizer", "schedule")}
-    layers[9] = {**settings["problem"], "data": evidence.system.layer(9).get("data")}
-    return layers
-
-
 def _rows(one: Evidence, other: Evidence) -> Iterator[Row]:
-    left, right = layers_of(one), layers_of(other)
+    left, right = kind_of(one).layers(), kind_of(other).layers()
     for number in range(1, 10):
         here, there = dict(flat(left[number])), dict(flat(right[number]))
         for key in sorted({*here, *there}):
@@ -113,8 +102,7 @@ def _rows(one: Evidence, other: Evidence) -> Iterator[Row]:
 def _obstacles(one: Evidence, other: Evidence) -> Iterator[Obstacle]:
     for reason in _problem(one, other):
         yield from (Obstacle(level=level, layer=Layer.PROBLEM_DOMAIN, reason=reason) for level in Level)
-    if one.spec.program or other.spec.program:
-        reason = "a foreign program, which is compared at free level alone"
+    if reason := kind_of(one).free_only or kind_of(other).free_only:
         for level in (Level.HARDWARE, Level.SYSTEM):
             yield Obstacle(level=level, layer=Layer.WORKLOAD_IMPLEMENTATION, reason=reason)
         return
@@ -149,7 +137,7 @@ def _model(one: Evidence, other: Evidence) -> Iterator[tuple[Layer, str]]:
         yield Layer.WORKLOAD_IMPLEMENTATION, "a model's structure was not captured"
         return
     varying = (*here.varying_layers, *there.varying_layers)
-    lines = model_differences(here.model_dump(), there.model_copy(update={"varying_layers": varying}))
+    lines = model_differences(here, there.model_copy(update={"varying_layers": varying}))
     yield from ((Layer.WORKLOAD_IMPLEMENTATION, _other(line)) for line in lines)
     sizes = [e.result.flops.per_sample for e in (one, other) if e.result.flops]
     if len(sizes) == 2 and not math.isclose(*sizes, rel_tol=OTHER_BACKWARD):
@@ -171,7 +159,7 @@ def _other(line: str) -> str:
 def _fixed_values(one: Evidence, other: Evidence) -> Iterator[tuple[Layer, str]]:
     reference = one.reference or other.reference
     openings = reference.rules.levels.system if reference else _USUALLY_OPEN
-    here, there = layers_of(one), layers_of(other)
+    here, there = kind_of(one).layers(), kind_of(other).layers()
     for layer in (Layer.WORKLOAD_IMPLEMENTATION, Layer.HYPER_PARAMETERS):
         tables = ("model", "data") if layer is Layer.WORKLOAD_IMPLEMENTATION else ("batch", "optimizer", "schedule")
         left, right = (dict(flat({t: layers[layer][t] for t in tables})) for layers in (here, there))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hpcai500.events.payloads import Energy, EnergySources, Model, WarmUp, WarmUpTime
 from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key
 from hpcai500.files import read_json, write_json
@@ -49,8 +50,8 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
     flops_per_sample = resumption.flops_per_sample
     if flops_per_sample is None:
         counted = count_flops(workload, model, ranks)
-        journal.point(Key.FLOPS_PER_SAMPLE, counted.record(), convention=flops.CONVENTION)
-        journal.point(Key.MODEL, structure_of(model, counted.layers))
+        journal.log(counted.event())
+        journal.log(Model(value=structure_of(model, counted.layers)))
         flops_per_sample = counted.mean
     write_system(spec, ranks, captured, resumes=resumption.resumes)
     torch.manual_seed((spec.seed + 1) * 1_000_003 + ranks.rank)  # dropout differs between ranks
@@ -79,7 +80,7 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
     log_hyper_parameters(journal, spec, trainer.peak)
     # DDP settles its buckets, and with them the order of summation, in its first steps: not in the middle of a run
     if execution.compile or execution.deterministic or ranks.device.type == "cuda":
-        journal.point(Key.WARM_UP, {"warm_up_sec": warm_up(trainer)})
+        journal.log(WarmUp(value=WarmUpTime(warm_up_sec=warm_up(trainer))))
     if resumption.state is not None:
         restore(trainer, resumption.state, resumption.epoch, resumption.step, borrowed=resumption.borrowed)
     return trainer
@@ -131,7 +132,7 @@ def log_energy(energy: EnergyMeter, ranks: Ranks, journal: Journal) -> bool:
     sources = sorted({source for found, _ in gathered for source in found})
     needed = "nvml" if ranks.device.type == "cuda" else "rapl"
     complete = ranks.broadcast(needed in sources and not any(needed in r.lower() for r in reasons))
-    journal.point(Key.ENERGY, {"sources": sources if complete else [], "missing": reasons})
+    journal.log(Energy(value=EnergySources(sources=tuple(sources if complete else ()), missing=tuple(reasons))))
     return complete
 
 
