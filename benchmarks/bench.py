@@ -25,18 +25,18 @@ from torch import nn
 from torchvision.models import resnet50
 
 from hpcai500.events.writer import EventWriter
-from hpcai500.ranks.place import RankEnvironment
+from hpcai500.launch.launcher import RankEnvironment
 from hpcai500.ranks.torch_ranks import TorchRanks
 from hpcai500.spec.levels import Level
 from hpcai500.spec.run import RunSpec, resolve
 from hpcai500.train.build import count_flops
 from hpcai500.train.clock import Clock
-from hpcai500.train.data import use_synthetic_batches
 from hpcai500.train.energy import EnergyMeter
 from hpcai500.train.journal import RunJournal, SilentJournal
 from hpcai500.train.loop import Trainer
 from hpcai500.train.optim import build_optimizer
 from hpcai500.train.preemption import StopRequest
+from hpcai500.train.synthetic import SyntheticData
 from hpcai500.train.workload import load_workload
 
 STEPS_PER_BLOCK = 6
@@ -62,8 +62,8 @@ def mini_spec(output: str) -> RunSpec:
 
 
 def make_trainer(spec: RunSpec, ranks: TorchRanks, journal: RunJournal | SilentJournal) -> Trainer:
-    workload = load_workload(Path(spec.workload.folder))(spec)
-    use_synthetic_batches(workload, spec, ranks)
+    workload = SyntheticData(load_workload(Path(spec.workload.folder))(spec))
+    workload.open_data(Path(spec.data), ranks)
     torch.manual_seed(0)
     model = workload.build_model().train()
     return Trainer(

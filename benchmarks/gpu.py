@@ -28,9 +28,9 @@ from input_speed import write_photographs
 from tabulate import tabulate
 from trainers import spec_of, train_steps, trainer_of
 
+from hpcai500.launch.launcher import RankEnvironment
 from hpcai500.micro.compute import measure_compute
 from hpcai500.micro.sample import Sample
-from hpcai500.ranks.place import RankEnvironment
 from hpcai500.ranks.torch_ranks import Ranks, TorchRanks
 from hpcai500.train.energy import EnergyMeter
 from hpcai500.train.loop import Trainer

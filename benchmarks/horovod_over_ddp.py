@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hpcai500.launch.software import missing
+from hpcai500.launch.requirements import missing
 from hpcai500.score.result import read_result
 
 NUM_PAIRS = 5

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpcai500.launch.mpi import mpirun_environment, mpirun_tokens
-from hpcai500.launch.software import missing
+from hpcai500.launch import launcher
+from hpcai500.launch.layout import Layout
+from hpcai500.launch.registry import find_launcher
+from hpcai500.launch.requirements import missing
 
 NUM_RANKS, BATCH, STEPS = 2, 24, 5
 WIDTH = 72
@@ -130,10 +132,9 @@ def trace_rank(folder: Path, backend: str) -> None:
 
         ranks = HorovodRanks("cpu", "mpirun", NUM_RANKS)
     else:
-        from hpcai500.ranks.place import read_environment
         from hpcai500.ranks.torch_ranks import TorchRanks
 
-        ranks = TorchRanks(read_environment("local", os.environ), "cpu")
+        ranks = TorchRanks(find_launcher("local").own_place(os.environ), "cpu")
     overrides = {"batch.global_batch_size": NUM_RANKS * BATCH, "batch.micro_batch_size": BATCH}
     trainer = trainer_of(spec_of("image_classification", "mini", str(folder), overrides, ranks=NUM_RANKS), ranks)
     train_steps(trainer, 3)
@@ -152,16 +153,15 @@ def trace_rank(folder: Path, backend: str) -> None:
 def measure(backend: str) -> list[Step]:
     """The steps of rank 0."""
     with tempfile.TemporaryDirectory() as folder:
+        mpirun = find_launcher("mpirun")
+        here = launcher.Step(Layout(launcher="mpirun", procs_per_node=NUM_RANKS), as_root=os.geteuid() == 0)
         launchers = {
             "torch": (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={NUM_RANKS}"),
-            "horovod": (
-                *mpirun_tokens(nodes=1, procs_per_node=NUM_RANKS, as_root=os.geteuid() == 0),
-                sys.executable,
-            ),
+            "horovod": (*mpirun.tokens(here), sys.executable),
         }
         command = [*launchers[backend], __file__, folder, backend]
         own = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "HOROVOD_TIMELINE": "DYNAMIC"}
-        env = {**os.environ, **mpirun_environment(), **own}
+        env = {**os.environ, **mpirun.environment(here, os.environ), **own}
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=500)
         if done.returncode:
             raise SystemExit(done.stderr)

@@ -15,18 +15,33 @@ HpcAi500Error            70  our bug, when raised bare
 import difflib
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 
 class HpcAi500Error(Exception):
-    """What went wrong and where (`message`), and how to mend it (`hint`)."""
+    """What went wrong (`fault`), in which file or folder (`at`), and how to fix it (`hint`)."""
 
     exit_code = 70
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
-        self.message = message
+    def __init__(self, fault: str, hint: str = "", *, at: Path | None = None, line: int | None = None) -> None:
+        super().__init__(fault, hint)
+        self.fault = fault
         self.hint = hint
+        self.at = at
+        self.line = line
+
+    @property
+    def message(self) -> str:
+        """`runs/a/events.log:7: not a valid event`; the fault alone if it is in no file."""
+        if self.at is None:
+            return self.fault
+        return f"{self.at}: {self.fault}" if self.line is None else f"{self.at}:{self.line}: {self.fault}"
+
+    def relocate(self, folder: Path, name: Path) -> None:
+        """Name what lies in `folder` by `name`: a reader never learns of the folder itself."""
+        if self.at is not None and self.at.is_relative_to(folder):
+            self.at = name / self.at.relative_to(folder)
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
@@ -68,14 +83,21 @@ class PreemptedError(HpcAi500Error):
     exit_code = 75
 
 
-def nearest(wrong: str, choices: Iterable[str]) -> str:
-    """A hint that names the choice nearest to `wrong`, or lists them all."""
+def similar(wrong: str, choices: Iterable[str]) -> str | None:
+    """The choice that `wrong` may be a misspelling of."""
     known = sorted(choices)
     close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
     if not close:  # the leaf of a dotted key may be right where the table is not
         leaf = wrong.rsplit(".", 1)[-1]
         close = [key for key in known if key.rsplit(".", 1)[-1] == leaf][:1]
-    return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known) or 'nothing'}"
+    return close[0] if close else None
+
+
+def nearest(wrong: str, choices: Iterable[str]) -> str:
+    """A hint that names the choice nearest to `wrong`, or lists them all."""
+    known = sorted(choices)
+    close = similar(wrong, known)
+    return f"did you mean {close!r}?" if close else f"choose from {', '.join(known) or 'nothing'}"
 
 
 FAILURE_TOKEN = ":::HPCAI500_FAILURE"

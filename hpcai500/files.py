@@ -71,7 +71,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
             raise storage_error(folder, error) from error
     except BaseException as error:
         if isinstance(error, HpcAi500Error):
-            error.message = error.message.replace(str(temporary), str(folder))
+            error.relocate(temporary, folder)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
@@ -89,14 +89,14 @@ def read_json(path: Path) -> Any:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise InputError(f"{path}: no plain file")
+            raise InputError("no plain file", at=path)
         if (num_bytes := found.st_size) > _MOST_JSON_BYTES:
-            raise InputError(f"{path}: {num_bytes:,} bytes are no record of anything")
+            raise InputError(f"{num_bytes:,} bytes are no record of anything", at=path)
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+        raise InputError(str(error.strerror), at=path) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from error
+        raise InputError(f"not valid JSON ({error})", at=path) from error
 
 
 def read_plain(path: Path, most: int) -> bytes:
@@ -132,13 +132,13 @@ def storage(path: Path) -> Iterator[None]:
 def storage_error(path: Path, error: OSError) -> HpcAi500Error:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return MachineError(
-            f"{path}: {error.strerror}", "free some space there, or choose another place with --output"
+            str(error.strerror), "free some space there, or choose another place with --output", at=path
         )
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-        return InputError(f"{path}: {error.strerror}", "choose a place that you may write to")
+        return InputError(str(error.strerror), "choose a place that you may write to", at=path)
     if error.errno == errno.ENAMETOOLONG:
-        return InputError(f"{path}: {error.strerror}", "give a shorter name")
-    return MachineError(f"{path}: {error.strerror or error}")
+        return InputError(str(error.strerror), "give a shorter name", at=path)
+    return MachineError(error.strerror or str(error), at=path)
 
 
 @contextmanager

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 from hpcai500.errors import InputError
-from hpcai500.score.archives import Opened, one_run, opened
-from hpcai500.score.collection import printable
+from hpcai500.score.archives import one_run, opened
 from hpcai500.score.compliance import Report, check
-from hpcai500.words import counted
+from hpcai500.score.source import Source
+from hpcai500.words import counted, printable
 
 
 def main(args: argparse.Namespace) -> int:
@@ -16,33 +16,27 @@ def main(args: argparse.Namespace) -> int:
         opened(filter(None, [args.reference]), strict=True) as reference,
         opened(args.paths, unverified=args.unverified, strict=True) as found,
     ):
-        framework = [_reference(path) for path in reference.paths]
-        reports = [_marked(report, found) for report in check(found.paths, *framework)]
+        framework = [_reference(source) for source in reference.sources]
+        reports = check(found.sources, *framework)
     if args.json:
-        print(found.label(json.dumps([report.model_dump(mode="json") for report in reports], indent=2)))
+        print(json.dumps([report.model_dump(mode="json") for report in reports], indent=2))
     else:
-        print(found.label("\n\n".join(text(report) for report in reports)))
+        print("\n\n".join(text(report) for report in reports))
     return 1 if any(report.breaches for report in reports) else 0
 
 
-def _reference(path: Path) -> Path:
+def _reference(source: Source) -> Path:
     """The folder whose system.json holds Layer 5."""
-    folder = path if (path / "system.json").exists() else one_run(path)
-    if not (folder / "system.json").exists():
-        raise InputError(f"--reference {path}: no system.json", "name the folder of a run, or an archive of one")
-    return folder
-
-
-def _marked(report: Report, found: Opened) -> Report:
-    faults = {fault: None for run in report.runs if (fault := found.fault_of(run))}
-    notes = (f"UNVERIFIED: the archive was altered: {fault}" for fault in faults)
-    return report.model_copy(update={"notes": (*report.notes, *notes)})
+    folder = source if (source / "system.json").on_disk.exists() else one_run(source)
+    if not (folder / "system.json").on_disk.exists():
+        raise InputError(f"--reference {source}: no system.json", "name the folder of a run, or an archive of one")
+    return folder.on_disk
 
 
 def text(report: Report) -> str:
     runs, breaches = counted(len(report.runs), "run"), counted(len(report.breaches), "breach", "breaches")
     lines = [f"{report.entry}: {runs}, {breaches}"]
-    lines += [f"{found.rule}  {Path(found.run).name}: {found.message}" for found in report.breaches]
+    lines += [f"{found.rule}  {found.run.name.name}: {found.message}" for found in report.breaches]
     if report.changes:
         lines += ["differs from the reference in", *(f"  {line}" for line in report.changes)]
     return "\n".join(printable(line) for line in (*lines, *(f"note: {line}" for line in report.notes)))

@@ -7,22 +7,22 @@ from typing import Any
 from tabulate import tabulate
 
 from hpcai500.score.archives import one_run, opened
-from hpcai500.score.collection import printable
 from hpcai500.score.comparison import Comparison, compare
 from hpcai500.spec.layers import Layer
 from hpcai500.spec.levels import Level
+from hpcai500.words import printable
 
 _WIDTH = 40
 
 
 def main(args: argparse.Namespace) -> int:
     with opened([args.left, args.right], strict=True) as found:
-        comparison = compare(*(one_run(path) for path in found.paths))
+        comparison = compare(*(one_run(source) for source in found.sources))
     if args.json:
         record = comparison.model_dump(mode="json") | {"verdict": comparison.verdict}
-        print(found.label(json.dumps(record, indent=2, allow_nan=False)))
+        print(json.dumps(record, indent=2, allow_nan=False))
     else:
-        print(found.label(text(comparison, everything=args.all)))
+        print(text(comparison, everything=args.all))
     if args.level is None:
         return 0 if comparison.comparable_at else 1
     return 1 if any(found.level is Level(args.level) for found in comparison.obstacles) else 0

@@ -12,7 +12,7 @@ from hpcai500.errors import HpcAi500Error, InputError, OccupiedError
 from hpcai500.events.reader import Event
 from hpcai500.files import new_folder, read_json, storage, write_atomic, write_json
 from hpcai500.launch.program import Watched, run_program
-from hpcai500.score.collection import MALFORMED, one_line
+from hpcai500.score.collection import MALFORMED
 from hpcai500.score.foreign import read_log, spec_of, system_of
 from hpcai500.score.manifest import MANIFEST, Manifest, seal, sha256_of
 from hpcai500.score.result import Result, read_result, write_result
@@ -20,6 +20,7 @@ from hpcai500.score.soundness import bound_fault
 from hpcai500.score.timing import TIMING, Timing
 from hpcai500.spec.foreign_run import ForeignRun
 from hpcai500.spec.models import parse
+from hpcai500.words import one_line
 
 
 def main(args: argparse.Namespace) -> int:
@@ -72,7 +73,7 @@ def same_log(output: Path, sha256: str) -> Path | None:
     """The folder of the run below `output` that was made of the same log."""
     for path in output.rglob(MANIFEST):
         try:
-            manifest = parse(Manifest, read_json(path), str(path))
+            manifest = parse(Manifest, read_json(path), path)
         except HpcAi500Error:
             continue  # of no run of ours, or broken: `check` says so
         if manifest.sha256.get("events.log") == sha256:
@@ -115,7 +116,8 @@ def sound_result(folder: Path, log: Path) -> Result:
         result = write_result(folder)
         reason = None if result.status != "success" else bound_fault(result)
     except HpcAi500Error as error:
-        raise InputError(str(error).replace(str(folder), str(log.parent)), "see docs/results-format.md") from error
+        error.relocate(folder, log.parent)
+        raise InputError(str(error), "see docs/results-format.md") from error
     except MALFORMED as error:
         reason = f"a record is not of the form that it must have ({type(error).__name__}: {error})"
         raise InputError(one_line(f"{log}: {reason}")[:400], "see docs/results-format.md") from error

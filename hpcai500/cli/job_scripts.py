@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from hpcai500.cli.site_options import runs_at
-from hpcai500.launch.slurm.script import job_template, log_pattern, plan_job, render_job
+from hpcai500.launch.slurm.cluster import max_array_size
+from hpcai500.launch.slurm.header import log_pattern
+from hpcai500.launch.slurm.script import job_template, plan_job, render_job
 from hpcai500.launch.slurm.snapshot import take_snapshot
-from hpcai500.launch.slurm.submission import max_array_size, split_seeds, submissions_folder
+from hpcai500.launch.slurm.submission import split_seeds, submissions_folder
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.site import Site
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from hpcai500.cli.output import default_data, print_json
-from hpcai500.launch.software import BACKENDS, LAUNCHERS, missing
+from hpcai500.launch.registry import offered
+from hpcai500.launch.requirements import missing
+from hpcai500.launch.software import BACKENDS
 from hpcai500.spec.levels import Level
 from hpcai500.spec.site import find_sites
 from hpcai500.spec.workload import load_rules, shipped_workloads
@@ -17,7 +19,7 @@ def main(args: argparse.Namespace) -> int:
         "workloads": [workload_record(folder) for folder in shipped_workloads()],
         "levels": [level.value for level in Level],
         "backends": [{"name": name, "missing": remedies(name, "local")} for name in BACKENDS],
-        "launchers": [{"name": name, "missing": remedies("torch", name)} for name in LAUNCHERS],
+        "launchers": [{"name": name, "missing": remedies("torch", name)} for name in offered()],
         "sites": list(find_sites()),
         "num_gpus": num_gpus(),
     }

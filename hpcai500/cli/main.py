@@ -10,7 +10,8 @@ from typing import NoReturn
 
 from hpcai500 import __version__
 from hpcai500.errors import HpcAi500Error, InputError, SpecError
-from hpcai500.launch.software import BACKENDS, LAUNCHERS
+from hpcai500.launch.software import BACKENDS
+from hpcai500.words import one_line
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,8 +50,9 @@ def build_parser() -> Parser:
     run.add_argument("--nodes", type=int, metavar="N", help="default: the allocation's, or 1")
     run.add_argument(
         "--launcher",
-        choices=LAUNCHERS,
-        help="default: the site's (srun) inside a Slurm allocation; else local, or horovodrun for Horovod",
+        metavar="NAME",
+        help="one that `hpcai500 list` names (default: the site's, srun, inside a Slurm allocation; "
+        "else local, which is torchrun, or horovodrun for Horovod)",
     )
     run.add_argument("--site", help="a site profile, for srun's options and where things lie")
     run.add_argument("--resume", action="store_true", help="go on with an interrupted run from its newest checkpoint")
@@ -194,7 +196,7 @@ def _add_micro(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", default=".", metavar="DIR", help="where storage is measured and ranks meet")
     parser.add_argument("--data", default="", metavar="DIR", help="of `storage`: read a prepared data set too")
     parser.add_argument("--backend", default="torch", choices=(*BACKENDS, "mpi"), help="of `collectives`")
-    parser.add_argument("--launcher", choices=LAUNCHERS, help="of `collectives`; as `run` chooses it")
+    parser.add_argument("--launcher", metavar="NAME", help="of `collectives`; as `run` chooses it")
     parser.add_argument("--nodes", type=int, metavar="N", help="of `collectives` (default: the allocation's, or 1)")
     parser.add_argument("--procs-per-node", type=int, metavar="N", help="of `collectives`")
     parser.add_argument("--sizes", default="", metavar="LIST", help="of `collectives`: bytes, e.g. 8,1048576")
@@ -307,8 +309,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(error: Exception, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    line = " ".join(str(error).split())
-    print(f"hpcai500: error: {line}", file=sys.stderr)
+    print(f"hpcai500: error: {one_line(str(error))}", file=sys.stderr)
     return code
 
 

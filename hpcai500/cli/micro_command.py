@@ -1,7 +1,6 @@
 """`hpcai500 micro`."""
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -11,19 +10,22 @@ from typing import Any
 from tabulate import tabulate
 
 from hpcai500.cli.output import print_json
-from hpcai500.cli.run_command import host_name, layout_here, require_plugin
 from hpcai500.cli.site_options import site_with
 from hpcai500.errors import SpecError, nearest
 from hpcai500.files import write_atomic
-from hpcai500.launch.software import require_software
+from hpcai500.launch.allocation.slurm import read_allocation
+from hpcai500.launch.decision import Wanted, decide
+from hpcai500.launch.environment import this_machine
+from hpcai500.launch.layout import Layout
+from hpcai500.launch.requirements import require_software
 from hpcai500.micro.document import MicroDocument, describe
 from hpcai500.micro.launching import SIZES, Request, start_collectives
 from hpcai500.micro.sample import Findings, Sample
 from hpcai500.report.columns import si
 from hpcai500.spec.models import parse
-from hpcai500.spec.site import with_site_overrides
 from hpcai500.spec.workload import shipped_workloads
 from hpcai500.system.devices import num_gpus
+from hpcai500.system.host import host_name
 
 PARTS = ("kernels", "workloads", "storage", "collectives")
 _SHARES = {"kernels": 0.45, "workloads": 0.35, "storage": 0.2, "collectives": 1.0}
@@ -113,31 +115,25 @@ def _storage(args: argparse.Namespace, budget_sec: float) -> Findings:
 def _collectives(args: argparse.Namespace, budget_sec: float) -> tuple[Findings, dict[str, Any]]:
     """What the ranks found, and how they were started."""
     site = site_with(args.site, args.slurm)
-    args.assignments = ["execution.device=cpu"] if args.device == "cpu" or args.backend == "mpi" else []
-    if args.backend == "mpi" and args.launcher is None:
-        args.launcher = "mpirun"
-    layout = layout_here(args, site, os.environ)
-    if args.backend != "mpi":
-        require_software(args.backend, layout.launcher)
-    else:
-        require_software("torch", "mpirun")  # mpi4py, and mpirun
-    if layout.in_allocation:
-        require_plugin(args.backend, layout, site)
-        site = with_site_overrides(site, {"slurm.launcher": layout.launcher})
-    record = {
-        "backend": args.backend,
+    machine = this_machine()
+    device = args.device.partition(":")[0]
+    launcher = args.launcher or ("mpirun" if args.backend == "mpi" else None)
+    on_gpus = device != "cpu" and args.backend != "mpi"
+    wanted = Wanted(args.backend, launcher, args.nodes, args.procs_per_node, on_gpus=on_gpus)
+    layout, allocation = decide(wanted, site, read_allocation(machine.env), machine.env)
+    require_software(args.backend, layout.launcher)
+    layout = parse(Layout, layout.model_dump() | {"device": device}, "--device")
+    record = {"layout": layout.model_dump(), "sizes": _sizes(args.sizes), "budget_sec": budget_sec}
+    request = parse(Request, record, "the request to the ranks")
+    found = start_collectives(
+        request, Path(args.folder), site, machine, in_allocation=allocation is not None, quiet=args.json
+    )
+    return found, {
+        "backend": layout.backend,
         "launcher": layout.launcher,
         "nodes": layout.nodes,
-        "procs_per_node": layout.procs_per_node,
-        "num_ranks": layout.num_ranks,
-        "device": args.device.partition(":")[0],
-        "sizes": _sizes(args.sizes),
-        "budget_sec": budget_sec,
+        "num_ranks": layout.world_size,
     }
-    request = parse(Request, record, "the request to the ranks")
-    found = start_collectives(request, Path(args.folder), site, in_allocation=layout.in_allocation, quiet=args.json)
-    place = {"backend": request.backend, "launcher": request.launcher, "nodes": request.nodes}
-    return found, place | {"num_ranks": request.world_size}
 
 
 def _sizes(text: str) -> list[int]:

@@ -24,7 +24,7 @@ _SUFFIXES = {
 def main(args: argparse.Namespace) -> int:
     style = "json" if args.json else _style(args.format, args.output)
     with without_garbage_collection(), opened(args.paths, unverified=args.unverified) as found:
-        text = found.label(_ranking(args, style, found))
+        text = _ranking(args, style, found)
     if args.output:
         write_atomic(Path(args.output), text + "\n")
         print(f"wrote {args.output}", file=sys.stderr)
@@ -54,14 +54,13 @@ def _ranking(args: argparse.Namespace, style: str, found: Opened) -> str:
     exponents, moved = parse_exponents(args.exponent)
     if style == "html":
         moved = moved or EXPONENTS
-    collected = collect(found.paths)
+    collected = collect(found.sources)
     collected.left_out.extend(found.refused)
-    ranking = with_compliance(
+    lists = with_compliance(
         ranked
         for exponent in exponents
         for ranked in rank(collected.runs, exponent, by=args.by, diverged=collected.diverged, exponents=moved)
     )
-    lists = found.mark(ranking)
     published = [
         rank_published(path, exponent, exponents=moved) for path in collected.published for exponent in exponents
     ]

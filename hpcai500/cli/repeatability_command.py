@@ -13,19 +13,16 @@ from hpcai500.score.repeatability import repeatability
 
 def main(args: argparse.Namespace) -> int:
     with without_garbage_collection(), opened(args.paths, unverified=args.unverified) as found:
-        collected = collect(found.paths)
+        collected = collect(found.sources)
         collected.left_out.extend(found.refused)
         reference = collect([Path(args.reference)]) if args.reference else None
-        reports = [
-            report.model_copy(update={"entry": found.mark_entries([report.entry])[0]})
-            for report in repeatability(collected, reference)
-        ]
+        reports = repeatability(collected, reference)
     if args.json:
         record = {
             "entries": [report.model_dump(mode="json") for report in reports],
-            "not_ranked": [item._asdict() for item in collected.left_out],
+            "not_ranked": [{"path": item.path, "reason": item.reason} for item in collected.left_out],
         }
-        print(found.label(json.dumps(record, indent=2, allow_nan=False)))
+        print(json.dumps(record, indent=2, allow_nan=False))
     else:
-        print(found.label(repeatability_text(reports, collected.left_out, is_narrow=sys.stdout.isatty())))
+        print(repeatability_text(reports, collected.left_out, is_narrow=sys.stdout.isatty()))
     return 0

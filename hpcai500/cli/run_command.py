@@ -1,59 +1,48 @@
 """`hpcai500 run`: resolve, train, and derive the result, once for each seed."""
 
 import argparse
-import os
-import platform
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hpcai500.cli.output import default_data, print_json
 from hpcai500.errors import DataError, HpcAi500Error, OccupiedError, SpecError
-from hpcai500.launch.allocation.slurm import ranks_of, read_allocation
-from hpcai500.launch.process import run_local
-from hpcai500.launch.slurm.step import run_in_allocation
-from hpcai500.launch.software import require_software
+from hpcai500.launch.allocation.slurm import read_allocation
+from hpcai500.launch.decision import Wanted, decide
+from hpcai500.launch.environment import this_machine
+from hpcai500.launch.layout import Allocation, Layout
+from hpcai500.launch.requirements import require_software
+from hpcai500.launch.slurm.step import train_in_allocation
+from hpcai500.launch.start import train
 from hpcai500.report.tables import si
 from hpcai500.score.result import Result, read_result, write_result
 from hpcai500.spec.levels import Level
 from hpcai500.spec.record import SYNTHETIC
 from hpcai500.spec.run import RunSpec, parse_overrides, parse_seeds, read_run, read_spec, resolve
-from hpcai500.spec.site import Site, load_site, with_site_overrides
+from hpcai500.spec.site import Site, load_site
 from hpcai500.spec.workload import find_workload
 from hpcai500.system.devices import native_precision, num_gpus
+from hpcai500.system.host import host_name
 from hpcai500.words import counted
-
-
-class Layout(NamedTuple):
-    """Where ranks run, as RunSpec has it."""
-
-    launcher: str
-    nodes: int
-    procs_per_node: int
-    num_ranks: int
-    system: str
-    """The machine's name where the command line gives none."""
-    in_allocation: bool = False
 
 
 def main(args: argparse.Namespace) -> int:
     site = load_site(args.site) if args.site else Site()
-    layout = layout_here(args, site, os.environ)
-    if args.precision == "auto" and not layout.in_allocation:
+    machine = this_machine()
+    layout, allocation = layout_here(args, site, machine.env)
+    if args.precision == "auto" and not allocation:
         args.precision = native_precision(on_gpus=wants_gpus(args) and num_gpus() > 0)
-    specs = [resolve_seed(args, seed, layout, site) for seed in parse_seeds(args.seeds)]
+    system = site.system or (allocation and allocation.cluster) or host_name()
+    specs = resolve_seeds(args, parse_seeds(args.seeds), layout, site, system)
     require_data(specs[0])
     if not site.software.python and site.container.engine == "none":
         require_software(args.backend, layout.launcher)
-    if layout.in_allocation:
-        site = with_site_overrides(site, {"slurm.launcher": layout.launcher})
 
     def start(spec: RunSpec) -> None:
-        if layout.in_allocation:
-            run_in_allocation(spec, site, quiet=args.json)
+        if allocation:
+            train_in_allocation(spec, site, machine, quiet=args.json)
         else:
-            run_local(spec, quiet=args.json)
+            train(spec, machine, quiet=args.json)
 
     results = [run_once(spec, start, resume=args.resume, quiet=args.json, debug=args.debug) for spec in specs]
     if args.json:
@@ -61,81 +50,25 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def layout_here(args: argparse.Namespace, site: Site, env: Mapping[str, str]) -> Layout:
-    """On the nodes of the allocation around us, else on this machine.
+def layout_here(args: argparse.Namespace, site: Site, env: Mapping[str, str]) -> tuple[Layout, Allocation | None]:
+    """On the nodes of the allocation around us, else on this machine."""
+    wanted = Wanted(args.backend, args.launcher, args.nodes, args.procs_per_node, on_gpus=wants_gpus(args))
+    return decide(wanted, site, read_allocation(env), env)
 
-    Raises:
-        SpecError: if another launcher started this command several times, or is mpirun and asked to start mpirun.
+
+def resolve_seeds(
+    args: argparse.Namespace, seeds: Sequence[int], layout: Layout, site: Site, system: str
+) -> list[RunSpec]:
+    """The run of each seed that `args` ask for, on `layout`; `site` knows where things lie unless `args` say.
+
+    `system` is the machine's name if `args` give none.
     """
-    if _several(env, "SLURM_STEP_NUM_TASKS"):
-        raise SpecError(
-            f"srun started this command {env['SLURM_STEP_NUM_TASKS']} times",
-            "start it once, in the job script or salloc: it starts the ranks itself",
-        )
-    of_torchrun = ("WORLD_SIZE",) if "TORCHELASTIC_RUN_ID" in env else ()
-    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "HOROVOD_SIZE", *of_torchrun):
-        if _several(env, name):
-            raise SpecError(
-                f"another launcher started this command {env[name]} times ({name})",
-                "start it once: it starts the ranks itself, see --launcher",
-            )
-    by_default = site.slurm.launcher if "SLURM_JOB_ID" in env else ""
-    if "OMPI_COMM_WORLD_SIZE" in env and (args.launcher or by_default) == "mpirun":
-        raise SpecError("mpirun started this command, and starts no other mpirun in it", "start it without mpirun")
-    around = read_allocation(env)
-    if around and around.num_nodes > 1 and args.launcher == "horovodrun":
-        raise SpecError(
-            f"--launcher horovodrun starts ranks on this machine alone, the allocation has {around.num_nodes} nodes",
-            "leave it out, or use --launcher mpirun",
-        )
-    allocation = around if args.launcher not in ("local", "horovodrun") else None
-    if allocation is None:
-        if args.launcher == "srun" or (args.launcher == "mpirun" and (args.nodes or 1) > 1):
-            raise SpecError(
-                f"--launcher {args.launcher} outside of a Slurm allocation"
-                + (" starts ranks on this machine alone" if args.launcher == "mpirun" else ""),
-                "use `hpcai500 submit`, or salloc or sbatch first",
-            )
-        launcher = args.launcher or ("horovodrun" if args.backend == "horovod" else "local")
-        default = max(1, num_gpus() if wants_gpus(args) else 1)
-        procs = args.procs_per_node if args.procs_per_node is not None else default
-        return Layout(launcher, args.nodes or 1, procs, 0, site.system or host_name())
-    procs, num_ranks = ranks_of(allocation, args.procs_per_node)
-    nodes = args.nodes if args.nodes is not None else allocation.num_nodes
-    if nodes > allocation.num_nodes:
-        raise SpecError(f"--nodes {nodes}: the allocation has {allocation.num_nodes}", "ask Slurm for more")
-    if nodes < allocation.num_nodes:
-        num_ranks = 0
-    launcher = args.launcher or site.slurm.launcher
-    system = site.system or allocation.cluster or host_name()
-    return Layout(launcher, nodes, procs, num_ranks, system, in_allocation=True)
-
-
-def _several(env: Mapping[str, str], name: str) -> bool:
-    return env.get(name, "").isdigit() and int(env[name]) > 1
-
-
-def require_plugin(backend: str, layout: Layout, site: Site) -> None:
-    """
-    Raises:
-        SpecError: if srun would start ranks of MPI without its plugin.
-    """
-    if backend != "torch" and layout.launcher == "srun" and site.slurm.mpi == "none":
-        raise SpecError(
-            f"backend {backend} under srun needs a plugin of srun that starts MPI",
-            "set `mpi` in the site's [slurm] to one that `srun --mpi=list` shows (pmix, pmi2), or launcher to mpirun",
-        )
-
-
-def resolve_seed(args: argparse.Namespace, seed: int, layout: Layout, site: Site) -> RunSpec:
-    """The run of one seed that `args` ask for, on `layout`; `site` knows where things lie unless `args` say."""
     staging = args.staging or site.places.staging
-    require_plugin(args.backend, layout, site)
-    spec = resolve(
+    first = resolve(
         args.workload,
         problem=args.problem,
         level=Level(args.level),
-        seed=seed,
+        seed=seeds[0],
         overrides=parse_overrides(args.assignments) | flag_overrides(args),
         unranked=args.unranked,
         backend=args.backend,
@@ -143,15 +76,17 @@ def resolve_seed(args: argparse.Namespace, seed: int, layout: Layout, site: Site
         nodes=layout.nodes,
         procs_per_node=layout.procs_per_node,
         num_ranks=layout.num_ranks,
-        system=args.system or layout.system,
+        system=args.system or system,
         data=data_place(args, site),
         output=str(Path(args.output or site.places.results or "results").absolute()),
         staging=str(Path(staging).absolute()) if staging else "",
         resume_from=str(Path(args.resume_from).absolute()) if args.resume_from else "",
     )
-    if spec.resume_from:
-        require_continues(spec)
-    return spec
+    specs = [first, *(first.with_seed(seed) for seed in seeds[1:])]
+    if first.resume_from:
+        for spec in specs:
+            require_continues(spec)
+    return specs
 
 
 def require_continues(spec: RunSpec) -> None:
@@ -200,10 +135,6 @@ def data_place(args: argparse.Namespace, site: Site) -> str:
         return SYNTHETIC
     name = find_workload(args.workload).name
     return str(Path(args.data or site.data_folder(name, args.problem) or default_data(name, args.problem)).absolute())
-
-
-def host_name() -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "-", platform.node().split(".")[0]).lstrip("-._") or "unnamed"
 
 
 def require_data(spec: RunSpec) -> None:

@@ -3,11 +3,15 @@
 import argparse
 from collections.abc import Sequence
 
-from hpcai500.cli.run_command import Layout, host_name, resolve_seed
+from hpcai500.cli.run_command import resolve_seeds
 from hpcai500.errors import SpecError
-from hpcai500.launch.software import require_software
+from hpcai500.launch.layout import Layout
+from hpcai500.launch.registry import job_launcher
+from hpcai500.launch.requirements import require_software
+from hpcai500.spec.models import parse
 from hpcai500.spec.run import RunSpec, parse_overrides, parse_seeds
 from hpcai500.spec.site import Site, load_site, with_site_overrides
+from hpcai500.system.host import host_name
 
 
 def site_of(args: argparse.Namespace) -> Site:
@@ -27,14 +31,26 @@ def site_with(name: str, assignments: Sequence[str]) -> Site:
 def runs_at(args: argparse.Namespace, site: Site) -> list[list[RunSpec]]:
     """One run a seed, for each number of nodes that is asked for, or that `site` gives."""
     if not site.software.python and site.container.engine == "none":  # the nodes run this very Python
-        require_software(args.backend, site.slurm.launcher, packages_alone=True)
+        require_software(args.backend, site.slurm.launcher, packages_only=True)
     procs_per_node = args.procs_per_node if args.procs_per_node is not None else site.slurm.procs_per_node
     seeds = parse_seeds(args.seeds)
-    layouts = [
-        Layout(site.slurm.launcher, nodes, procs_per_node, 0, site.system or host_name())
-        for nodes in (parse_counts(args.nodes) if args.nodes else [site.slurm.nodes])
-    ]
-    return [[resolve_seed(args, seed, layout, site) for seed in seeds] for layout in layouts]
+    system = site.system or host_name()
+    counts = parse_counts(args.nodes) if args.nodes else [site.slurm.nodes]
+    layouts = [layout_at(site, args.backend, nodes, procs_per_node) for nodes in counts]
+    return [resolve_seeds(args, seeds, layout, site, system) for layout in layouts]
+
+
+def layout_at(site: Site, backend: str, nodes: int, procs_per_node: int) -> Layout:
+    """The layout of a job at `site`.
+
+    Raises:
+        SpecError: if the site's launcher cannot start it.
+    """
+    launcher = job_launcher(site.slurm.launcher)
+    record = {"launcher": launcher.name, "backend": backend, "nodes": nodes, "procs_per_node": procs_per_node}
+    layout = parse(Layout, record, "the ranks")
+    launcher.require(layout, site, {}, in_allocation=True)
+    return layout
 
 
 def parse_counts(text: str) -> list[int]:

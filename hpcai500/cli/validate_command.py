@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcai500 import __version__
-from hpcai500.cli.run_command import host_name
 from hpcai500.cli.site_options import site_with
 from hpcai500.errors import InputError, SpecError, nearest
 from hpcai500.files import write_atomic
@@ -18,6 +17,7 @@ from hpcai500.launch.allocation.slurm import read_allocation
 from hpcai500.launch.process import handled
 from hpcai500.launch.slurm.cluster import ask_states, expand_names
 from hpcai500.spec.site import Site
+from hpcai500.system.host import host_name
 from hpcai500.validate.baseline import parse_baseline, read_baseline, save_baseline
 from hpcai500.validate.expectations import read_site_values
 from hpcai500.validate.jobs import Agents

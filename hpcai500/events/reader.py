@@ -29,35 +29,31 @@ class Event(BaseModel):
     key: str
     value: Any = None
     metadata: dict[str, Any] = {}
-    source: str = ""
+    source: Path | None = None
     """The file that the line stands in; like `line`, never what the line itself says of it."""
-    line: int = 0
-
-    @property
-    def where(self) -> str:
-        return f"{self.source}:{self.line}"
+    line: int | None = None
 
 
-def parse_lines(lines: Iterable[str], source: str) -> Iterator[Event]:
+def parse_lines(lines: Iterable[str], source: Path) -> Iterator[Event]:
     """The events of `lines`; whatever stands before the token of a line is dropped.
 
     Raises:
         InputError: for a malformed event that is not the last line.
     """
-    torn: str | None = None
+    torn: int | None = None
     for number, line in enumerate(lines, start=1):
         position = line.find(TOKEN)
         if position < 0:
             continue
         if torn:
-            raise InputError(torn, "the file was altered after it was written")
+            raise InputError("not a valid event", "the file was altered after it was written", at=source, line=torn)
         try:
             yield event_of(json.loads(line[position + len(TOKEN) :]), source, number)
         except (ValueError, ValidationError):
-            torn = f"{source}:{number}: not a valid event"
+            torn = number
 
 
-def event_of(record: Any, source: str, line: int) -> Event:
+def event_of(record: Any, source: Path, line: int) -> Event:
     """The event of one line's `record`.
 
     Raises:
@@ -76,18 +72,18 @@ def read_events(path: Path) -> list[Event]:
     """
     try:
         if path.exists() and not path.is_file():
-            raise InputError(f"{path}: no plain file")
+            raise InputError("no plain file", at=path)
         with path.open("rb") as file:
-            return list(parse_lines(_bounded(file, path), str(path)))
+            return list(parse_lines(_bounded(file, path), path))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+        raise InputError(str(error.strerror), at=path) from error
 
 
 def run_start_ms(path: Path) -> float:
     """When the run of a log began, in ms since 1970; infinity where the log does not say it, or cannot be read."""
     try:
         with path.open("rb") as file:
-            start = first(parse_lines(_bounded(file, path), str(path)), Key.RUN_START)
+            start = first(parse_lines(_bounded(file, path), path), Key.RUN_START)
     except (OSError, InputError, RecursionError):
         return math.inf
     return start.time_ms if start and math.isfinite(start.time_ms) else math.inf
@@ -106,7 +102,8 @@ def _bounded(file: IO[bytes], path: Path) -> Iterator[str]:
             (max(event_bytes, len(line)), MOST_EVENT_BYTES, "bytes of events"),
         ):  # fmt: skip
             if number > most:
-                raise InputError(f"{path}: more than {most:,} {what} are no log of a run", "log epochs, not steps")
+                fault = f"more than {most:,} {what} are no log of a run"
+                raise InputError(fault, "log epochs, not steps", at=path)
         yield line.decode(errors="replace")
 
 

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any, ClassVar, NoReturn, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -10,6 +11,7 @@ from hpcai500.errors import InputError
 from hpcai500.events.reader import Event
 from hpcai500.events.vocabulary import Key, Type
 from hpcai500.spec.models import Frozen
+from hpcai500.words import printable
 
 _LONGEST = 80
 """Letters of a wrong value, or of its place, that one line shows."""
@@ -46,7 +48,8 @@ def parsed(event: Event, kind: type[P]) -> P:
     Raises:
         InputError: naming file, line and key, and what is missing or wrong.
     """
-    return held(kind, {"value": event.value, "metadata": event.metadata}, f"{event.where}: {event.key}")
+    record = {"value": event.value, "metadata": event.metadata}
+    return held(kind, record, event.key, at=event.source, line=event.line)
 
 
 def payloads(events: Iterable[Event], kind: type[P]) -> list[P]:
@@ -67,34 +70,32 @@ def payload(events: Iterable[Event], kind: type[P]) -> P | None:
     return next((parsed(event, kind) for event in events if event.key == kind.key), None)
 
 
-def held(model: type[Model], record: dict[str, Any], what: str) -> Model:
+def held(model: type[Model], record: dict[str, Any], what: str, *, at: Path | None, line: int | None = None) -> Model:
     """`record`, made of what JSON knows and possibly hostile, as a `model`.
 
     Raises:
-        InputError: in one printable line that begins with `what`.
+        InputError: in one printable line that names the file `at`, its line, and `what` the record is.
     """
     try:
         return model.model_validate_json(json.dumps(record))
     except ValidationError as error:
-        _refuse(error, what)
+        fault, hint = _fault(error)
+        raise InputError(f"{what}{fault}", hint, at=at, line=line) from error
 
 
-def _refuse(error: ValidationError, what: str) -> NoReturn:
+def _fault(error: ValidationError) -> tuple[str, str]:
+    """What is wrong, to follow the record's name, and how to fix it."""
     found = error.errors()
     if missing := [_place(one["loc"]) for one in found if one["type"] == "missing"]:
-        raise InputError(f"{what} lacks {', '.join(missing)}", "state it") from error
+        return f" lacks {', '.join(missing)}", "state it"
     first = found[0]
     place = _place(first["loc"])
     if first["type"] == "extra_forbidden":
-        raise InputError(f"{what}: {place}: no such key") from error
+        return f": {place}: no such key", ""
     text = first["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(first["input"], dict) else f", not {_printable(repr(first['input']))}"
-    raise InputError(f"{what}: {place}{': ' if place else ''}{text[0].lower()}{text[1:]}{shown}") from error
+    shown = "" if isinstance(first["input"], dict) else f", not {printable(repr(first['input'])[:_LONGEST])}"
+    return f": {place}{': ' if place else ''}{text[0].lower()}{text[1:]}{shown}", ""
 
 
 def _place(location: tuple[int | str, ...]) -> str:
-    return _printable(".".join(str(part) for part in location))
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:_LONGEST])
+    return printable(".".join(str(part) for part in location)[:_LONGEST])

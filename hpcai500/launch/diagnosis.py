@@ -40,23 +40,28 @@ _STOPS = {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 _CANCELLED = re.compile(r"(?:slurmstepd\S*|srun): error: .*CANCELLED AT \S+ (DUE TO TIME LIMIT|DUE TO PREEMPTION)?")
 
 
-def explain(told: Sequence[Failure], tail: str, code: int, log: Path) -> HpcAi500Error:
+def explain(told: Sequence[Failure], tail: str, code: int, log: Path, *, is_rank: bool = False) -> HpcAi500Error:
     """What a rank said of itself, else what the launcher saw, else the log's place.
 
     A launcher stops the peers of a rank that failed, and a rank whose peer died reports a lost connection: one that
     knows a reason of its own is preferred, then the launcher's word, then our bug, then a stop.
+
+    With `is_rank`, the process that ended with `code` is the only rank itself.
     """
+    ends = [("rank 0", code)] if is_rank else _ends(tail)
     cause = min(told, key=_distance, default=None)
     if cause and _distance(cause) == 0:
         return as_error(cause)
-    for seen in (_out_of_memory, _node_failure, _wrong_plugin, _death):
+    for seen in (_out_of_memory, _node_failure, _wrong_plugin):
         if error := seen(tail):
             return error
-    if cause and cause.exit_code == PreemptedError.exit_code and (error := _silent_end(tail, log)):
+    if error := _death(ends, tail):
+        return error
+    if cause and cause.exit_code == PreemptedError.exit_code and (error := _silent_end(ends, log)):
         return error
     if cause and not _lost_peer(cause):
         return as_error(cause)
-    if error := _early_stop(tail):
+    if error := _early_stop(ends, tail):
         return error
     if cause:
         return as_error(cause)
@@ -65,7 +70,9 @@ def explain(told: Sequence[Failure], tail: str, code: int, log: Path) -> HpcAi50
     if box := _BOX.search(tail):
         return RankError(f"mpirun: {_first_paragraph(box[1])}", f"see {log}")
     last = next((line.strip() for line in reversed(tail.splitlines()) if line.strip()), "no output")
-    return HpcAi500Error(f"the launcher ended with exit code {code}: {last}", f"see {log}")
+    who = "rank 0" if is_rank else "the launcher"
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return HpcAi500Error(f"{who} {how}: {last}", f"see {log}")
 
 
 def _distance(failure: Failure) -> int:
@@ -123,9 +130,9 @@ def _ends(tail: str) -> list[tuple[str, int]]:
     return ends + [(f"rank {match[2]} on {match[1]}", int(match[3])) for match in _SRUN_END.finditer(tail)]
 
 
-def _death(tail: str) -> HpcAi500Error | None:
+def _death(ends: Sequence[tuple[str, int]], tail: str) -> HpcAi500Error | None:
     """A rank that was ended by a signal which asks nobody to stop."""
-    for rank, code in _ends(tail):
+    for rank, code in ends:
         if code < 0 and -code not in _STOPS:
             name = signal.Signals(-code).name
             return RankError(f"{rank} was ended by {name}", _hint(name == "SIGKILL"))
@@ -141,17 +148,17 @@ def _hint(killed: bool) -> str:
     return "the machine may have run out of memory" if killed else ""
 
 
-def _silent_end(tail: str, log: Path) -> HpcAi500Error | None:
+def _silent_end(ends: Sequence[tuple[str, int]], log: Path) -> HpcAi500Error | None:
     """A rank that ended by itself and told nothing, for which its peers were stopped."""
-    for rank, code in _ends(tail):
+    for rank, code in ends:
         if code > 0 and code != PreemptedError.exit_code:
             return RankError(f"{rank} ended with exit code {code} and told no reason", f"see {log}")
     return None
 
 
-def _early_stop(tail: str) -> HpcAi500Error | None:
+def _early_stop(ends: Sequence[tuple[str, int]], tail: str) -> HpcAi500Error | None:
     """A stop that met a rank in its first moment, before it could tell of it."""
-    if any(-code in _STOPS for _, code in _ends(tail)) or _SRUN_STOP.search(tail):
+    if any(-code in _STOPS for _, code in ends) or _SRUN_STOP.search(tail):
         return PreemptedError("stopped before training began", "`--resume` starts it")
     return None
 

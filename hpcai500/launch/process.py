@@ -1,7 +1,6 @@
 """Running a plan from this machine, and saying in one line why it ended."""
 
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -29,10 +28,8 @@ from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.events.writer import EventWriter
 from hpcai500.launch.diagnosis import START_MARK, explain
-from hpcai500.launch.plan import Plan, plan_horovodrun, plan_local, plan_mpirun
-from hpcai500.launch.slurm.script import WORKER
+from hpcai500.launch.launcher import Plan
 from hpcai500.spec.run import RunSpec
-from hpcai500.system.cores import physical_cores
 
 _GRACE_SEC = 60.0
 """From SIGTERM to SIGKILL: the ranks finish their step and write a checkpoint."""
@@ -41,27 +38,12 @@ _AGAIN_SEC = 1.0
 _TWICE_SEC = 0.5
 
 
-def run_local(spec: RunSpec, *, quiet: bool = False) -> None:
-    """Start all ranks here and wait for them.
+def run_ranks(plan: Plan, spec: RunSpec, *, quiet: bool) -> None:
+    """Run `plan` to its end, and close the run's log if its ranks could not.
 
     Raises:
-        HpcAi500Error: with the first rank's reason and exit code; events.log then ends with `run_stop`, unless the
-            run was asked to stop and can go on.
+        HpcAi500Error: with the first rank's reason.
     """
-    run_plan(plan_here(spec), spec, quiet=quiet)
-
-
-def plan_here(spec: RunSpec) -> Plan:
-    """How this machine starts all ranks of `spec`."""
-    python, num_cores, env = sys.executable, len(physical_cores(os.sched_getaffinity(0))), dict(os.environ)
-    if spec.launcher == "mpirun":
-        return plan_mpirun(spec, python=python, num_cores=num_cores, env=env, as_root=os.geteuid() == 0)
-    plan = plan_horovodrun if spec.launcher == "horovodrun" else plan_local
-    return plan(spec, python=python, num_cores=num_cores, env=env)
-
-
-def run_plan(plan: Plan, spec: RunSpec, *, quiet: bool) -> None:
-    """Run `plan` to its end, and close the run's log if its ranks could not."""
     failure = execute(plan, spec.folder / "logs" / "stderr.log", quiet=quiet)
     if failure is None:
         return
@@ -96,7 +78,7 @@ def execute(plan: Plan, log: Path, *, quiet: bool) -> HpcAi500Error | None:
             kill_tree(process)
             process.wait()
             raise
-    return stop.outcome(explain(told, tail, code, log)) if code else None
+    return stop.outcome(explain(told, tail, code, log, is_rank=plan.argv == plan.rank_command)) if code else None
 
 
 class _Stop:
@@ -183,7 +165,7 @@ def ask_to_stop(process: "subprocess.Popen[str]", plan: Plan) -> None:
     with suppress(psutil.NoSuchProcess):
         for one in psutil.Process(process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):
-                if one.cmdline()[1:3] == ["-m", WORKER]:  # not the shell around it, nor what its launcher forks
+                if tuple(one.cmdline()[1:]) == plan.rank_command[1:]:  # not the shell around it, nor its launcher
                     one.send_signal(plan.stop_signal)
 
 

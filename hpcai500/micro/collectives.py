@@ -10,7 +10,7 @@ import torch
 from hpcai500.errors import SpecError, nearest
 from hpcai500.micro.launching import SIZES
 from hpcai500.micro.sample import Findings, Sample, Skipped, Spread, rate, spread
-from hpcai500.ranks.operations import Group, Operations, operations_of
+from hpcai500.ranks.operations import Group, Operations
 
 NAMES = ("all_reduce", "all_gather", "broadcast", "all_to_all")
 _SHORTEST_SEC = 2e-3
@@ -47,7 +47,7 @@ def measure_collectives(
             raise SpecError(f"unknown collective operation {name!r}", nearest(name, NAMES))
     if ranks.size == 1:
         return Findings(skipped=tuple(Skipped(name=name, reason="one rank alone") for name in names))
-    operations = operations or operations_of(ranks)
+    operations = operations or ranks.operations()
     deadline = time.monotonic() + budget_sec
     cases = [(name, size) for name in names for size in sizes]
     found = Findings()

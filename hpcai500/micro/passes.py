@@ -2,7 +2,6 @@
 
 import copy
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from hpcai500.spec.levels import Level
 from hpcai500.spec.record import SYNTHETIC
 from hpcai500.spec.run import RunSpec, resolve
 from hpcai500.spec.workload import find_workload, load_rules, problem_settings
-from hpcai500.train.loop import autocast
+from hpcai500.train.loop import loss_of
 from hpcai500.train.optim import build_optimizer
 from hpcai500.train.workload import Batch, Workload, load_workload
 
@@ -61,10 +60,12 @@ def trace_workload(spec: RunSpec, device: torch.device) -> Trace:
         faked = copy.deepcopy(model)
         with FakeTensorMode(allow_non_fake_inputs=True) as mode:  # a workload's own constants
             fake_parameters(faked, mode)
-            return trace(_forward(workload, faked, _batch(workload, device), device))
+            batch = _batch(workload, device)
+            return trace(lambda: loss_of(workload, faked, batch, device))
     except (DynamicOutputShapeException, UnsupportedOperatorException, NotImplementedError):
         workload = load_workload(Path(spec.workload.folder))(spec)  # what a workload keeps may be fake by now
-        return trace(_forward(workload, model, _batch(workload, device), device))
+        batch = _batch(workload, device)
+        return trace(lambda: loss_of(workload, model, batch, device))
 
 
 def time_steps(spec: RunSpec, device: torch.device, budget_sec: float) -> Spread:
@@ -77,9 +78,7 @@ def time_steps(spec: RunSpec, device: torch.device, budget_sec: float) -> Spread
         group["lr"] = 0.0  # speed alone: the loss need not stay finite
 
     def step() -> None:
-        with autocast(spec, device):
-            loss = workload.loss(model, workload.to_device(raw, device))
-        loss.backward()
+        loss_of(workload, model, workload.to_device(raw, device), device).backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -103,14 +102,6 @@ def fake_parameters(model: nn.Module, mode: FakeTensorMode) -> None:
             for name, tensor in tensors.items():
                 if tensor is not None:
                     tensors[name] = mode.from_tensor(tensor)
-
-
-def _forward(workload: Workload, model: nn.Module, batch: Batch, device: torch.device) -> Callable[[], torch.Tensor]:
-    def forward() -> torch.Tensor:
-        with autocast(workload.spec, device):
-            return workload.loss(model, batch)
-
-    return forward
 
 
 def _model(workload: Workload, device: torch.device) -> nn.Module:

@@ -35,7 +35,7 @@ def read_ceilings(path: Path) -> Ceilings:
     Raises:
         InputError: if it holds no kernels.
     """
-    return ceilings_of(parse(MicroDocument, read_json(path), str(path)), str(path))
+    return ceilings_of(parse(MicroDocument, read_json(path), path), str(path))
 
 
 def ceilings_of(document: MicroDocument, source: str) -> Ceilings:

@@ -4,31 +4,20 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hpcai500.errors import HpcAi500Error, format_failure
 from hpcai500.files import write_atomic
+from hpcai500.launch.registry import find_launcher
 from hpcai500.micro.collectives import measure_collectives
 from hpcai500.micro.launching import FINDINGS, Request, read_request
-from hpcai500.ranks.joining import Layout, join_ranks
-from hpcai500.ranks.place import launched_rank
-from hpcai500.ranks.torch_ranks import Ranks, first_line
-
-if TYPE_CHECKING:
-    from hpcai500.ranks.mpi_ranks import MpiRanks
-
-
-def join(request: Request, folder: Path) -> "Ranks | MpiRanks":
-    if request.backend == "mpi":
-        from hpcai500.ranks.mpi_ranks import MpiRanks
-
-        return MpiRanks(request.world_size, request.launcher)
-    layout = Layout(request.backend, request.launcher, request.world_size, request.device)
-    return join_ranks(layout, folder, dict(os.environ))
+from hpcai500.ranks.joining import join_group
+from hpcai500.ranks.placement import take_cores
+from hpcai500.ranks.torch_ranks import first_line
 
 
 def run(request: Request, folder: Path) -> None:
-    ranks = join(request, folder)
+    ranks = join_group(request.layout, folder, os.environ)
+    take_cores(ranks, os.environ)
     found = measure_collectives(ranks, sizes=request.sizes, budget_sec=request.budget_sec)
     if ranks.rank == 0:
         write_atomic(folder / FINDINGS, found.model_dump_json() + "\n")
@@ -48,7 +37,7 @@ def main() -> int:
         if not isinstance(failure, HpcAi500Error):
             failure = HpcAi500Error(f"{type(error).__name__}: {first_line(error)}")
         sys.stderr.flush()
-        os.write(2, f"{format_failure(failure, launched_rank(request.launcher, os.environ))}\n".encode())
+        os.write(2, f"{format_failure(failure, find_launcher(request.layout.launcher).rank(os.environ))}\n".encode())
         os._exit(failure.exit_code)  # other ranks may sit in a collective that will never end
 
 

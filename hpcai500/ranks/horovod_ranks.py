@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from hpcai500.errors import MachineError
 from hpcai500.launch.software import HOW_TO_GET_HOROVOD
+from hpcai500.ranks.operations import HorovodOperations, Operations
 from hpcai500.ranks.torch_ranks import choose_device, first_line, require_size
 
 try:
@@ -103,6 +104,9 @@ class HorovodRanks:
         if self._asked is not None:
             hvd.synchronize(self._asked)
         hvd.shutdown()
+
+    def operations(self) -> Operations:
+        return HorovodOperations()
 
 
 def _trained(model: nn.Module, optimizer: Optimizer) -> list[tuple[str, nn.Parameter]]:

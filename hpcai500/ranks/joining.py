@@ -1,54 +1,61 @@
-"""Meeting the other ranks, by the backend and the launcher of the run."""
+"""Joining the other ranks of a start, by its launcher and its communication library."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
+from hpcai500.errors import RankError
+from hpcai500.launch.launcher import Launcher
+from hpcai500.launch.layout import Layout
+from hpcai500.launch.registry import find_launcher, launchers
 from hpcai500.ranks.meeting import meet
-from hpcai500.ranks.place import launched_size, read_environment, size_by_other_launcher
-from hpcai500.ranks.torch_ranks import Ranks, TorchRanks, require_launched, require_size
-from hpcai500.spec.run import RunSpec
+from hpcai500.ranks.torch_ranks import Ranks, TorchRanks, require_size
+
+if TYPE_CHECKING:
+    from hpcai500.ranks.mpi_ranks import MpiRanks
 
 
-def join(spec: RunSpec, env: Mapping[str, str]) -> Ranks:
-    """The ranks of this start of `spec`; raises as `join_ranks` does."""
-    execution = spec.settings.execution
-    layout = Layout(spec.backend, spec.launcher, spec.world_size, execution.device, execution.gradient_compression)
-    return join_ranks(layout, spec.folder, env)
-
-
-class Layout(NamedTuple):
-    """How ranks were started, and how they communicate."""
-
-    backend: str
-    launcher: str
-    world_size: int
-    device: str
-    """`auto`, `cpu` or `cuda`."""
-    compression: str = "none"
-
-
-def join_ranks(layout: Layout, folder: Path, env: Mapping[str, str]) -> Ranks:
-    """The ranks that were started as `layout` says, who may meet through files in `folder`.
+def join(layout: Layout, folder: Path, env: Mapping[str, str]) -> Ranks:
+    """The ranks that train, started as `layout` says; they may meet through files in `folder`.
 
     Raises:
         RankError: if they are not as many as it asks for.
         MachineError: if the backend is not installed, or rank 0 cannot be reached.
     """
-    backend, launcher, world_size, device, compression = layout
-    require_launched(world_size, launched_size(launcher, env), launcher)
-    if other := size_by_other_launcher(launcher, env):
-        require_launched(world_size, other[1], other[0])
-    if backend == "horovod":
+    launcher = find_launcher(layout.launcher)
+    _require_started(layout.world_size, launcher, env)
+    if layout.backend == "horovod":
         from hpcai500.ranks.horovod_ranks import HorovodRanks
 
-        return HorovodRanks(device, launcher, world_size, compression)
-    if launcher == "mpirun":
+        return HorovodRanks(layout.device, layout.launcher, layout.world_size, layout.compression)
+    if launcher.meeting == "mpi":
         from hpcai500.ranks.mpi_meeting import meet_by_mpi
 
-        place, store = meet_by_mpi(world_size, env)
-        return TorchRanks(place, device, lambda: store, compression)
-    place = read_environment(launcher, env)
-    require_size(world_size, place.size, launcher, "torch.distributed")
-    meeting = (lambda: meet(place, folder, env)) if place.start else None
-    return TorchRanks(place, device, meeting, compression)
+        place, store = meet_by_mpi(layout.world_size, launcher.name, env)
+        return TorchRanks(place, layout.device, lambda: store, layout.compression)
+    place = launcher.own_place(env)
+    require_size(layout.world_size, place.size, layout.launcher, "torch.distributed")
+    by_file = (lambda: meet(place, folder, env)) if launcher.meeting == "folder" else None
+    return TorchRanks(place, layout.device, by_file, layout.compression)
+
+
+def join_group(layout: Layout, folder: Path, env: Mapping[str, str]) -> "Ranks | MpiRanks":
+    """The ranks that measure collectives: those of `join`, or of MPI's own library."""
+    if layout.backend != "mpi":
+        return join(layout, folder, env)
+    from hpcai500.ranks.mpi_ranks import MpiRanks
+
+    _require_started(layout.world_size, find_launcher(layout.launcher), env)
+    return MpiRanks(layout.world_size, layout.launcher)
+
+
+def _require_started(expected: int, launcher: Launcher, env: Mapping[str, str]) -> None:
+    """Refuse another number of ranks than the layout's, by the word of its launcher or of another one around it."""
+    others = [each for each in launchers().values() if each.is_exclusive and each.name != launcher.name]
+    told = [(launcher, launcher.num_started(env)), *((each, each.num_copies(env)) for each in others)]
+    for each, started in told:
+        if started not in (None, expected) and (each is launcher or started > 1):
+            raise RankError(
+                f"the run asks for {expected} ranks, but {each.name} started {started}",
+                "start it with `hpcai500 run` or its job script",
+            )

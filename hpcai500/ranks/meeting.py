@@ -9,7 +9,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from hpcai500.errors import MachineError
 from hpcai500.files import write_atomic
-from hpcai500.ranks.place import RankEnvironment
+from hpcai500.launch.launcher import RankEnvironment
 from hpcai500.system.addresses import own_address
 
 _TIMEOUT_SEC = 300

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from torch._C._distributed_c10d import TCPStore
 
 from hpcai500.errors import HpcAi500Error, MachineError
+from hpcai500.launch.launcher import RankEnvironment
 from hpcai500.launch.software import HOW_TO_GET_MPI4PY
 from hpcai500.ranks.meeting import connect, open_store
-from hpcai500.ranks.place import RankEnvironment
 from hpcai500.ranks.torch_ranks import first_line, require_size
 from hpcai500.system.addresses import own_address
 
@@ -21,7 +21,7 @@ except (ImportError, RuntimeError) as error:
     raise MachineError(f"mpi4py cannot be imported: {first_line(error)}", remedy) from error
 
 
-def meet_by_mpi(expected_size: int, env: Mapping[str, str]) -> tuple[RankEnvironment, TCPStore]:
+def meet_by_mpi(expected_size: int, launcher: str, env: Mapping[str, str]) -> tuple[RankEnvironment, TCPStore]:
     """This process's place in MPI's world, and the store that all its ranks share.
 
     Raises:
@@ -29,7 +29,7 @@ def meet_by_mpi(expected_size: int, env: Mapping[str, str]) -> tuple[RankEnviron
         MachineError: if rank 0's node has no address that others reach.
     """
     world = MPI.COMM_WORLD
-    require_size(expected_size, world.Get_size(), "mpirun", "MPI")
+    require_size(expected_size, world.Get_size(), launcher, "MPI")
     node = world.Split_type(MPI.COMM_TYPE_SHARED)
     place = RankEnvironment(world.Get_rank(), world.Get_size(), node.Get_rank(), node.Get_size())
     store: TCPStore | None = None

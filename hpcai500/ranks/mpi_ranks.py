@@ -6,6 +6,7 @@ import torch
 
 from hpcai500.errors import MachineError
 from hpcai500.launch.software import HOW_TO_GET_MPI4PY
+from hpcai500.ranks.operations import MpiOperations, Operations
 from hpcai500.ranks.torch_ranks import first_line, require_size
 
 try:
@@ -26,6 +27,8 @@ class MpiRanks:
         self.communicator = MPI.COMM_WORLD
         self.rank, self.size = self.communicator.Get_rank(), self.communicator.Get_size()
         require_size(expected_size, self.size, launcher, "MPI")
+        node = self.communicator.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank, self.local_size = node.Get_rank(), node.Get_size()
         self.device = torch.device("cpu")
 
     def broadcast(self, value: T) -> T:
@@ -40,3 +43,6 @@ class MpiRanks:
 
     def close(self) -> None:
         pass  # mpi4py finalises MPI as the process ends
+
+    def operations(self) -> Operations:
+        return MpiOperations(self.communicator)

@@ -5,23 +5,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 import torch.distributed as dist
 
-from hpcai500.ranks.torch_ranks import TorchRanks
-
 T = TypeVar("T")
-
-
-class Group(Protocol):
-    """What is asked of the ranks: less than `Ranks`, which is one."""
-
-    rank: int
-    size: int
-    device: torch.device
-
-    def broadcast(self, value: T) -> T: ...
-
-    def gather(self, value: T) -> list[T]: ...
-
-    def barrier(self) -> None: ...
 
 
 class Operations(Protocol):
@@ -40,16 +24,23 @@ class Operations(Protocol):
         """Part r of every rank's `tensor`, in rank order, on rank r; parts are equal."""
 
 
-def operations_of(ranks: Group) -> Operations:
-    """The collectives of the library that brought `ranks` together."""
-    from hpcai500.ranks.subset import Subset
+class Group(Protocol):
+    """Ranks that can measure collectives: less than `Ranks`, which is one."""
 
-    if isinstance(ranks, TorchRanks):
-        return TorchOperations(ranks.size)
-    if isinstance(ranks, Subset):
-        return TorchOperations(ranks.size, ranks.group, ranks.root)
-    communicator = getattr(ranks, "communicator", None)
-    return HorovodOperations() if communicator is None else MpiOperations(communicator)
+    rank: int
+    size: int
+    device: torch.device
+
+    def broadcast(self, value: T) -> T: ...
+
+    def gather(self, value: T) -> list[T]: ...
+
+    def barrier(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def operations(self) -> Operations:
+        """The collectives of the library that brought the ranks together."""
 
 
 class TorchOperations:

@@ -1,17 +1,32 @@
 """Where a rank computes: its share of the node's cores, and a thread for each of them."""
 
+import math
 import os
 import platform
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 
-from hpcai500.ranks.torch_ranks import Ranks
-from hpcai500.system.cores import physical_cores, share_of
+from hpcai500.system.cores import Core, physical_cores, share_of, threads_of
 from hpcai500.words import counted
 
 _BINDS_THREADS = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+
+
+T = TypeVar("T")
+
+
+class Node(Protocol):
+    """Ranks that know which of them share a node."""
+
+    local_rank: int
+    local_size: int
+    device: torch.device
+
+    def broadcast(self, value: T) -> T: ...
+
+    def gather(self, value: T) -> list[T]: ...
 
 
 class Placement(NamedTuple):
@@ -36,8 +51,8 @@ def crowding(placement: Placement) -> str | None:
     )
 
 
-def take_cores(ranks: Ranks, env: Mapping[str, str]) -> Placement:
-    """Share the node's cores among its ranks where the launcher left all cores to all; every rank must call.
+def take_cores(ranks: Node, env: Mapping[str, str]) -> Placement:
+    """Share the node's cores among its ranks if the launcher left all cores to all; every rank must call.
 
     Threads that exist already keep what they have: call it before the first operation. A rank with a GPU is left
     where its launcher put it, since which cores are near its GPU is the site's to know; and so is one whose `env`
@@ -50,7 +65,8 @@ def take_cores(ranks: Ranks, env: Mapping[str, str]) -> Placement:
     all_alike = bool(others) and all(cpus == mine for cpus in others)
     own = share_of(cores, ranks.local_rank, ranks.local_size) if all_alike else cores
     if "OMP_NUM_THREADS" not in env:
-        torch.set_num_threads(len(own) if len(cores) >= ranks.local_size or not all_alike else 1)
+        sharers = ranks.local_size if all_alike else 1
+        torch.set_num_threads(num_threads(env, cores, sharers=sharers, local_size=ranks.local_size))
     threads = torch.get_num_threads()
     binds = (
         ranks.device.type == "cpu"
@@ -62,3 +78,17 @@ def take_cores(ranks: Ranks, env: Mapping[str, str]) -> Placement:
         os.sched_setaffinity(0, {cpu for core in own for cpu in core})
     is_alone = not any(cpus & mine for cpus in others)
     return Placement(ranks.device.type, len(own), threads, binds or is_alone)
+
+
+def num_threads(env: Mapping[str, str], cores: Sequence[Core], *, sharers: int, local_size: int) -> int:
+    """Threads of one rank that sees `cores` together with `sharers` ranks, itself included.
+
+    It takes no more than its share, among the node's `local_size` ranks, of what Slurm gave to the job on this node:
+    some clusters let processes run on all cores. Slurm counts logical CPUs.
+    """
+    threads = threads_of(len(cores), sharers)
+    given = env.get("SLURM_CPUS_ON_NODE", "")
+    if not given.isdigit():
+        return threads
+    cpus_per_core = max(len(core) for core in cores)
+    return min(threads, threads_of(math.ceil(int(given) / cpus_per_core), local_size))

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
+from hpcai500.ranks.operations import Operations, TorchOperations
 from hpcai500.ranks.torch_ranks import TorchRanks
 
 T = TypeVar("T")
@@ -34,6 +35,12 @@ class Subset:
     def barrier(self) -> None:
         dist.barrier(group=self.group)
 
+    def close(self) -> None:
+        dist.destroy_process_group(self.group)
+
+    def operations(self) -> Operations:
+        return TorchOperations(self.size, self.group, self.root)
+
 
 @contextmanager
 def subset(ranks: TorchRanks, members: Sequence[int]) -> Iterator[Subset]:
@@ -42,4 +49,4 @@ def subset(ranks: TorchRanks, members: Sequence[int]) -> Iterator[Subset]:
     try:
         yield found
     finally:
-        dist.destroy_process_group(found.group)
+        found.close()

@@ -14,7 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from hpcai500.errors import HpcAi500Error, InputError, MachineError, RankError
-from hpcai500.ranks.place import RankEnvironment
+from hpcai500.launch.launcher import RankEnvironment
+from hpcai500.launch.registry import find_launcher
+from hpcai500.ranks.operations import Operations, TorchOperations
 from hpcai500.words import counted
 
 T = TypeVar("T")
@@ -60,6 +62,9 @@ class Ranks(Protocol):
     def barrier(self) -> None: ...
 
     def close(self) -> None: ...
+
+    def operations(self) -> Operations:
+        """The collectives of the library that brought the ranks together."""
 
 
 class TorchRanks:
@@ -172,30 +177,17 @@ class TorchRanks:
     def close(self) -> None:
         dist.destroy_process_group()
 
-
-def require_launched(expected: int, started: int | None, launcher: str) -> None:
-    """Refuse to start where `launcher` started another number of ranks than the run's."""
-    if started is not None and started != expected:
-        raise RankError(
-            f"the run asks for {expected} ranks, but {launcher} started {started}",
-            "start it with `hpcai500 run` or its job script",
-        )
+    def operations(self) -> Operations:
+        return TorchOperations(self.size)
 
 
 def require_size(expected: int, found: int, launcher: str, library: str) -> None:
     """Refuse a world of another size than the run's, so that N ranks that each believe to be alone never succeed."""
-    if found == expected:
-        return
-    reasons = {
-        "srun": "srun's plugin does not fit the MPI library: take another `mpi` in the site's [slurm], of those that "
-        '`srun --mpi=list` shows (pmix, pmi2), or launcher = "mpirun"',
-        "mpirun": f"its MPI library is another than this mpirun's: load the one that {library} was built with, "
-        "or `make horovod` again with this one",
-    }
-    raise RankError(
-        f"the run asks for {expected} ranks, but this process sees a world of {found} through {library}",
-        reasons.get(launcher, "start it with `hpcai500 run` or its job script"),
-    )
+    if found != expected:
+        raise RankError(
+            f"the run asks for {expected} ranks, but this process sees a world of {found} through {library}",
+            find_launcher(launcher).wrong_size_remedy(library),
+        )
 
 
 def choose_device(wanted: str, num_gpus: int, local_rank: int, local_size: int) -> torch.device:

@@ -34,7 +34,7 @@ def ranking_document(
     return RankingDocument(
         lists=tuple(lists),
         published=tuple(published),
-        not_ranked=tuple(NotRanked(path=path, reason=reason) for path, reason in left_out),
+        not_ranked=tuple(NotRanked(path=item.path, reason=item.reason) for item in left_out),
     )
 
 
@@ -56,7 +56,7 @@ def ranking_csv(
     writer.writeheader()
     rows = [_entry_row(ranked, entry) for ranked in lists for entry in ranked.entries]
     rows += [row for listed in published for row in _published_rows(listed)]
-    rows += [{"list": "not ranked", "system": path, "note": reason} for path, reason in left_out]
+    rows += [{"list": "not ranked", "system": item.path, "note": item.reason} for item in left_out]
     writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     return output.getvalue().rstrip("\n")
 

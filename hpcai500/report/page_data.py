@@ -69,8 +69,8 @@ class _Detail:
     """What only the files of an entry's runs hold."""
 
     def __init__(self, entry: Entry) -> None:
-        self.results = [_result(Path(run.path)) for run in entry.runs]
-        self.layers = _layers(Path(entry.runs[0].path))
+        self.results = [_result(run.path.on_disk) for run in entry.runs]
+        self.layers = _layers(entry.runs[0].path.on_disk)
 
 
 def _details(lists: Sequence[RankedList]) -> dict[int, _Detail]:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from hpcai500.report.columns import number, percent, quantity, si
-from hpcai500.score.collection import printable
 from hpcai500.score.result import Result, Time
+from hpcai500.words import printable
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _WIDEST = 60

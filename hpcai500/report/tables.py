@@ -126,7 +126,7 @@ def ranking_text(
     if lists:
         parts.append(LEGEND)
     if left_out:
-        lines = [f"  {path}: {reason}" for path, reason in left_out]
+        lines = [f"  {item.path}: {item.reason}" for item in left_out]
         parts.append("\n".join([f"Not ranked ({len(left_out)}):", *lines]))
     return "\n\n".join(parts) or "Nothing to rank."
 
@@ -233,7 +233,7 @@ def ranking_markdown(
         parts += [_paragraph(note) for note in published_notes(listed)]
         parts += _markdown_sensitivity(listed.sensitivity, [entry.source for entry in listed.entries])
     if left_out:
-        lines = "\n".join(f"- {_escaped(path)}: {_escaped(reason)}" for path, reason in left_out)
+        lines = "\n".join(f"- {_escaped(item.path)}: {_escaped(item.reason)}" for item in left_out)
         parts += [f"## Not ranked ({len(left_out)})", lines]
     return "\n\n".join(parts) or "Nothing to rank."
 
@@ -267,7 +267,7 @@ def repeatability_text(
     if reports:
         parts.append(REPEATABILITY_LEGEND)
     if left_out:
-        lines = [f"  {path}: {reason}" for path, reason in left_out]
+        lines = [f"  {item.path}: {item.reason}" for item in left_out]
         parts.append("\n".join([f"Not ranked ({len(left_out)}):", *lines]))
     return "\n\n".join(parts) or "No ranked runs."
 

@@ -54,8 +54,8 @@ def _rows(path: Path) -> list[BatchLimit]:
                     **raw, "global_batch_size": int(raw["global_batch_size"]), "quality": float(raw["quality"])
                 }  # fmt: skip
             except (KeyError, TypeError, ValueError) as error:
-                raise InputError(f"{path}:{number}: {error}", "mend the row") from error
-            rows.append(parse(BatchLimit, record, f"{path}:{number}"))
+                raise InputError(str(error), "mend the row", at=path, line=number) from error
+            rows.append(parse(BatchLimit, record, path, line=number))
     return rows
 
 

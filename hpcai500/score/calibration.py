@@ -288,7 +288,7 @@ def _logged(log: Path) -> tuple[_Structure, events.Reading]:
     try:
         model, reading = payload(found, _Model), payload(found, events.Input)
     except InputError as error:
-        raise InputError(error.message, _UNTOUCHED) from error
+        raise InputError(error.fault, _UNTOUCHED, at=error.at, line=error.line) from error
     if model is None:
         raise InputError(f"{log}: no structure of the model", "predict from a run of this version of hpcai500")
     return model.value, reading.value if reading else events.Reading()

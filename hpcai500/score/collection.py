@@ -5,7 +5,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +16,10 @@ from hpcai500.files import read_plain
 from hpcai500.score.folders import run_places
 from hpcai500.score.result import Result, derive
 from hpcai500.score.soundness import MOST_BYTES, fault, identity_fault, require_plain_files
+from hpcai500.score.source import Source, by_name, source_of
 from hpcai500.spec.models import parse
+from hpcai500.words import one_line
 
-_DIVERGED = ("status diverged",)
 MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What reading a hostile file may raise: one reason each, never a traceback."""
 
@@ -27,12 +27,17 @@ MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeE
 class LeftOut(NamedTuple):
     """A result that counts nowhere, and why."""
 
-    path: str
+    source: Source
     reason: str
+
+    @property
+    def path(self) -> str:
+        """As a reader knows it."""
+        return str(self.source)
 
 
 class Run(NamedTuple):
-    path: Path
+    source: Source
     """Of result.json, written or not."""
     result: Result
     """Without its epochs: many runs with many epochs fill the memory."""
@@ -49,24 +54,27 @@ class Collected(NamedTuple):
     published: list[Path]
 
 
-def collect(paths: Iterable[Path]) -> Collected:
+def collect(paths: Iterable[Path | Source]) -> Collected:
     """Every result at or below `paths`, and the published lists (CSV files) among them.
 
     Raises:
         InputError: for a path that does not exist.
     """
     collected = Collected([], [], [], [], [])
-    files: dict[tuple[str, ...], Path] = {}
-    for path in paths:
+    files: dict[tuple[str, ...], Source] = {}
+    for source in map(source_of, paths):
+        path = source.on_disk
         if not path.exists():
-            raise InputError(f"{path}: no such file or folder", "run `hpcai500 run` first, or name another path")
+            raise InputError(
+                "no such file or folder", "run `hpcai500 run` first, or name another path", at=source.name
+            )
         if path.suffix == ".csv":
             collected.published.append(path)
             continue
         root, depth = path.resolve().parts, len(path.parts)
-        for file in _results(path, collected.left_out) if path.is_dir() else [path]:
-            files.setdefault((*root, *file.parts[depth:]), file)
-    found = [_read_or_reason(file) for file in sorted(files.values(), key=attrgetter("parts"))]
+        for file in _results(source, collected.left_out) if path.is_dir() else [path]:
+            files.setdefault((*root, *file.parts[depth:]), source.at(file))
+    found = [_read_or_reason(file) for file in sorted(files.values(), key=by_name)]
     first = _first_of_each_seed(run for run in found if isinstance(run, Run))
     for item in found:
         if isinstance(item, Run):
@@ -88,19 +96,20 @@ def without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _read_or_reason(file: Path) -> Run | LeftOut:
+def _read_or_reason(file: Source) -> Run | LeftOut:
     """The run whose result is or would be `file`: one that may be ranked, or one that diverged."""
-    shown = one_line(str(file))
     try:
-        if shown != str(file):
+        if one_line(str(file.on_disk)) != str(file.on_disk):
             raise InputError("its path holds what no terminal and no page should print", "rename the folder")
-        result = newest_result(file)
+        result = newest_result(file.on_disk)
         reason = None if _has_diverged(result) else _why_not(result)
-    except (InputError, OSError) as error:
-        return LeftOut(shown, one_line(str(error)))
+    except InputError as error:
+        return LeftOut(file, one_line(str(file.named(error))))
+    except OSError as error:
+        return LeftOut(file, one_line(error.strerror or str(error)))
     except MALFORMED as error:
-        return LeftOut(shown, one_line(f"malformed: {type(error).__name__}: {error}"))
-    return LeftOut(shown, one_line(reason)) if reason else Run(file, result.model_copy(update={"epochs": ()}))
+        return LeftOut(file, one_line(f"malformed: {type(error).__name__}: {error}"))
+    return LeftOut(file, one_line(reason)) if reason else Run(file, result.model_copy(update={"epochs": ()}))
 
 
 def _first_of_each_seed(runs: Iterable[Run]) -> dict[tuple[Any, ...], Run]:
@@ -108,10 +117,11 @@ def _first_of_each_seed(runs: Iterable[Run]) -> dict[tuple[Any, ...], Run]:
     of_seed: defaultdict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in runs:
         of_seed[_seed_of_an_experiment(run.result)].append(run)
-    return {
-        seed: same[0] if len(same) == 1 else min(same, key=lambda run: run_start_ms(run.path.parent / "events.log"))
-        for seed, same in of_seed.items()
-    }
+
+    def start_ms(run: Run) -> float:
+        return run_start_ms(run.source.on_disk.with_name("events.log"))
+
+    return {seed: same[0] if len(same) == 1 else min(same, key=start_ms) for seed, same in of_seed.items()}
 
 
 def _seed_of_an_experiment(result: Result) -> tuple[Any, ...]:
@@ -120,30 +130,32 @@ def _seed_of_an_experiment(result: Result) -> tuple[Any, ...]:
 
 def _count(run: Run, first: Run, collected: Collected) -> None:
     """Put `run` where it belongs; `first` is the run that counts for its seed."""
-    result, shown = run.result, str(run.path)
+    result = run.result
     diverged = one_line(_why_not(result) or "") if _has_diverged(result) else ""
     if run is not first:
-        why = f"seed {result.identity.seed} of this experiment counts once: {first.path} does"
-        collected.left_out.append(LeftOut(shown, f"{diverged}; {why}" if diverged else why))
+        why = f"seed {result.identity.seed} of this experiment counts once: {first.source} does"
+        collected.left_out.append(LeftOut(run.source, f"{diverged}; {why}" if diverged else why))
         collected.repeated.append((first, run))
     elif diverged:
-        collected.left_out.append(LeftOut(shown, diverged))
+        collected.left_out.append(LeftOut(run.source, diverged))
         collected.diverged.append(run)
     else:
         collected.runs.append(run)
 
 
 def _has_diverged(result: Result) -> bool:
-    return result.unranked == _DIVERGED and identity_fault(result) is None
+    """Whether only its divergence keeps it out of the ranking: its status is one reason, and there is no other."""
+    return result.status == "diverged" and len(result.unranked) == 1 and identity_fault(result) is None
 
 
-def _results(folder: Path, left_out: list[LeftOut]) -> Iterator[Path]:
+def _results(folder: Source, left_out: list[LeftOut]) -> Iterator[Path]:
     """The place of every result below `folder`, written or not."""
 
     def unreadable(error: OSError) -> None:
-        left_out.append(LeftOut(one_line(str(error.filename)), f"{error.strerror}: what lies below it is unknown"))
+        place = folder.at(Path(error.filename))
+        left_out.append(LeftOut(place, f"{error.strerror}: what lies below it is unknown"))
 
-    for place in run_places(folder, unreadable):
+    for place in run_places(folder.on_disk, unreadable):
         yield place / "result.json"
 
 
@@ -183,22 +195,10 @@ def _why_not(result: Result) -> str | None:
     return fault(result)
 
 
-def one_line(text: str) -> str:
-    """`text` without line breaks and what a terminal would act on."""
-    return printable(" ".join(text.split()))
-
-
-def printable(text: str) -> str:
-    """`text` without what a terminal would act on."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
 def run_record(run: Run) -> dict[str, Any]:
     """The `run.json` beside a result; empty where there is none that can be read."""
     try:
-        record = json.loads(read_plain(run.path.parent / "run.json", MOST_BYTES).decode())
+        record = json.loads(read_plain(run.source.on_disk.with_name("run.json"), MOST_BYTES).decode())
     except (InputError, OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}

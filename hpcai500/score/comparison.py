@@ -11,6 +11,7 @@ from hpcai500.score.evidence import Evidence, gather
 from hpcai500.score.kinds import kind_of
 from hpcai500.score.layer_rules import OTHER_BACKWARD, model_differences
 from hpcai500.score.record_rules import same
+from hpcai500.score.source import Source, SourceName, source_of
 from hpcai500.score.system import flat
 from hpcai500.spec.layers import Layer
 from hpcai500.spec.levels import Level, opens
@@ -38,8 +39,8 @@ class Obstacle(Frozen):
 
 
 class Comparison(Frozen):
-    left: str
-    right: str
+    left: SourceName
+    right: SourceName
     rows: tuple[Row, ...]
     obstacles: tuple[Obstacle, ...]
     comparable_at: Level | None
@@ -63,19 +64,20 @@ def _reasons(obstacles: tuple[Obstacle, ...], level: Level) -> str:
     )
 
 
-def compare(left: Path, right: Path) -> Comparison:
+def compare(left: Path | Source, right: Path | Source) -> Comparison:
     """The runs in two folders, held against each other.
 
     Raises:
         InputError: for what is no run's folder.
     """
+    left, right = source_of(left), source_of(right)
     one, other = _evidence(left), _evidence(right)
     rows = tuple(_rows(one, other))
     obstacles = tuple(_obstacles(one, other))
     closed = {found.level for found in obstacles}
     return Comparison(
-        left=str(left),
-        right=str(right),
+        left=left,
+        right=right,
         rows=rows,
         obstacles=obstacles,
         comparable_at=next((level for level in Level if level not in closed), None),
@@ -83,11 +85,11 @@ def compare(left: Path, right: Path) -> Comparison:
     )
 
 
-def _evidence(folder: Path) -> Evidence:
-    place = folder.parent if folder.is_file() else folder
-    if not (place / "run.json").exists():
-        raise InputError(f"{folder}: no run.json there", "name the folder of a run")
-    return gather(place)
+def _evidence(source: Source) -> Evidence:
+    folder = source.parent if source.on_disk.is_file() else source
+    if not (folder / "run.json").on_disk.exists():
+        raise InputError("no run.json there", "name the folder of a run", at=source.name)
+    return gather(folder)
 
 
 def _rows(one: Evidence, other: Evidence) -> Iterator[Row]:
@@ -149,7 +151,7 @@ def _structure(evidence: Evidence) -> ModelReference | None:
     if found is None:
         return None
     fields = {name: found.get(name) for name in ModelReference.model_fields} if isinstance(found, dict) else {}
-    return parse(ModelReference, fields, f"{evidence.folder / 'system.json'}: Layer 7, structure")
+    return parse(ModelReference, fields, evidence.folder / "system.json", "Layer 7, structure")
 
 
 def _other(line: str) -> str:
@@ -177,6 +179,6 @@ def _cautions(one: Evidence, other: Evidence) -> Iterator[str]:
     for evidence in (one, other):
         if evidence.result.unranked:
             yield f"{evidence.folder.name} is never ranked: {', '.join(evidence.result.unranked)}"
-        broken = sorted({breach.rule for breach in check_entry([evidence.folder], whole_set=False).breaches})
+        broken = sorted({breach.rule for breach in check_entry([evidence.source], whole_set=False).breaches})
         if broken:
             yield f"{evidence.folder.name} breaches rules {', '.join(broken)}: see `hpcai500 check`"

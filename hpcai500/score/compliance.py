@@ -1,7 +1,7 @@
 """Is a result what its level says it is? Every rule of docs/levels-and-rules.md, held against files alone."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hpcai500.errors import HpcAi500Error
@@ -11,7 +11,9 @@ from hpcai500.score.folders import run_folders
 from hpcai500.score.kinds import kind_of
 from hpcai500.score.layer_rules import layer_findings
 from hpcai500.score.record_rules import record_findings
+from hpcai500.score.result import read_result
 from hpcai500.score.rules import MOST_UNCONVERGED, NUM_RUNS, Breach
+from hpcai500.score.source import Source, SourceName, by_name, source_of
 from hpcai500.score.system import SystemRecord, read_system
 from hpcai500.score.training_rules import training_findings
 from hpcai500.spec.levels import Level
@@ -24,7 +26,7 @@ class Report(Frozen):
 
     entry: str
     """Workload, problem, level, system and experiment."""
-    runs: tuple[str, ...]
+    runs: tuple[SourceName, ...]
     breaches: tuple[Breach, ...]
     notes: tuple[str, ...]
     """What could not be told, and what a reader should know: neither is a breach."""
@@ -32,7 +34,9 @@ class Report(Frozen):
     """In what the entry differs from the reference, allowed or not."""
 
 
-def check_entry(folders: Sequence[Path], *, whole_set: bool = True, framework: SystemRecord | None = None) -> Report:
+def check_entry(
+    folders: Sequence[Path | Source], *, whole_set: bool = True, framework: SystemRecord | None = None
+) -> Report:
     """Hold the runs of one entry (one experiment on one system, several seeds) against the rules.
 
     `whole_set=False` leaves out the rules on how many runs there are, for a single run of a set.
@@ -40,37 +44,38 @@ def check_entry(folders: Sequence[Path], *, whole_set: bool = True, framework: S
     """
     breaches: list[Breach] = []
     held: list[Evidence] = []
-    for folder in sorted(folders):
+    runs = sorted(map(source_of, folders), key=by_name)
+    for folder in runs:
         try:
             evidence = gather(folder)
             kind = kind_of(evidence)
             found = [*record_findings(evidence, kind), *training_findings(evidence)]
             found += layer_findings(evidence, kind, framework)
         except HpcAi500Error as error:
-            breaches.append(Breach(rule="1.1", run=str(folder), message=str(error)))
+            breaches.append(Breach(rule="1.1", run=folder, message=str(folder.named(error))))
             continue
         except MALFORMED as error:
             message = f"a record is not of the form that it must have ({type(error).__name__}: {error})"
-            breaches.append(Breach(rule="1.1", run=str(folder), message=message))
+            breaches.append(Breach(rule="1.1", run=folder, message=message))
             continue
         held.append(evidence)
-        breaches += [Breach(rule=rule, run=str(folder), message=message) for rule, message in found]
-    breaches += _set_breaches(held, len(folders), whole_set=whole_set)
+        breaches += [Breach(rule=rule, run=folder, message=message) for rule, message in found]
+    breaches += _set_breaches(held, len(runs), whole_set=whole_set)
     return Report(
-        entry=_name(held[0]) if held else str(folders[0]),
-        runs=tuple(str(folder) for folder in sorted(folders)),
+        entry=_name(held[0]) if held else str(runs[0]),
+        runs=tuple(runs),
         breaches=tuple(breaches),
-        notes=tuple(_notes(held, framework, whole_set=whole_set)),
+        notes=(*_notes(held, framework, whole_set=whole_set), *_altered_notes(runs)),
         changes=tuple(dict.fromkeys(line for evidence in held for line in _disclosed_changes(evidence))),
     )
 
 
-def breaches_of(folders: Sequence[Path]) -> tuple[Breach, ...]:
+def breaches_of(folders: Sequence[Path | Source]) -> tuple[Breach, ...]:
     """The breaches of one entry's runs, for a ranking's column."""
     return check_entry(folders).breaches
 
 
-def check(paths: Iterable[Path], reference: Path | None = None) -> list[Report]:
+def check(paths: Iterable[Path | Source], reference: Path | None = None) -> list[Report]:
     """One report for each entry among the runs at or below `paths`.
 
     A path that is itself the folder of a run, and the only run of its entry, is held against the rules of runs alone.
@@ -79,38 +84,54 @@ def check(paths: Iterable[Path], reference: Path | None = None) -> list[Report]:
         InputError: for a path that does not exist or holds no run.
     """
     framework = read_system(reference / "system.json") if reference else None
-    entries: dict[tuple[str, ...], dict[Path, bool]] = defaultdict(dict)
-    for path in paths:
-        folders = run_folders(path)
-        for folder in folders:
-            entries[_entry_key(folder)][folder] = folder in (path, path.parent)
+    is_named: dict[Source, bool] = {}
+    for source in map(source_of, paths):
+        path = source.on_disk
+        for folder in run_folders(path):
+            is_named[source.at(folder)] = folder in (path, path.parent)
     return [
-        check_entry(list(folders), whole_set=len(folders) > 1 or not all(folders.values()), framework=framework)
-        for folders in _joined(entries)
+        check_entry(
+            runs, whole_set=len(runs) > 1 or not all(is_named[folder] for folder in runs), framework=framework
+        )
+        for runs in _entries(is_named)
     ]
 
 
-def _joined(entries: Mapping[tuple[str, ...], dict[Path, bool]]) -> list[dict[Path, bool]]:
-    """Runs of one experiment in several folders are one entry too, as a ranking takes them."""
-    found: dict[object, dict[Path, bool]] = {}
-    for key, folders in sorted(entries.items()):
-        found.setdefault(_experiment(sorted(folders)[0]) or key, {}).update(folders)
-    return list(found.values())
+def _entries(folders: Iterable[Source]) -> list[list[Source]]:
+    """The runs of each experiment, in however many folders they lie, as a ranking takes them.
+
+    A run that does not say what it is of belongs to the entry beside it, if there is one only.
+    """
+    entries: dict[tuple[str, ...], list[Source]] = defaultdict(list)
+    unknown = []
+    for folder in sorted(folders, key=by_name):
+        if experiment := _experiment(folder.on_disk):
+            entries[experiment].append(folder)
+        else:
+            unknown.append(folder)
+    known = list(entries.values())
+    alone: list[list[Source]] = []
+    for folder in unknown:
+        beside = [runs for runs in known if any(run.parent == folder.parent for run in runs)]
+        if len(beside) == 1:
+            beside[0].append(folder)
+        else:
+            alone.append([folder])
+    return sorted([*known, *alone], key=lambda runs: runs[0].name.parts)
 
 
 def _experiment(folder: Path) -> tuple[str, ...] | None:
-    """What a ranking groups runs by; None for what cannot be read."""
+    """What a ranking groups runs by, from run.json, or from result.json if that cannot be read."""
     try:
         spec = read_run(folder / "run.json")
         return spec.workload.name, spec.problem, spec.level, spec.system, spec.experiment_digest
     except (HpcAi500Error, *MALFORMED):
+        pass
+    try:
+        found = read_result(folder / "result.json").identity
+        return found.workload, found.problem, found.level, found.system, found.experiment_digest
+    except (HpcAi500Error, *MALFORMED):
         return None
-
-
-def _entry_key(folder: Path) -> tuple[str, ...]:
-    """Of runs that must be of one experiment: all beside each other but for their seed."""
-    name, _, seed = folder.name.rpartition("-seed")
-    return (str(folder.parent), name if seed.isdigit() else folder.name)
 
 
 def _disclosed_changes(evidence: Evidence) -> Iterator[str]:
@@ -133,7 +154,7 @@ def _name(evidence: Evidence) -> str:
 def _set_breaches(held: Sequence[Evidence], num_runs: int, *, whole_set: bool) -> Iterator[Breach]:
     if not held:
         return
-    where = str(held[0].folder.parent)
+    where = held[0].source.parent
     by_seed: dict[int, list[str]] = defaultdict(list)
     for evidence in held:
         by_seed[evidence.spec.seed].append(evidence.folder.name)
@@ -176,6 +197,11 @@ def _shared(held: Sequence[Evidence]) -> dict[str, set[str]]:
 
 def _processors(system: SystemRecord) -> str:
     return " and ".join(sorted({str(kind.layers.get("1", {}).get("cpu_model")) for kind in system.kinds}))
+
+
+def _altered_notes(runs: Sequence[Source]) -> Iterator[str]:
+    faults = dict.fromkeys(run.archive.fault for run in runs if run.archive and run.archive.fault)
+    yield from (f"UNVERIFIED: the archive was altered: {fault}" for fault in faults)
 
 
 def _notes(held: Sequence[Evidence], framework: SystemRecord | None, *, whole_set: bool) -> Iterator[str]:

@@ -16,6 +16,7 @@ from hpcai500.files import read_json
 from hpcai500.score.collection import MALFORMED
 from hpcai500.score.result import Result, derive
 from hpcai500.score.soundness import require_plain_files
+from hpcai500.score.source import Source
 from hpcai500.score.system import SystemRecord, read_system
 from hpcai500.score.timing import Timing, read_timing
 from hpcai500.spec.reference import Reference, find_reference
@@ -27,7 +28,8 @@ Finding = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    folder: Path
+    source: Source
+    """Of the run's folder."""
     spec: AnyRun
     events: list[Event]
     reports: tuple[EpochReport, ...]
@@ -37,6 +39,10 @@ class Evidence:
     reference: Reference | None
     timing: Timing | None = None
     """Of a foreign program that `ingest --run` timed."""
+
+    @property
+    def folder(self) -> Path:
+        return self.source.on_disk
 
     def value(self, key: Key) -> Any:
         """All that the first event of `key` holds, as it stands there."""
@@ -73,19 +79,20 @@ class Evidence:
         return self.result.status == "success" and bool(self.result.score and self.result.score.epochs_to_quality)
 
 
-def gather(folder: Path) -> Evidence:
-    """The evidence of the run in `folder`.
+def gather(source: Source) -> Evidence:
+    """The evidence of the run in the folder `source`.
 
     Raises:
         InputError: for a file that is missing, broken, or not of the form that it must have.
     """
+    folder = source.on_disk
     try:
         require_plain_files(folder)
         spec = read_run(folder / "run.json")
         log = folder / "events.log"
         events = read_events(log)
         return Evidence(
-            folder=folder,
+            source=source,
             spec=spec,
             events=events,
             reports=tuple(payloads(events, EpochReport)),
@@ -95,7 +102,7 @@ def gather(folder: Path) -> Evidence:
             timing=read_timing(folder),
         )
     except MALFORMED as error:
-        raise InputError(f"{folder}: not the files of a run ({type(error).__name__}: {error})") from error
+        raise InputError(f"not the files of a run ({type(error).__name__}: {error})", at=folder) from error
 
 
 def settings_of(reference: Reference | None, spec: AnyRun) -> dict[str, Any] | None:

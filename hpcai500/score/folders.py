@@ -39,14 +39,15 @@ def run_folders(path: Path) -> list[Path]:
     """
     place = path.parent if path.is_file() else path
     if not place.is_dir():
-        raise InputError(f"{path}: no such file or folder", "name a run's folder, or a folder of runs")
+        raise InputError("no such file or folder", "name a run's folder, or a folder of runs", at=path)
 
     def unreadable(error: OSError) -> None:
-        raise InputError(f"{error.filename}: {error.strerror}", "what lies below it is unknown: make it readable")
+        hint = "what lies below it is unknown: make it readable"
+        raise InputError(str(error.strerror), hint, at=Path(error.filename))
 
     folders = sorted(run_places(place, unreadable))
     if not folders and (place / "events.log").exists():
         return [place]
     if not folders:
-        raise InputError(f"{path}: holds no run", "name a run's folder, or a folder of runs")
+        raise InputError("holds no run", "name a run's folder, or a folder of runs", at=path)
     return folders

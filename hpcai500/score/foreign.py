@@ -33,13 +33,13 @@ from hpcai500.events.reader import Event, event_of, first
 from hpcai500.events.typed import Payload, payload, payloads
 from hpcai500.events.vocabulary import TOKEN, Key, RunStatus
 from hpcai500.files import digest_tree, source_files
-from hpcai500.score.collection import printable
 from hpcai500.score.foreign_forms import MOST_TEXT, require_form, require_layer
 from hpcai500.spec.foreign_run import ForeignRun
 from hpcai500.spec.levels import Level
 from hpcai500.spec.models import parse
 from hpcai500.spec.record import SYNTHETIC
 from hpcai500.spec.workload import find_workload, load_rules, problem_settings
+from hpcai500.words import printable
 
 MOST_LOG_BYTES = 256 * 2**20
 MOST_LINE_BYTES = 2**20
@@ -88,13 +88,12 @@ def _events(path: Path) -> Iterator[Event]:
                 text = line.decode(errors="replace")
                 position = text.find(TOKEN)
                 if position >= 0:
-                    yield _event(text[position + len(TOKEN) :], str(path), number)
+                    yield _event(text[position + len(TOKEN) :], path, number)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
 
 
-def _event(text: str, source: str, line: int) -> Event:
-    where = f"{source}:{line}"
+def _event(text: str, source: Path, line: int) -> Event:
     try:
         event = event_of(json.loads(text, parse_constant=_no_number), source, line)
         # 1e999 is infinite, half a surrogate is no letter: nobody can write them again
@@ -102,12 +101,16 @@ def _event(text: str, source: str, line: int) -> Event:
         if not math.isfinite(event.time_ms):
             raise ValueError(event.time_ms)
     except (ValueError, ValidationError, RecursionError) as error:
-        raise InputError(f"{where}: not a valid event", f"write it as `{TOKEN} {{...}}`; {_SEE}") from error
+        raise InputError(
+            "not a valid event", f"write it as `{TOKEN} {{...}}`; {_SEE}", at=source, line=line
+        ) from error
     if event.key.startswith(_OURS) and event.key not in set(Key):
         known = [key for key in Key if key.startswith(_OURS)]
         raise InputError(
-            f"{where}: key {_short(event.key)} is none that this version knows",
+            f"key {_short(event.key)} is none that this version knows",
             f"{nearest(event.key[:MOST_TEXT], known)}; or update hpcai500",
+            at=source,
+            line=line,
         )
     require_form(event)
     return event
@@ -162,7 +165,7 @@ def stated_layers(events: list[Event], log: Path) -> dict[int, dict[str, Any]]:
         number = layer.metadata.layer
         if number in stated:
             raise InputError(f"{log}: {Key.LAYER.value} of layer {number} stands twice", _SEE)
-        require_layer(number, layer.value, f"{log}: {Key.LAYER.value} of layer {number}")
+        require_layer(number, layer.value, log)
         stated[number] = layer.value
     for number in _MUST_BE_STATED:
         if number not in stated:
@@ -236,7 +239,7 @@ def spec_of(
             "stated": {str(n): stated[n] for n in sorted(stated) if 3 <= n <= 8},
         },
     }  # fmt: skip
-    return parse(ForeignRun, record, str(log))
+    return parse(ForeignRun, record, log)
 
 
 class _Logged(NamedTuple):

@@ -1,5 +1,6 @@
 """What the lines of a foreign log must hold: all that figures and rules read is there, and of its type."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -7,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from hpcai500.events import payloads as events
 from hpcai500.events.reader import Event
 from hpcai500.events.typed import Lenient, Payload, held, parsed
+from hpcai500.events.vocabulary import Key
 from hpcai500.spec.workload import Count, Fraction
 
 MOST_TEXT = 200
@@ -139,7 +141,7 @@ def require_form(event: Event) -> None:
         parsed(event, form)
 
 
-def require_layer(number: int, stated: dict[str, Any], where: str) -> None:
+def require_layer(number: int, stated: dict[str, Any], log: Path) -> None:
     """Raise InputError if what is `stated` of the layer `number` lacks what is read of it later."""
     if form := _LAYERS.get(number):
-        held(form, stated, where)
+        held(form, stated, f"{Key.LAYER.value} of layer {number}", at=log)

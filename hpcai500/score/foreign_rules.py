@@ -5,13 +5,13 @@ from typing import Any
 
 from hpcai500.events.payloads import ONCE, OptName
 from hpcai500.events.vocabulary import Key
-from hpcai500.score.collection import printable
 from hpcai500.score.evidence import Evidence, Finding
 from hpcai500.score.kind import CrossCheck, Kind
 from hpcai500.score.record_rules import logged_values
 from hpcai500.spec.foreign_run import ForeignRun
 from hpcai500.spec.layers import Layer
 from hpcai500.spec.reference import changes
+from hpcai500.words import printable
 
 _LONGEST = 300
 """Letters of a layer that one line shows; system.json has it whole."""

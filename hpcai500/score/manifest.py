@@ -32,7 +32,7 @@ def altered(folder: Path) -> list[str]:
         InputError: if the manifest cannot be read.
     """
     path = folder / MANIFEST
-    manifest = parse(Manifest, read_json(path), str(path))
+    manifest = parse(Manifest, read_json(path), path)
     lines = [
         f"{name}: no SHA-256 in {MANIFEST}"
         for name in SEALED

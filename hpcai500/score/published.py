@@ -130,6 +130,6 @@ def _published_rows(path: Path) -> list[_PublishedRow]:
             try:
                 values = {key: _NUMBERS.get(key, str)(value) for key, value in raw.items()}
             except (TypeError, ValueError) as error:
-                raise InputError(f"{path}:{number}: {error}", "mend the row") from error
-            rows.append(parse(_PublishedRow, values, f"{path}:{number}"))
+                raise InputError(str(error), "mend the row", at=path, line=number) from error
+            rows.append(parse(_PublishedRow, values, path, line=number))
     return rows

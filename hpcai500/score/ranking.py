@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hpcai500.score.collection import Run, run_record
@@ -12,6 +11,7 @@ from hpcai500.score.compliance import breaches_of
 from hpcai500.score.metric import valid_flops
 from hpcai500.score.result import Identity, Result
 from hpcai500.score.scaling import ScalingSeries, Sensitivity, Size, scaling, sensitivity
+from hpcai500.score.source import SourceName
 from hpcai500.score.statistics import Summary, mlperf_score, summarize, undecided_ranks
 from hpcai500.spec.models import Frozen
 from hpcai500.spec.workload import load_rules, shipped_workloads
@@ -28,7 +28,8 @@ class RunFigures(Frozen):
 
     seed: int
     run_id: str
-    path: str
+    path: SourceName
+    """Of the run's folder."""
     achieved_quality: float
     flops: float
     vflops: float
@@ -167,8 +168,9 @@ def with_compliance(lists: Iterable[RankedList]) -> list[RankedList]:
 
 
 def _checked(entry: Entry) -> Entry:
-    folders = [Path(run.path) for run in entry.runs]
-    if not all((folder / "events.log").exists() and (folder / "run.json").exists() for folder in folders):
+    folders = [run.path for run in entry.runs]
+    needed = ("events.log", "run.json")
+    if not all((folder / name).on_disk.exists() for folder in folders for name in needed):
         return entry
     return entry.model_copy(update={"num_breaches": len(breaches_of(folders))})
 
@@ -261,6 +263,7 @@ def _entry(runs: Sequence[Run], exponent: int, num_diverged: int) -> Entry:
         experiment_digest=identity.experiment_digest,
         seeds=tuple(f.seed for f in figures),
         num_diverged=num_diverged,
+        unverified=any(run.source.is_altered for run in runs),
         overrides=tuple(f"{key}={value}" for key, value in {**_own_workload(identity), **result.overrides}.items()),
         quality=summarize([f.achieved_quality for f in figures]),
         flops=summarize([f.flops for f in figures]),
@@ -292,7 +295,7 @@ def _figures(run: Run, exponent: int) -> RunFigures:
     return RunFigures(
         seed=result.identity.seed,
         run_id=result.identity.run_id,
-        path=str(run.path.parent),
+        path=run.source.parent,
         achieved_quality=score.achieved_quality,
         flops=flops.flops,
         vflops=vflops,

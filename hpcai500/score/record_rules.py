@@ -40,7 +40,7 @@ def _unaltered(evidence: Evidence) -> Iterator[Finding]:
     try:
         yield from (("1.2", line) for line in altered(evidence.folder))
     except HpcAi500Error as error:
-        yield "1.2", f"cannot be told: {error}"
+        yield "1.2", f"cannot be told: {evidence.source.named(error)}"
 
 
 def _one_run(evidence: Evidence, kind: Kind) -> Iterator[Finding]:
@@ -110,7 +110,7 @@ def _result_follows(evidence: Evidence) -> Iterator[Finding]:
     try:
         stored = stored_result(evidence.folder)
     except HpcAi500Error as error:
-        yield "1.4", str(error)
+        yield "1.4", str(evidence.source.named(error))
         return
     derived = evidence.result.model_dump(mode="json")
     if not isinstance(stored, dict):

@@ -7,6 +7,7 @@ from hpcai500.errors import InputError
 from hpcai500.score.collection import Collected, Run, newest_result
 from hpcai500.score.ranking import Entry, RankedList, RunFigures, known_of, rank
 from hpcai500.score.result import Result
+from hpcai500.score.source import SourceName
 from hpcai500.score.statistics import Summary, outliers, p_not_faster, runs_needed, summarize
 from hpcai500.spec.models import Frozen
 
@@ -39,8 +40,8 @@ class SeedPair(Frozen):
     """Two runs of one experiment with one seed."""
 
     seed: int
-    first: str
-    second: str
+    first: SourceName
+    second: SourceName
     first_difference: int | None
     """The first epoch whose loss or quality differs; null where all are bit-identical."""
     largest_difference: float
@@ -160,12 +161,12 @@ def _pairs(ranked: RankedList, entry: Entry, repeated: Sequence[tuple[Run, Run]]
         if any(getattr(identity, name) != getattr(entry, name) for name in _SHARED):
             continue
         try:
-            results = newest_result(first.path), newest_result(second.path)
+            results = newest_result(first.source.on_disk), newest_result(second.source.on_disk)
         except (InputError, OSError):  # gone since it was collected
             continue
         epoch, largest = _difference(*results)
         yield SeedPair(
-            seed=identity.seed, first=str(first.path.parent), second=str(second.path.parent),
+            seed=identity.seed, first=first.source.parent, second=second.source.parent,
             first_difference=epoch, largest_difference=largest,
         )  # fmt: skip
 

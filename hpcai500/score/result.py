@@ -161,7 +161,7 @@ def write_result(folder: Path) -> Result:
 
 def read_result(path: Path) -> Result:
     """The Result of a `result.json`."""
-    return parse(Result, read_json(path), str(path))
+    return parse(Result, read_json(path), path)
 
 
 def epochs_of(events: list[Event]) -> tuple[Epoch, ...]:

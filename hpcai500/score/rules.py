@@ -1,5 +1,6 @@
 """The rules that a result is held against, by the numbers of docs/levels-and-rules.md."""
 
+from hpcai500.score.source import SourceName
 from hpcai500.spec.models import Frozen
 
 NUM_RUNS = 5
@@ -40,6 +41,6 @@ RULES = {
 class Breach(Frozen):
     rule: str
     """Its number."""
-    run: str
+    run: SourceName
     """The run's folder; of a rule over several runs, the first one's."""
     message: str

@@ -101,4 +101,4 @@ def _layer_number(key: str) -> int:
 
 
 def read_system(path: Path) -> SystemRecord:
-    return parse(SystemRecord, read_json(path), str(path))
+    return parse(SystemRecord, read_json(path), path)

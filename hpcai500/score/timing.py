@@ -23,4 +23,4 @@ class Timing(Frozen):
 def read_timing(folder: Path) -> Timing | None:
     """Of a run that was timed from outside; None of any other."""
     path = folder / TIMING
-    return parse(Timing, read_json(path), str(path)) if path.exists() else None
+    return parse(Timing, read_json(path), path) if path.exists() else None

@@ -11,6 +11,7 @@ from hpcai500.score.layer_rules import model_differences
 from hpcai500.score.record_rules import logged_values, shortened
 from hpcai500.spec.reference import changes
 from hpcai500.spec.run import RunSpec
+from hpcai500.spec.workload import MOST_FLOP_BATCHES
 
 _TABLES_OF_LAYER_8 = ("batch", "optimizer", "schedule")
 
@@ -57,6 +58,7 @@ class Trained(Kind):
     def record_findings(self) -> Iterator[Finding]:
         yield from self._framework()
         yield from self._overrides()
+        yield from self._read_early()
 
     def _framework(self) -> Iterator[Finding]:
         run = payload(self._evidence.events, Run)
@@ -76,6 +78,14 @@ class Trained(Kind):
             for name, value in values.items():
                 if told[table].get(name) != value and f"{table}.{name}" not in overrides:
                     yield "1.6", f"run.json: {table}.{name} is {told[table].get(name)!r}; its rules say {value!r}"
+
+    def _read_early(self) -> Iterator[Finding]:
+        num_batches = self._spec.settings.execution.num_flop_batches
+        if num_batches > MOST_FLOP_BATCHES:
+            yield (
+                "1.7",
+                f"{num_batches} batches were to be read before the clock started, at most {MOST_FLOP_BATCHES} may",
+            )
 
     def layers(self) -> dict[int, dict[str, Any]]:
         """Layers 8 and 9 by run.json itself."""

@@ -76,7 +76,10 @@ def _predictions(evidence: Evidence) -> Iterator[Finding]:
         records = read_json(path)
         num_records = len(records)
         indices = [record["index"] for record in records if isinstance(record, dict) and "index" in record]
-    except (HpcAi500Error, TypeError) as error:
+    except HpcAi500Error as error:
+        yield "3.2", str(evidence.source.named(error))
+        return
+    except TypeError as error:
         yield "3.2", f"evaluation.json: {error}"
         return
     if logged is not None and num_records != logged:

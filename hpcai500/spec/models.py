@@ -1,6 +1,7 @@
 """The base of every specification model, and validation errors as one line."""
 
 import json
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -27,8 +28,10 @@ class Frozen(BaseModel):
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def parse(model: type[Model], value: Any, source: str) -> Model:
-    """`value`, made of what JSON knows, as a `model`; `source` (a file, an option) is named in the error.
+def parse(model: type[Model], value: Any, source: str | Path, part: str = "", *, line: int | None = None) -> Model:
+    """`value`, made of what JSON knows, as a `model`.
+
+    The error names `source`, a file or an option, and the `part` or the line of a file that `value` was read from.
 
     Raises:
         SpecError: for an unknown key (the nearest right one is named), a wrong type or value.
@@ -36,24 +39,27 @@ def parse(model: type[Model], value: Any, source: str) -> Model:
     try:
         return model.model_validate_json(json.dumps(value))
     except ValidationError as error:
+        at = source if isinstance(source, Path) else None
+        named = part if at else source
+        where = f"{named}: " if named else ""
         if (version := _newer_version(model, value)) is not None:
-            raise SpecError(
-                f"{source}: schema version {version}, newer than this hpcai500 reads", "update it"
-            ) from None
+            newer = f"{where}schema version {version}, newer than this hpcai500 reads"
+            raise SpecError(newer, "update it", at=at, line=line) from None
         # A misspelt key is both unknown and missing: the unknown one says more.
         first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             fields = _fields_at(model, first["loc"][:-1])
-            raise SpecError(f"{source}: unknown key {key!r}", nearest(str(first["loc"][-1]), fields)) from error
+            hint = nearest(str(first["loc"][-1]), fields)
+            raise SpecError(f"{where}unknown key {key!r}", hint, at=at, line=line) from error
         if first["type"] == "missing":
-            raise SpecError(f"{source}: key {key!r} is missing", "add it") from error
+            raise SpecError(f"{where}key {key!r} is missing", "add it", at=at, line=line) from error
         given = repr(first["input"])
         given = given if len(given) <= _LONGEST_GIVEN else f"{given[:_LONGEST_GIVEN]}..."
         shown = "" if isinstance(first["input"], dict) else f", not {given}"
         message = first["msg"].removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
-        raise SpecError(f"{source}: {f'{key}: ' if key else ''}{message}{shown}") from error
+        raise SpecError(f"{where}{f'{key}: ' if key else ''}{message}{shown}", at=at, line=line) from error
 
 
 def _newer_version(model: type[BaseModel], value: Any) -> int | None:

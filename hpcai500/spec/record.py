@@ -13,7 +13,7 @@ from hpcai500.spec.workload import Count, ProblemDomain, Settings
 SYNTHETIC = "synthetic"
 """The value of `--data` that trains on random batches."""
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class WorkloadIdentity(Frozen):
@@ -80,7 +80,7 @@ class RunRecord(Frozen):
     """Ranks in all, where nodes hold different numbers of them; 0: `nodes * procs_per_node`."""
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     settings: Settings | StatedSettings
-    system: Annotated[str, Field(pattern=_NAME)]
+    system: Annotated[str, Field(pattern=NAME)]
     """The machine's name in rankings."""
     data: str
     """The data set's folder, or `synthetic`."""

@@ -64,7 +64,7 @@ def find_reference(benchmark: str, problem: str) -> Reference | None:
 
 def _known(folder: Path, problem: str) -> ProblemReference | None:
     path = folder / "reference.json"
-    return parse(References, read_json(path), str(path)).problems.get(problem) if path.exists() else None
+    return parse(References, read_json(path), path).problems.get(problem) if path.exists() else None
 
 
 Tables = Mapping[str, Mapping[str, Any]]

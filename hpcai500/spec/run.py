@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Sequence
 from datetime import date, time
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,9 +14,10 @@ from hpcai500.files import digest, digest_tree, new_folder, read_json, storage, 
 from hpcai500.spec.foreign_run import ForeignRun, without_placeholders
 from hpcai500.spec.levels import Level, require_open
 from hpcai500.spec.models import parse
-from hpcai500.spec.record import RunRecord
+from hpcai500.spec.record import NAME, RunRecord
 from hpcai500.spec.reference import CODE, require_reference
 from hpcai500.spec.workload import (
+    MOST_FLOP_BATCHES,
     Settings,
     find_workload,
     load_rules,
@@ -31,7 +32,8 @@ class RunSpec(RunRecord):
     """What `run.json` holds of a run that this harness trains: everything resolved."""
 
     backend: Literal["torch", "horovod"] = "torch"
-    launcher: Literal["local", "mpirun", "horovodrun", "srun"] = "local"
+    launcher: Annotated[str, Field(pattern=NAME)] = "local"
+    """What starts the ranks: a name of `hpcai500.launch.launchers`."""
     settings: Settings
     overrides: dict[str, Any] = Field(default_factory=dict)
     """What `--set` and its short forms changed: dotted key to new value."""
@@ -43,16 +45,6 @@ class RunSpec(RunRecord):
     """The folder of another run, whose newest checkpoint this one starts from; it is then never ranked."""
     source_suffixes: ClassVar[tuple[str, ...]] = CODE
     """Files of `workload.folder` that are the workload's source."""
-
-    @model_validator(mode="after")
-    def _launcher_suits(self) -> "RunSpec":
-        if self.launcher in ("local", "horovodrun") and self.nodes > 1:
-            raise ValueError(f"launcher {self.launcher} starts ranks on one node alone")
-        if self.launcher == "horovodrun" and self.backend != "horovod":
-            raise ValueError("launcher horovodrun starts backend horovod alone: use local, mpirun or srun")
-        if self.launcher == "local" and self.backend == "horovod" and self.world_size > 1:
-            raise ValueError("launcher local starts several ranks of backend torch alone: use horovodrun or mpirun")
-        return self
 
     @model_validator(mode="after")
     def _ranks_share_the_batch(self) -> "RunSpec":
@@ -123,6 +115,10 @@ class RunSpec(RunRecord):
         del record["workload"]["folder"]
         return record | {"synthetic": self.is_synthetic}
 
+    def with_seed(self, seed: int) -> "RunSpec":
+        """The run of the same experiment with another seed."""
+        return parse(RunSpec, self.model_dump(mode="json") | {"seed": seed}, "run")
+
     @property
     def run_prefix(self) -> str:
         """The path of `folder` up to its seed: the same for all seeds."""
@@ -156,10 +152,10 @@ def read_run(path: Path) -> AnyRun:
     """The run of a `run.json`, whoever trained it."""
     record = read_json(path)
     if isinstance(record, dict) and record.get("backend") == ForeignRun.BACKEND:
-        return parse(ForeignRun, without_placeholders(record), str(path))
+        return parse(ForeignRun, without_placeholders(record), path)
     if isinstance(record, dict) and record.get("program", ...) is None:  # as older records of trained runs say
         del record["program"]
-    return parse(RunSpec, record, str(path))
+    return parse(RunSpec, record, path)
 
 
 def read_spec(path: Path) -> RunSpec:
@@ -170,7 +166,7 @@ def read_spec(path: Path) -> RunSpec:
     """
     run = read_run(path)
     if isinstance(run, ForeignRun):
-        raise SpecError(f"{path}: the run of a foreign program", "name a run that hpcai500 trained")
+        raise SpecError("the run of a foreign program", "name a run that hpcai500 trained", at=path)
     return run
 
 
@@ -193,6 +189,7 @@ def resolve(
     rules = load_rules(folder)
     settings = problem_settings(rules, problem)
     overridden = with_overrides(settings, overrides)
+    require_few_flop_batches(overridden)
     code_digest = digest_tree(folder, CODE)
     if not unranked:
         require_open(level, list(overrides), rules.levels.by_level())
@@ -215,6 +212,19 @@ def resolve(
         **fields,
     }
     return parse(RunSpec, record, "run")
+
+
+def require_few_flop_batches(settings: Settings) -> None:
+    """
+    Raises:
+        SpecError: if the FLOP count would read more of the data before the clock starts than any run may.
+    """
+    if settings.execution.num_flop_batches > MOST_FLOP_BATCHES:
+        raise SpecError(
+            f"execution.num_flop_batches is {settings.execution.num_flop_batches}: a run reads at most "
+            f"{MOST_FLOP_BATCHES} batches before its clock starts",
+            f"set it to {MOST_FLOP_BATCHES} or fewer",
+        )
 
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:

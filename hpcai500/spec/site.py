@@ -53,8 +53,8 @@ class Request(Frozen):
     """Whole nodes, shared with nobody."""
     mpi: Annotated[str, StringConstraints(pattern=r"^(none|pmi2|pmix(_v\d+)?|cray_shasta)$")] = "none"
     """How `srun` starts MPI: `none` (enough for torch), `pmi2`, `pmix`, or a version of it such as `pmix_v4`."""
-    launcher: Literal["srun", "mpirun"] = "srun"
-    """What starts the ranks inside a job; `mpirun` where no plugin of srun fits the MPI library."""
+    launcher: Word = "srun"
+    """What starts the ranks inside a job; `mpirun` if no plugin of srun fits the MPI library."""
     max_parallel: NotNegative = 0
     """Runs of one array that are in the machine at once; 0: no limit."""
     sbatch_arguments: tuple[Line, ...] = ()
@@ -225,7 +225,7 @@ def load_site(name_or_path: str) -> Site:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: {error}", "mend the file, or give another --site") from error
-    return parse(Site, {"system": path.stem} | _plain(raw), str(path))
+    return parse(Site, {"system": path.stem} | _plain(raw), path)
 
 
 def with_site_overrides(site: Site, overrides: Mapping[str, Any]) -> Site:

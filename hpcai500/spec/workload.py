@@ -14,6 +14,8 @@ from hpcai500.spec.models import Frozen, parse
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+MOST_FLOP_BATCHES = 8
+"""Batches that a run may read before its clock starts, to count the FLOPs that depend on data."""
 Scalar = bool | int | float | str
 Table = dict[str, Scalar | tuple[Scalar, ...]]
 
@@ -89,7 +91,7 @@ class Execution(Frozen):
     num_loader_workers: Annotated[int, Field(ge=-1)] = -1
     """Data-loader processes (or threads) a rank; -1: as many as the cores that the ranks leave idle, at most 8."""
     num_flop_batches: Count = 1
-    """Batches over which the FLOP count is averaged."""
+    """Batches over which the FLOP count is averaged, if it needs data; new runs take at most `MOST_FLOP_BATCHES`."""
     checkpoint_epochs: Annotated[int, Field(ge=0)] = 1
     """A checkpoint after every so many epochs; 0: only when a signal stops the run."""
 
@@ -183,7 +185,7 @@ def load_rules(folder: Path) -> WorkloadRules:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: {error}", "mend the file") from error
-    return parse(WorkloadRules, raw, str(path))
+    return parse(WorkloadRules, raw, path)
 
 
 def problem_settings(rules: WorkloadRules, problem: str) -> Settings:

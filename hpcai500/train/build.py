@@ -2,28 +2,30 @@
 
 import os
 from concurrent.futures import Future
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from hpcai500.errors import SpecError
 from hpcai500.events.payloads import Energy, EnergySources, Model, WarmUp, WarmUpTime
 from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key
 from hpcai500.files import read_json, write_json
 from hpcai500.ranks.placement import crowding, take_cores
-from hpcai500.ranks.torch_ranks import Ranks
+from hpcai500.ranks.torch_ranks import Ranks, first_line
 from hpcai500.spec.run import RunSpec
 from hpcai500.system.capture import start_capture, workload_layers
 from hpcai500.system.nodes import group_nodes, warnings, with_earlier
 from hpcai500.train import flops
 from hpcai500.train.clock import Clock
-from hpcai500.train.compilation import begin_pass, clear_gradients, compiled
+from hpcai500.train.compilation import clear_gradients, compiled
 from hpcai500.train.data import open_data
 from hpcai500.train.energy import EnergyMeter
 from hpcai500.train.journal import Journal, log_hyper_parameters
-from hpcai500.train.loop import Trainer, autocast
+from hpcai500.train.loop import Trainer, loss_of
 from hpcai500.train.optim import build_optimizer
 from hpcai500.train.preemption import StopRequest
 from hpcai500.train.resumption import Resumption
@@ -41,7 +43,7 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
         print(warning, flush=True)
     captured = start_capture(spec, placement._asdict()) if ranks.local_rank == 0 else None
     workload = load_workload(Path(spec.workload.folder))(spec)
-    open_data(workload, spec, ranks, journal, resumption.dataset_digest)
+    workload = open_data(workload, spec, ranks, journal, resumption.dataset_digest)
     torch.manual_seed(spec.seed)
     model = workload.build_model()
     if execution.channels_last:
@@ -87,21 +89,43 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
 
 
 def count_flops(workload: Workload, model: nn.Module, ranks: Ranks) -> flops.FlopCount:
-    """Counted by rank 0 on the first real batches of its first epoch."""
+    """FLOPs to train one sample, counted by rank 0 alone."""
     if ranks.rank != 0:
         return ranks.broadcast(None)  # type: ignore[return-value]
+    count = count_on_meta if workload.static_shapes else count_on_data
+    return ranks.broadcast(count(workload, model.train(), ranks.device))
+
+
+def count_on_data(workload: Workload, model: nn.Module, device: torch.device) -> flops.FlopCount:
+    """Count over the first batches of rank 0's first epoch."""
     spec = workload.spec
-    keys = micro_batches(spec, 0, epoch=1)
-    wanted = [batch for batch, _ in zip(keys, range(spec.settings.execution.num_flop_batches), strict=False)]
+    wanted = list(islice(micro_batches(spec, 0, epoch=1), spec.settings.execution.num_flop_batches))
+    batches = ((workload.to_device(batch, device), spec.micro_batch_size) for batch in workload.train_batches(wanted))
+    return flops.count_flops(model, batches, lambda model, batch: loss_of(workload, model, batch, device))
 
-    def loss(model: nn.Module, batch: object) -> torch.Tensor:
-        with autocast(spec, ranks.device):
-            return workload.loss(model, batch)
 
-    batches = (
-        (workload.to_device(batch, ranks.device), spec.micro_batch_size) for batch in workload.train_batches(wanted)
-    )
-    return ranks.broadcast(flops.count_flops(model.train(), batches, loss))
+def count_on_meta(workload: Workload, model: nn.Module, device: torch.device) -> flops.FlopCount:
+    """Count on one batch of the real shapes that has no memory, so that nothing is computed.
+
+    Raises:
+        SpecError: if an operation of the workload needs values.
+    """
+    spec = workload.spec
+    without_data = load_workload(Path(spec.workload.folder))(spec)  # it keeps tensors of the device that it last saw
+    try:
+        batch = without_data.to_device(
+            without_data.synthetic_batch(spec.micro_batch_size, device, spec.seed), torch.device("meta")
+        )
+        return flops.count_flops(
+            flops.meta_copy(model),
+            [(batch, spec.micro_batch_size)],
+            lambda model, batch: loss_of(without_data, model, batch, device),
+        )
+    except (RuntimeError, NotImplementedError) as error:
+        raise SpecError(
+            f"{spec.workload.name}: FLOPs cannot be counted without data: {first_line(error)}",
+            "set static_shapes = False in the class of workload.py",
+        ) from error
 
 
 def warm_up(trainer: Trainer) -> float:
@@ -113,11 +137,7 @@ def warm_up(trainer: Trainer) -> float:
         batch = trainer.workload.synthetic_batch(spec.micro_batch_size, device, spec.seed)
         trainer.wrapped.train()
         for _ in range(3):
-            begin_pass(trainer.compile)
-            with trainer.ranks.accumulate(trainer.wrapped, last=True):
-                with trainer.autocast():
-                    loss = trainer.workload.loss(trainer.wrapped, trainer.workload.to_device(batch, device))
-                loss.backward()
+            trainer.forward_backward(batch, last=True)
             with trainer.ranks.averaged(trainer.optimizer):
                 clear_gradients(trainer.optimizer, trainer.compile)
     for buffer, before in zip(trainer.model.buffers(), buffers, strict=True):

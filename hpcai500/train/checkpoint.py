@@ -95,7 +95,7 @@ def find_newest(folder: Path, refuse: Callable[[Record], str]) -> Found:
     passed_over: list[str] = []
     for path in _newest_first(folder):
         try:
-            record = parse(Record, read_json(path), str(path))
+            record = parse(Record, read_json(path), path)
             fault = refuse(record) or _fault(path.with_suffix(".pt"), record)
             if not fault:
                 state = torch.load(path.with_suffix(".pt"), map_location="cpu", weights_only=True)

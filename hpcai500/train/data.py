@@ -8,15 +8,20 @@ from hpcai500.ranks.torch_ranks import Ranks
 from hpcai500.spec.models import parse
 from hpcai500.spec.run import RunSpec
 from hpcai500.train.journal import Journal
+from hpcai500.train.synthetic import SyntheticData
 from hpcai500.train.workload import Workload
 
 
-def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal, earlier: str | None) -> None:
-    """Find the data set, and hold it against the problem's counts and the digest of an `earlier` start's."""
+def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal, earlier: str | None) -> Workload:
+    """The workload with its data set open: compared with the problem's counts and an `earlier` start's digest.
+
+    `SyntheticData` of the workload where the run asks for that.
+    """
     if spec.is_synthetic:
-        use_synthetic_batches(workload, spec, ranks)
+        workload = SyntheticData(workload)
+        workload.open_data(Path(spec.data), ranks)
         journal.log(Dataset(value=DatasetIdentity(synthetic=True)))
-        return
+        return workload
     if spec.staging:
         stage_data(workload, spec, ranks, journal)
     info = workload.open_data(Path(spec.data), ranks)
@@ -41,6 +46,7 @@ def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal,
         num_eval_samples=info.num_eval_samples,
     )
     journal.log(Dataset(value=identity))
+    return workload
 
 
 def stage_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal) -> None:
@@ -50,17 +56,3 @@ def stage_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal
         workload.stage_data(Path(spec.data), Path(spec.staging))
     ranks.barrier()
     journal.log(StagingStop())
-
-
-def use_synthetic_batches(workload: Workload, spec: RunSpec, ranks: Ranks) -> None:
-    """Have the workload read random batches that lie on the device already."""
-
-    def batch(num_samples: int) -> object:
-        return workload.synthetic_batch(num_samples, ranks.device, spec.seed + ranks.rank)
-
-    train_batch = batch(spec.micro_batch_size)
-    workload.train_batches = lambda batches: (train_batch for _ in batches)  # type: ignore[method-assign]
-    workload.eval_batches = lambda indices: (  # type: ignore[method-assign]
-        batch(min(spec.micro_batch_size, len(indices) - start))
-        for start in range(0, len(indices), spec.micro_batch_size)
-    )

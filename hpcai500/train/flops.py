@@ -3,7 +3,7 @@
 import copy
 import statistics
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -51,6 +51,14 @@ def count_flops(
             per_sample.append(counter.get_total_flops() / num_samples)
     spread = statistics.stdev(per_sample) if len(per_sample) > 1 else 0.0
     return FlopCount(statistics.fmean(per_sample), spread, len(per_sample), layer_flops(forward))
+
+
+def meta_copy(model: nn.Module) -> nn.Module:
+    """A copy of `model` whose parameters and buffers have shapes and no memory (torch's device `meta`)."""
+    copies: dict[int, Any] = {id(buffer): buffer.to("meta") for buffer in model.buffers()}
+    for parameter in model.parameters():
+        copies[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+    return copy.deepcopy(model, copies)
 
 
 def without_synchronisation(model: nn.Module) -> nn.Module:

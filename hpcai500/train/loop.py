@@ -23,7 +23,7 @@ from hpcai500.train.journal import Journal
 from hpcai500.train.loading import Timed
 from hpcai500.train.optim import learning_rate, peak_learning_rate
 from hpcai500.train.preemption import StopRequest
-from hpcai500.train.sampling import eval_share, micro_batches
+from hpcai500.train.sampling import eval_batches, micro_batches
 from hpcai500.train.state import Progress, rank_state, run_state
 from hpcai500.train.workload import Batch, Quality, Workload
 
@@ -55,9 +55,6 @@ class Trainer:
         self.checkpoints = Checkpoints(self.spec.folder / "checkpoint")
         self.num_micro_batches = self.spec.samples_per_rank // self.spec.micro_batch_size
         self.peak = peak_learning_rate(self.spec.settings.optimizer, self.spec.settings.batch.global_batch_size)
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        return autocast(self.spec, self.ranks.device)
 
     def train(self) -> None:
         """All epochs that are left, or up to the target where the run says so.
@@ -142,18 +139,24 @@ class Trainer:
             group["lr"] = rate
         step_loss = torch.zeros((), device=self.ranks.device)
         for number, batch in zip(range(1, self.num_micro_batches + 1), batches, strict=False):
-            batch = self.workload.to_device(batch, self.ranks.device)
-            begin_pass(self.compile)
-            with self.ranks.accumulate(self.wrapped, last=number == self.num_micro_batches):
-                with self.autocast():
-                    loss = self.workload.loss(self.wrapped, batch) / self.num_micro_batches
-                self.scaler.scale(loss).backward()
-            step_loss += loss.detach()
+            step_loss += self.forward_backward(batch, last=number == self.num_micro_batches)
         with self.ranks.averaged(self.optimizer):
             self.scaler.step(self.optimizer)
         self.scaler.update()
         clear_gradients(self.optimizer, self.compile)
         return step_loss
+
+    def forward_backward(self, batch: Batch, *, last: bool) -> torch.Tensor:
+        """Add a micro-batch's share to the gradients of its step; return its share of the step's mean loss.
+
+        Ranks average the gradients while the `last` micro-batch's are computed.
+        """
+        batch = self.workload.to_device(batch, self.ranks.device)
+        begin_pass(self.compile)
+        with self.ranks.accumulate(self.wrapped, last=last):
+            loss = loss_of(self.workload, self.wrapped, batch, self.ranks.device) / self.num_micro_batches
+            self.scaler.scale(loss).backward()
+        return loss.detach()
 
     def rate_of_step(self, step: int) -> float:
         num_epochs = self.spec.settings.problem.num_epochs
@@ -165,9 +168,9 @@ class Trainer:
         average_buffers(self.ranks, self.model)
         self.model.eval()
         self.workload.start_evaluation()
-        share = eval_share(self.spec.settings.problem.num_eval_samples, self.ranks.rank, self.ranks.size)
-        for batch in self.workload.eval_batches(share):
-            with self.autocast():
+        keys = eval_batches(self.spec, self.ranks.rank, self.ranks.size)
+        for batch in self.workload.eval_batches(keys):
+            with autocast(self.spec, self.ranks.device):
                 self.workload.evaluate(self.model, self.workload.to_device(batch, self.ranks.device))
         states = self.ranks.gather(self.workload.evaluation_state())
         quality = self.workload.quality(states) if self.ranks.rank == 0 else Quality(math.nan, {})
@@ -220,3 +223,9 @@ def autocast(spec: RunSpec, device: torch.device) -> AbstractContextManager[Any]
     """The precision of the run's forward pass."""
     precision = spec.settings.execution.precision
     return torch.autocast(device.type, _DTYPES[precision], enabled=precision != "fp32")
+
+
+def loss_of(workload: Workload, model: nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
+    """The forward pass: the loss of a batch on `device`, in the run's precision."""
+    with autocast(workload.spec, device):
+        return workload.loss(model, batch)

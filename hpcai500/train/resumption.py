@@ -163,7 +163,7 @@ def rewind(log: Path, num_bytes: int) -> None:
 
 
 def _tells(line: str, log: Path) -> bool:
-    return bool(find(parse_lines([line], str(log)), Key.RESUMED))
+    return bool(find(parse_lines([line], log), Key.RESUMED))
 
 
 def _end_of(log: Path, key: Key) -> int:
@@ -171,6 +171,6 @@ def _end_of(log: Path, key: Key) -> int:
     length = 0
     for line in log.read_bytes().splitlines(keepends=True):
         length += len(line)
-        if first(parse_lines([line.decode(errors="replace")], str(log)), key):
+        if first(parse_lines([line.decode(errors="replace")], log), key):
             break
     return length

@@ -31,6 +31,13 @@ def micro_batches(spec: RunSpec, rank: int, epoch: int) -> Iterator[list[SampleK
             yield [SampleKey(epoch, int(index)) for index in order[position : position + micro]]
 
 
+def eval_batches(spec: RunSpec, rank: int, world_size: int) -> list[range]:
+    """The share of `rank` in the evaluation set, cut into batches of the run's micro-batch size."""
+    share = eval_share(spec.settings.problem.num_eval_samples, rank, world_size)
+    size = spec.micro_batch_size
+    return [share[start : start + size] for start in range(0, len(share), size)]
+
+
 def eval_share(num_samples: int, rank: int, world_size: int) -> range:
     """Every sample in exactly one rank's share; shares differ by at most one."""
     return range(rank, num_samples, world_size)

@@ -23,8 +23,9 @@ from hpcai500.errors import (
 from hpcai500.events import payloads as events
 from hpcai500.events.vocabulary import RunStatus
 from hpcai500.files import storage_error
+from hpcai500.launch.layout import layout_of
+from hpcai500.launch.registry import find_launcher
 from hpcai500.ranks.joining import join
-from hpcai500.ranks.place import launched_rank
 from hpcai500.ranks.torch_ranks import Ranks, first_line, read_once
 from hpcai500.score.manifest import seal
 from hpcai500.score.result import write_result
@@ -38,7 +39,7 @@ def run(spec: RunSpec, stop: StopRequest) -> None:
     """Everything that one rank does, from meeting the others to the last event."""
     torch.use_deterministic_algorithms(spec.settings.execution.deterministic)
     torch.backends.cudnn.benchmark = not spec.settings.execution.deterministic
-    ranks = join(spec, dict(os.environ))
+    ranks = join(layout_of(spec), spec.folder, os.environ)
     resumption = read_once(ranks, lambda: find_resumption(spec))
     if resumption.finished:
         ranks.close()
@@ -91,7 +92,7 @@ def peak_memory(ranks: Ranks) -> events.MostBytes:
 
 def main() -> int:
     spec = read_spec(Path(sys.argv[1]))
-    rank = launched_rank(spec.launcher, os.environ)
+    rank = find_launcher(spec.launcher).rank(os.environ)
     try:
         run(spec, STOP or StopRequest())
         if rank == 0:

@@ -53,6 +53,13 @@ class Workload(ABC):
     the problem (data, model, loss, quality) and no training code, so that a referee can read it alone.
     """
 
+    static_shapes: bool = False
+    """Whether every training batch of n samples costs the same FLOPs, whatever it holds.
+
+    If so, FLOPs are counted on tensors without memory (torch's device `meta`), in shapes that `synthetic_batch` gives
+    and on a workload whose data is not open; else on real batches.
+    """
+
     def __init__(self, spec: RunSpec) -> None:
         self.spec = spec
         self.settings = spec.settings
@@ -84,8 +91,8 @@ class Workload(ABC):
         """One batch for each list of keys, in their order, as the data loader left them."""
 
     @abstractmethod
-    def eval_batches(self, indices: Sequence[int]) -> Iterable[Batch]:
-        """Batches that together hold each of `indices` of the evaluation set once."""
+    def eval_batches(self, batches: Sequence[Sequence[int]]) -> Iterable[Batch]:
+        """One batch for each list of places in the evaluation set, in their order."""
 
     @abstractmethod
     def synthetic_batch(self, num_samples: int, device: "torch.device", seed: int) -> Batch:

@@ -127,7 +127,7 @@ def _value(subject: Subject, values: list[float | str]) -> BaselineValue:
 
 def parse_baseline(path: Path) -> Baseline:
     """Raises InputError for what is no baseline."""
-    return parse(Baseline, read_json(path), str(path))
+    return parse(Baseline, read_json(path), path)
 
 
 def read_baseline(path: Path, plan: Plan, *, any_baseline: bool = False) -> Baseline:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -29,21 +29,32 @@ _TOLD = 4
 
 
 def run_children(
-    place: Place, stage: Stage, children: Sequence[Sequence[str]], *, in_step: str = ""
+    place: Place,
+    stage: Stage,
+    children: Sequence[Sequence[str]],
+    *,
+    in_step: str = "",
+    told: Sequence[Mapping[str, str]] | None = None,
 ) -> Iterator[Found]:
     """Start one child for each list of words, and wait for all: what became of those that did not end well.
 
     With `in_step`, a name for the moment, the `measure` of each yields None when it has imported what it needs, and
     goes on when those of all nodes have; its time begins then. Who is not ready within a step's limit is ended before
     the others are met: it holds them no longer, and costs them none of their own time.
+
+    `told` are variables of each child beside this process's own.
     """
     pipe = subprocess.PIPE if in_step else None
     limit_sec = place.order.step_timeout_sec
     started = {
         f"{stage} {' '.join(words)}".strip(): subprocess.Popen(
-            [*command(stage, place), *words], stdin=pipe, stdout=pipe, start_new_session=True
+            [*command(stage, place), *words],
+            env={**os.environ, **variables},
+            stdin=pipe,
+            stdout=pipe,
+            start_new_session=True,
         )
-        for words in children
+        for words, variables in zip(children, told or [{}] * len(children), strict=True)
     }
     running = dict(started)
     try:

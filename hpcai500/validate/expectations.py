@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import model_validator
 
-from hpcai500.errors import InputError, SpecError, nearest
+from hpcai500.errors import InputError, SpecError, similar
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.validate.bounds import PeerRule, matches
 from hpcai500.validate.deviations import Deviation
@@ -65,7 +65,7 @@ def read_site_values(path: Path) -> SiteValues:
         raise InputError(f"{path}: {error.strerror}") from error
     except ValueError as error:
         raise SpecError(f"{path}: not valid TOML ({error})") from error
-    return parse(SiteValues, given, str(path))
+    return parse(SiteValues, given, path)
 
 
 def compare_expected(
@@ -83,8 +83,8 @@ def compare_expected(
             _check(one, other, source)
             found += _outside(one, other)
         if not named:
-            hint = nearest(one.metric, {key.metric for key in series}) if len(series) < 500 else ""
-            hint = f" ({hint})" if hint.startswith("did") else ""
+            meant = similar(one.metric, {key.metric for key in series}) if len(series) < 500 else None
+            hint = f" (did you mean {meant!r}?)" if meant else ""
             remarks.append(f"expected values: {one.metric} was not measured{hint}")
     return found, remarks
 

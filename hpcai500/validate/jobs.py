@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import Literal, NamedTuple, Protocol
 
 from hpcai500.errors import HpcAi500Error
-from hpcai500.launch.slurm.cluster import NodeState, ask, ask_states
-from hpcai500.launch.slurm.queue import cancel
+from hpcai500.launch.slurm.cluster import NodeState, ask_states
+from hpcai500.launch.slurm.queue import cancel, recent_jobs
 
 _END_SEC = 10.0
 
@@ -68,18 +68,19 @@ class Jobs:
     def look(self) -> dict[str, Standing]:
         """Where Slurm does not answer, what it said last."""
         with suppress(HpcAi500Error):
-            jobs = self._ask_jobs()
+            jobs = recent_jobs(self._job_of.values())
             _, states = ask_states(self._partition)
             for node, job_id in self._job_of.items():
-                state, reason = jobs.get(job_id, ("OVER", ""))
+                job = jobs.get(job_id)
                 if node in states and not states[node].is_up:
                     self._last[node] = Standing("over", _why(states[node]))
-                elif state in ("PENDING", "CONFIGURING"):
-                    self._last[node] = Standing("waiting", reason)
-                elif state in ("RUNNING", "COMPLETING"):
+                elif job and job.is_waiting:
+                    self._last[node] = Standing("waiting", job.reason)
+                elif job and job.is_running:
                     self._last[node] = Standing("running")
                 else:
-                    self._last[node] = Standing("over", f"its job ended: {state.lower()} {reason}".strip())
+                    ended = f"{job.state.lower()} {job.reason}" if job else "over"
+                    self._last[node] = Standing("over", f"its job ended: {ended}".strip())
         return self._last
 
     def lost(self) -> dict[str, str]:
@@ -92,12 +93,6 @@ class Jobs:
     def end(self) -> None:
         with suppress(HpcAi500Error):
             cancel(sorted(set(self._job_of.values())))
-
-    def _ask_jobs(self) -> dict[str, tuple[str, str]]:
-        wanted = ",".join(sorted(set(self._job_of.values())))
-        answer = ask("squeue", "--noheader", "--states=all", f"--jobs={wanted}", "--format=%i|%T|%r")
-        rows = (line.split("|", 2) for line in answer.out.splitlines() if line.count("|") >= 2)
-        return {job_id: (state, reason) for job_id, state, reason in rows}
 
 
 def _why(state: NodeState) -> str:

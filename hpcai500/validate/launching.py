@@ -1,8 +1,7 @@
 """From a request to running agents: which nodes, what is written for them, and how they are started."""
 
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -10,15 +9,18 @@ from typing import NamedTuple
 import hpcai500
 from hpcai500.errors import OccupiedError, SpecError
 from hpcai500.files import storage, write_atomic
+from hpcai500.launch.environment import this_machine
+from hpcai500.launch.launcher import Step
+from hpcai500.launch.layout import Layout
 from hpcai500.launch.slurm.cluster import NodeState, expand_names, longest_sec
-from hpcai500.launch.slurm.script import site_environment, site_python
 from hpcai500.launch.slurm.snapshot import take_package_snapshot
 from hpcai500.launch.slurm.submission import submit_script
+from hpcai500.launch.start import Worker, plan
 from hpcai500.spec.site import Site
 from hpcai500.validate.jobs import Agents, Jobs, Process
 from hpcai500.validate.measurement import Stage, Trouble
 from hpcai500.validate.place import ORDER, Order
-from hpcai500.validate.script import AGENT, agent_site, render_agents, step_of_agents
+from hpcai500.validate.script import agent_site, agent_worker, agents_step, render_agents
 
 STAGES_OF_LEVEL: dict[int, tuple[Stage, ...]] = {
     1: ("inventory", "health", "micro", "links"),
@@ -115,21 +117,19 @@ def write_order(folder: Path, order: Order) -> None:
 
 def start_here(folder: Path, node: str) -> Agents:
     """One agent on this machine."""
-    env = {**os.environ, "PYTHONPATH": _with_own_code(os.environ.get("PYTHONPATH", ""))}
-    log = str(folder / "logs" / f"{node}.log")
-    return Process((sys.executable, "-m", AGENT, str(folder), node), env, log, [node])
+    return _started(agent_worker(folder, node), Step(Layout()), folder / "logs" / f"{node}.log", [node])
 
 
 def start_in_allocation(folder: Path, site: Site, nodes: Sequence[str]) -> Agents:
     """One agent on each node of the allocation around us, by a step of srun."""
-    argv = (
-        *step_of_agents(agent_site(site, partition="", minutes=1, nodes=""), folder, len(nodes)),
-        *(site_python(site, sys.executable), "-m", AGENT, str(folder)),
-    )
-    stale = ("SLURM_CPU_BIND", "SLURM_MEM_BIND", "SLURM_STEP", "PMI")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(stale)} | site_environment(site)
-    env["PYTHONPATH"] = _with_own_code(env.get("PYTHONPATH", ""))
-    return Process(argv, env, str(folder / "logs" / "srun.log"), nodes)
+    step = agents_step(agent_site(site, partition="", minutes=1, nodes=""), folder, len(nodes))
+    return _started(agent_worker(folder), step, folder / "logs" / "srun.log", nodes)
+
+
+def _started(worker: Worker, step: Step, log: Path, nodes: Sequence[str]) -> Agents:
+    machine = this_machine()
+    started = plan(worker._replace(environment=_own_code(machine.env)), step, machine)
+    return Process(started.argv, started.env, str(log), nodes)
 
 
 def submit_agents(
@@ -158,7 +158,7 @@ def submit_agents(
     return Jobs(dict.fromkeys(nodes, submit(len(nodes), str(nodefile))), partition)
 
 
-def _with_own_code(path: str) -> str:
-    """PYTHONPATH on which this very package is found."""
-    own = str(Path(hpcai500.__file__).parents[1])
-    return f"{own}:{path}" if path else own
+def _own_code(env: Mapping[str, str]) -> dict[str, str]:
+    """PYTHONPATH on which this very package is found first."""
+    paths = [str(Path(hpcai500.__file__).parents[1]), env.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": ":".join(path for path in paths if path)}

@@ -100,17 +100,17 @@ class Place(NamedTuple):
 
 
 def read_plan(folder: Path) -> Plan:
-    return parse(Plan, read_json(folder / PLAN), str(folder / PLAN))
+    return parse(Plan, read_json(folder / PLAN), folder / PLAN)
 
 
 def read_order(folder: Path) -> Order:
-    return parse(Order, read_json(folder / ORDER), str(folder / ORDER))
+    return parse(Order, read_json(folder / ORDER), folder / ORDER)
 
 
 def read_progress(folder: Path, node: str) -> Progress | None:
     """None where the node has not begun."""
     path = folder / PROGRESS / node
-    return parse(Progress, read_json(path), str(path)) if path.exists() else None
+    return parse(Progress, read_json(path), path) if path.exists() else None
 
 
 def write_progress(folder: Path, node: str, progress: Progress) -> None:

@@ -121,7 +121,7 @@ def _plan(folder: Path) -> Plan:
     path = folder / PLAN
     if not path.is_file():
         raise InputError(f"{path}: no such file", "give the folder of a validation, which `hpcai500 validate` names")
-    plan = parse(Plan, read_json(path), str(path))
+    plan = parse(Plan, read_json(path), path)
     if not plan.nodes or len(set(plan.nodes)) != len(plan.nodes):
         raise InputError(f"{path}: nodes must be given, each once", "validate again: this file was changed")
     return plan

@@ -3,17 +3,13 @@
 from pathlib import Path
 
 from hpcai500.files import data_dir
-from hpcai500.launch.slurm.script import (
-    JobPlan,
-    continued,
-    fill_template,
-    log_pattern,
-    quote_option,
-    sbatch_options,
-    site_environment,
-    site_python,
-    srun_tokens,
-)
+from hpcai500.launch.container import site_python
+from hpcai500.launch.launcher import Step
+from hpcai500.launch.layout import Layout
+from hpcai500.launch.registry import find_launcher
+from hpcai500.launch.slurm.header import Header, log_pattern, quote_option, sbatch_options
+from hpcai500.launch.slurm.script import continued, fill_template
+from hpcai500.launch.start import Worker, step_environment
 from hpcai500.spec.site import Site
 
 AGENT = "hpcai500.validate.agent"
@@ -47,37 +43,30 @@ def render_agents(site: Site, folder: Path, *, name: str, num_nodes: int, python
     Raises:
         SpecError: where a path cannot be written into it.
     """
-    plan = JobPlan(
-        site=site,
-        job_name=name,
-        nodes=num_nodes,
-        procs_per_node=1,
-        num_ranks=0,
-        seeds=(0,),
-        run_prefix="",
-        python=site_python(site, python),
-        log=log_pattern(str(folder / "logs"), "job-%j.out"),
-    )
+    header = Header(site, name, num_nodes, 1, log=log_pattern(str(folder / "logs"), "job-%j.out"))
+    step = agents_step(site, folder, num_nodes)._replace(folders=(str(folder), snapshot), snapshot=snapshot)
+    launcher = find_launcher(step.layout.launcher)
     template = data_dir("slurm") / "templates" / "validate.sbatch.j2"
     return fill_template(
         template.read_text(encoding="utf-8"),
-        sbatch_options=[quote_option(option) for option in sbatch_options(plan)],
+        sbatch_options=[quote_option(option) for option in sbatch_options(header)],
         prologue=site.software.prologue,
         modules=site.software.modules,
         snapshot=snapshot,
-        cpus_per_task=site.slurm.cpus_per_task,
-        environment=site_environment(site),
-        step_lines=continued(step_of_agents(site, folder, num_nodes, snapshot)),
-        agent=(plan.python, "-m", AGENT, str(folder)),
+        environment=step_environment(launcher, step, {}),
+        step_lines=continued(launcher.tokens(step)),
+        agent=(site_python(site, python), "-m", AGENT, str(folder)),
     )
 
 
-def step_of_agents(site: Site, folder: Path, num_nodes: int, snapshot: str = "") -> tuple[str, ...]:
-    """What stands before an agent's own command, in a job on `num_nodes` nodes."""
+def agents_step(site: Site, folder: Path, num_nodes: int) -> Step:
+    """One agent on each of `num_nodes` nodes of an allocation; `site` is of `agent_site`."""
     own = (*site.slurm.srun_arguments, *_STEP, f"--output={log_pattern(str(folder / 'logs'), '%N.log')}")
     request = site.slurm.model_copy(update={"srun_arguments": own})
-    folders = [str(folder), *([snapshot] if snapshot else [])]
-    return srun_tokens(
-        site.model_copy(update={"slurm": request}), nodes=num_nodes, procs_per_node=1, folders=folders,
-        snapshot=snapshot,
-    )  # fmt: skip
+    layout = Layout(launcher=site.slurm.launcher, nodes=num_nodes)
+    return Step(layout, site.model_copy(update={"slurm": request}), in_allocation=True)
+
+
+def agent_worker(folder: Path, *words: str) -> Worker:
+    """An agent, which computes nothing itself: its children take all cores of the node."""
+    return Worker(AGENT, (str(folder), *words), (str(folder),), computes=False)

@@ -1,18 +1,28 @@
-"""Options that shorten the shipped workloads' mini problems, and what a run's log says of its training."""
+"""Settings that shorten the shipped workloads' mini problems, and what a run's log says of its training."""
+
+import json
 
 from hpcai500.events.reader import find, read_events
 from hpcai500.events.vocabulary import Key
 
-SMALL = (
-    "--unranked", "--set", "problem.num_train_samples=40", "--set", "problem.num_eval_samples=10",
-    "--set", "problem.num_epochs=2", "--set", "batch.global_batch_size=16", "--set", "batch.micro_batch_size=4",
-    "--set", "optimizer.learning_rate=0.01",
-)  # fmt: skip
-FEW_FRAMES = (
-    "--unranked", "--set", "data.train_years=[1979]", "--set", "problem.num_train_samples=8",
-    "--set", "problem.num_eval_samples=8", "--set", "problem.num_epochs=2", "--set", "batch.micro_batch_size=1",
-    "--set", "execution.num_flop_batches=2",
-)  # fmt: skip
+SMALL = {
+    "problem.num_train_samples": 40, "problem.num_eval_samples": 10, "problem.num_epochs": 2,
+    "batch.global_batch_size": 16, "batch.micro_batch_size": 4, "optimizer.learning_rate": 0.01,
+}  # fmt: skip
+FEW_FRAMES = {
+    "data.train_years": [1979], "problem.num_train_samples": 8, "problem.num_eval_samples": 8,
+    "problem.num_epochs": 2, "batch.micro_batch_size": 1, "execution.num_flop_batches": 2,
+}  # fmt: skip
+
+
+def assignments(overrides):
+    """The settings as the command line takes them."""
+    return [word for key, value in overrides.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+
+
+def options(overrides):
+    """The same, for a run that is never ranked."""
+    return ["--unranked", *assignments(overrides)]
 
 
 def losses(folder):

@@ -1,12 +1,11 @@
 """Compiled steps, as they run on a processor: the same training as eager ones."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forked_ranks import train
 from short_runs import losses
 from torch import nn
 
@@ -21,19 +20,10 @@ TINY = Path(__file__).parent / "tiny"
 @pytest.mark.slow
 def test_graphs_that_keep_gradients_in_place_train_as_eager_steps_do_over_ranks_and_micro_batches(tmp_path):
     found = []
-    for how in ("false", "reduce-overhead"):
-        output = tmp_path / how
-        command = [
-            sys.executable, "-m", "hpcai500.cli.main", "run", TINY, "--problem", "mini", "--data", tmp_path,
-            "--output", output, "--system", "box", "--procs-per-node", "2", "--set", f"execution.compile={how}",
-        ]  # fmt: skip
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        (path,) = output.rglob("run.json")
-        assert json.loads(path.read_text())["settings"]["execution"]["compile"] == json.loads(
-            how if how == "false" else f'"{how}"'
-        )
-        found.append(losses(path.parent))
+    for how in (False, "reduce-overhead"):
+        folder = train(TINY, tmp_path / str(how), data=tmp_path, ranks=2, overrides={"execution.compile": how})
+        assert json.loads((folder / "run.json").read_text())["settings"]["execution"]["compile"] == how
+        found.append(losses(folder))
     assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 

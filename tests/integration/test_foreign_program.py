@@ -13,24 +13,20 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "foreign_program"
 
 
 @pytest.mark.slow
-def test_the_example_is_trained_timed_checked_and_ranked(hpcai500_process, tmp_path):
-    data = tmp_path / "digits"
-    problem = ("image_classification", "--problem", "mini")
-    prepared = hpcai500_process("data", "prepare", *problem, "--data", data)
-    assert prepared.returncode == 0, prepared.stderr
-    done = hpcai500_process(
-        "ingest", tmp_path / "train.log", "--workload", *problem, "--source", EXAMPLE,
-        "--output", tmp_path / "results",
-        "--run", sys.executable, EXAMPLE / "train.py", data, "--system", "box", "--seed", "7",
+def test_the_example_is_trained_timed_checked_and_ranked(hpcai500, real_digits, tmp_path):
+    code, _, err = hpcai500(
+        "ingest", tmp_path / "train.log", "--workload", "image_classification", "--problem", "mini",
+        "--source", EXAMPLE, "--output", tmp_path / "results",
+        "--run", sys.executable, EXAMPLE / "train.py", real_digits, "--system", "box", "--seed", "7",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert code == 0, err
     keys = [json.loads(line.split(" ", 1)[1])["key"] for line in (tmp_path / "train.log").read_text().splitlines()]
     assert keys.index("init_stop") < keys.index("run_start") < keys.index("hpcai500.dataset")
     folder = next((tmp_path / "results" / "box").rglob("run.json")).parent
-    checked = hpcai500_process("check", folder, "--json")
-    (report,) = json.loads(checked.stdout)
-    assert (checked.returncode, report["breaches"]) == (0, []), report
-    ranked = json.loads(hpcai500_process("rank", tmp_path / "results", "--json").stdout)
+    code, out, _ = hpcai500("check", folder, "--json")
+    (report,) = json.loads(out)
+    assert (code, report["breaches"]) == (0, []), report
+    ranked = json.loads(hpcai500("rank", tmp_path / "results", "--json")[1])
     (entry,) = ranked["lists"][0]["entries"]
     assert (entry["backend"], entry["seeds"]) == ("foreign", [7])
     assert entry["quality"]["mean"] > 0.85

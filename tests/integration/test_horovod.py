@@ -15,8 +15,8 @@ from short_runs import losses
 
 from hpcai500.events.reader import find, first, read_events
 from hpcai500.events.vocabulary import Key
-from hpcai500.launch.slurm.script import WORKER
-from hpcai500.launch.software import missing
+from hpcai500.launch.requirements import missing
+from hpcai500.launch.start import TRAINING
 from hpcai500.score.result import read_result
 from hpcai500.spec.run import read_run
 
@@ -164,8 +164,10 @@ def test_a_mean_that_fits_into_half_precision_survives_a_sum_that_does_not(tmp_p
 import os
 from pathlib import Path
 import torch
-from hpcai500.ranks.joining import Layout, join_ranks
-ranks = join_ranks(Layout("{backend}", "mpirun", 2, "cpu", "fp16"), Path("{tmp_path}"), dict(os.environ))
+from hpcai500.launch.layout import Layout
+from hpcai500.ranks.joining import join
+ranks = join(Layout(backend="{backend}", launcher="mpirun", procs_per_node=2, device="cpu", compression="fp16"),
+             Path("{tmp_path}"), os.environ)
 model = torch.nn.Linear(1, 1, bias=False)
 wrapped, optimizer = ranks.wrap(model, torch.optim.SGD(model.parameters(), lr=1.0))
 with ranks.accumulate(wrapped, last=True):
@@ -248,7 +250,7 @@ def ranks_of(process):
     for child in psutil.Process(process.pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             env = child.environ()
-            if child.cmdline()[-3:-1] == ["-m", WORKER]:
+            if child.cmdline()[-3:-1] == ["-m", TRAINING]:
                 found[env.get("RANK") or env.get("OMPI_COMM_WORLD_RANK") or env.get("HOROVOD_RANK")] = child
     return found
 

@@ -4,31 +4,15 @@ import json
 import shutil
 
 import pytest
+from forked_ranks import resume
 
-from hpcai500.events.reader import find, read_events
-from hpcai500.events.vocabulary import Key
 from hpcai500.score.compliance import check_entry
 from hpcai500.spec.workload import shipped_workloads
 
 
-@pytest.fixture
-def tiny_run(hpcai500_process, tmp_path):
-    """Run the tiny workload; the process and the run's folder."""
-
-    def call(*arguments):
-        workload = __file__.replace("test_levels.py", "tiny")
-        process = hpcai500_process(
-            "run", workload, "--problem", "mini", "--data", tmp_path, "--output", tmp_path / "results",
-            "--system", "box", "--procs-per-node", "2", *arguments,
-        )  # fmt: skip
-        return process, next((tmp_path / "results").rglob("run.json")).parent
-
-    return call
-
-
-def test_a_real_run_keeps_every_rule_and_an_edit_is_named(tiny_run):
-    process, folder = tiny_run()
-    assert process.returncode == 0, process.stderr
+def test_a_real_run_keeps_every_rule_and_an_edit_is_named(launched, tmp_path):
+    folder = tmp_path / launched.folder.name
+    shutil.copytree(launched.folder, folder)
     report = check_entry([folder], whole_set=False)
     assert report.breaches == ()
     system = json.loads((folder / "system.json").read_text())
@@ -42,29 +26,15 @@ def test_a_real_run_keeps_every_rule_and_an_edit_is_named(tiny_run):
     assert {"1.2", "1.4", "3.3"} <= {breach.rule for breach in check_entry([folder], whole_set=False).breaches}
 
 
-def test_a_run_that_was_killed_and_resumed_keeps_every_rule(tiny_run, tmp_path):
-    (tmp_path / "kill-rank-1-epoch-2").touch()
-    process, folder = tiny_run()
-    assert process.returncode != 0
-    assert not (folder / "manifest.json").exists()
-    process, folder = tiny_run("--resume")
-    assert process.returncode == 0, process.stderr
-    assert find(read_events(folder / "events.log"), Key.RESUMED)
-    assert check_entry([folder], whole_set=False).breaches == ()
-
-
-def test_a_data_set_that_changed_since_the_run_began_ends_its_resumption(tiny_run, tmp_path):
-    (tmp_path / "kill-rank-1-epoch-2").touch()
-    assert tiny_run()[0].returncode != 0
-    (tmp_path / "digest").write_text("1" * 16)
-    process, folder = tiny_run("--resume")
-    assert process.returncode == 2
-    (line,) = process.stderr.splitlines()
+def test_a_data_set_that_changed_since_the_run_began_ends_its_resumption(killed, hpcai500):
+    digest = killed.tiny.data / "digest"
+    digest.write_text("1" * 16)
+    code, _, err = hpcai500(*killed.tiny.command("--resume"))
+    assert code == 2
+    (line,) = err.splitlines()
     assert f"the data set's digest is {'1' * 16}, and was {'0' * 16} when the run began" in line
-    (tmp_path / "digest").unlink()
-    process, folder = tiny_run("--resume")
-    assert process.returncode == 0, process.stderr
-    assert check_entry([folder], whole_set=False).breaches == ()
+    digest.unlink()
+    assert check_entry([resume(killed.folder)], whole_set=False).breaches == ()
 
 
 OWN_MODEL = """
@@ -79,7 +49,7 @@ WORKLOAD = Small
 
 @pytest.mark.slow
 def test_a_copied_and_changed_workload_runs_at_free_level_alone_and_discloses_what_it_changed(
-    hpcai500_process, tmp_path
+    hpcai500, real_digits, tmp_path
 ):
     source = next(folder for folder in shipped_workloads() if folder.name == "image_classification")
     mine = tmp_path / "my_digits"
@@ -89,22 +59,32 @@ def test_a_copied_and_changed_workload_runs_at_free_level_alone_and_discloses_wh
     toml = (mine / "workload.toml").read_text()
     assert toml.count("warmup_epochs = 0.5") == 1
     (mine / "workload.toml").write_text(toml.replace("warmup_epochs = 0.5", "warmup_epochs = 1.0"))
-    data = tmp_path / "digits"
-    assert hpcai500_process("data", "prepare", mine, "--problem", "mini", "--data", data).returncode == 0
-    words = ("run", mine, "--problem", "mini", "--data", data, "--output", tmp_path / "results", "--system", "box")
-    refused = hpcai500_process(*words, "--level", "hardware")
-    assert (refused.returncode, "Layer 7 is fixed at hardware level" in refused.stderr) == (2, True)
-    done = hpcai500_process(*words, "--level", "free")
-    assert done.returncode == 0, done.stderr
+    assert hpcai500("data", "verify", mine, "--problem", "mini", "--data", real_digits)[0] == 0
+    words = (
+        "run",
+        mine,
+        "--problem",
+        "mini",
+        "--data",
+        real_digits,
+        "--output",
+        tmp_path / "results",
+        "--system",
+        "box",
+    )
+    code, _, err = hpcai500(*words, "--level", "hardware")
+    assert (code, "Layer 7 is fixed at hardware level" in err) == (2, True)
+    code, _, err = hpcai500(*words, "--level", "free")
+    assert code == 0, err
     folder = next((tmp_path / "results").rglob("run.json")).parent
-    checked = hpcai500_process("check", folder, "--json")
-    (report,) = json.loads(checked.stdout)
-    assert (checked.returncode, report["breaches"]) == (0, [])
+    code, out, _ = hpcai500("check", folder, "--json")
+    (report,) = json.loads(out)
+    assert (code, report["breaches"]) == (0, [])
     changes = "\n".join(report["changes"])
     assert "schedule.warmup_epochs: 0.5 -> 1.0" in changes
     assert "the code of the workload (my_digits, " in changes
     assert "the model: names and shapes of the model's 36,458 parameters differ" in changes
-    (ranked,) = json.loads(hpcai500_process("rank", tmp_path / "results", "--json").stdout)["lists"]
+    (ranked,) = json.loads(hpcai500("rank", tmp_path / "results", "--json")[1])["lists"]
     assert (ranked["workload"], ranked["entries"][0]["overrides"]) == ("image_classification", ["workload=my_digits"])
 
 

@@ -4,49 +4,64 @@ import json
 
 import pytest
 
-from hpcai500.launch.software import missing
+from hpcai500.cli.main import main
+from hpcai500.launch.requirements import missing
 
+SIZES = (8, 65536, 4 << 20)
 NAMES = ("all_reduce", "all_gather", "broadcast", "all_to_all")
+
+
+@pytest.fixture(scope="module")
+def collectives(tmp_path_factory):
+    """What ranks measured, as `--json` says it, once for each way to start them; and what they left."""
+    found = {}
+
+    def measure(backend, launcher, num_ranks):
+        way = (backend, launcher, num_ranks)
+        if way not in found:
+            folder = tmp_path_factory.mktemp("collectives")
+            output = folder / "micro.json"
+            (folder / "left").mkdir()
+            command = [
+                "micro", "--only", "collectives", "--device", "cpu", "--backend", backend, "--launcher", launcher,
+                "--procs-per-node", num_ranks, "--sizes", ",".join(map(str, SIZES)), "--budget-sec", 2,
+                "--folder", folder / "left", "--output", output,
+            ]  # fmt: skip
+            assert main([str(word) for word in command]) == 0
+            found[way] = json.loads(output.read_text()), list((folder / "left").iterdir())
+        return found[way]
+
+    return measure
 
 
 @pytest.mark.parametrize(
     ("backend", "launcher", "num_ranks"),
     [("torch", "local", 2), ("torch", "mpirun", 2), ("horovod", "horovodrun", 2), ("mpi", "mpirun", 3)],
 )
-def test_real_ranks_measure_collectives_and_find_them_right(hpcai500_process, tmp_path, backend, launcher, num_ranks):
+def test_real_ranks_measure_collectives_and_find_them_right(collectives, backend, launcher, num_ranks):
     lacking = list(missing("torch" if backend == "mpi" else backend, launcher))
     if lacking:
         pytest.skip(f"not installed: {lacking[0][0]}")
-    done = hpcai500_process(
-        "micro", "--only", "collectives", "--device", "cpu", "--backend", backend, "--launcher", launcher,
-        "--procs-per-node", num_ranks, "--sizes", "8,65536", "--budget-sec", "2", "--folder", tmp_path, "--json",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found, left = collectives(backend, launcher, num_ranks)
     assert (found["backend"], found["num_ranks"], found["nodes"]) == (backend, num_ranks, 1)
     metrics = [sample["metric"] for sample in found["samples"]]
     assert metrics == [
-        f"{name}_{size}_{of}" for name in NAMES for size in (8, 65536) for of in ("sec", "bus_bytes_per_sec")
+        f"{name}_{size}_{of}" for name in NAMES for size in SIZES for of in ("sec", "bus_bytes_per_sec")
     ]
     assert all(sample["correct"] and sample["value"] > 0 for sample in found["samples"])
-    assert list(tmp_path.iterdir()) == []
+    assert left == []
 
 
-def test_what_micro_measured_is_the_network_that_predict_takes(hpcai500_process, short_run, tmp_path):
-    sizes = (8, 65536, 4 << 20)
-    done = hpcai500_process(
-        "micro", "--only", "collectives", "--device", "cpu", "--procs-per-node", 2, "--budget-sec", "2", "--folder",
-        tmp_path, "--sizes", ",".join(map(str, sizes)), "--output", tmp_path / "micro.json",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    measured = json.loads((tmp_path / "micro.json").read_text())
+def test_what_micro_measured_is_the_network_that_predict_takes(collectives, hpcai500, short_run, tmp_path):
+    measured, _ = collectives("torch", "local", 2)
+    (tmp_path / "micro.json").write_text(json.dumps(measured))
     options = ("--nodes", "1,4", "--network", tmp_path / "micro.json", "--json")
     run = short_run("image_classification", 2)
-    done = hpcai500_process("predict", run, *options, "--bandwidth-gb-s", "10")
-    assert done.returncode == 0, done.stderr
-    network = json.loads(done.stdout)["network"]
+    code, out, err = hpcai500("predict", run, *options, "--bandwidth-gb-s", "10")
+    assert code == 0, err
+    network = json.loads(out)["network"]
     assert network["likely"]["between"]["bytes_per_sec"] == pytest.approx(10e9)
-    for size in sizes:
+    for size in SIZES:
         (sec,) = [each["value"] for each in measured["samples"] if each["metric"] == f"all_reduce_{size}_sec"]
         # a ring of two sends half and receives half, twice
         fast, slow = (
@@ -56,24 +71,24 @@ def test_what_micro_measured_is_the_network_that_predict_takes(hpcai500_process,
         assert fast * 0.999 <= sec <= slow * 1.001
     # the same file as if its ranks had been a node each
     (tmp_path / "micro.json").write_text(json.dumps({**measured, "nodes": 2}))
-    done = hpcai500_process("predict", run, *options)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["network"]["likely"]["between"] == network["likely"]["within"]
+    code, out, err = hpcai500("predict", run, *options)
+    assert code == 0, err
+    assert json.loads(out)["network"]["likely"]["between"] == network["likely"]["within"]
 
 
-def test_a_roofline_from_ceilings_of_a_file_and_its_plot(hpcai500_process, tmp_path):
+def test_a_roofline_from_ceilings_of_a_file_and_its_plot(hpcai500, tmp_path):
     ceilings, plot = tmp_path / "ceilings.json", tmp_path / "roofline.svg"
-    done = hpcai500_process(
+    code, _, err = hpcai500(
         "micro", "--only", "kernels", "--device", "cpu", "--precisions", "fp32", "--budget-sec", "3",
         "--output", ceilings,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    done = hpcai500_process(
+    assert code == 0, err
+    code, out, err = hpcai500(
         "roofline", "--workload", "image_classification", "--device", "cpu", "--ceilings", ceilings, "--budget-sec",
         "2", "--plot", plot,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "bounds it" in done.stdout
+    assert code == 0, err
+    assert "bounds it" in out
     assert "image_classification mini fp32" in plot.read_text()
 
 
@@ -86,10 +101,10 @@ def test_a_pair_of_three_ranks_measures_alone(tmp_path):
     script.write_text(
         "from hpcai500.micro.collectives import measure_collectives\n"
         "from hpcai500.ranks.subset import subset\n"
-        "from hpcai500.ranks.place import read_environment\n"
+        "from hpcai500.launch.registry import find_launcher\n"
         "from hpcai500.ranks.torch_ranks import TorchRanks\n"
         "import os\n"
-        "ranks = TorchRanks(read_environment('local', os.environ), 'cpu')\n"
+        "ranks = TorchRanks(find_launcher('local').own_place(os.environ), 'cpu')\n"
         "if ranks.rank != 1:\n"
         "    with subset(ranks, (0, 2)) as pair:\n"
         "        found = measure_collectives(pair, sizes=(64,), budget_sec=0.2)\n"

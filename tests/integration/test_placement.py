@@ -6,28 +6,35 @@ from pathlib import Path
 
 import pytest
 
-from hpcai500.launch.software import missing
+from hpcai500.cli.main import main
+from hpcai500.launch.requirements import missing
 from hpcai500.system.cores import physical_cores
 
 TINY = Path(__file__).parent / "tiny"
 CORES = physical_cores(os.sched_getaffinity(0))
 
 
-@pytest.fixture
-def placed(hpcai500_process, tmp_path, monkeypatch):
+def placement(data, results, num_ranks):
     """For each rank of a run its number of threads and its cores; and Layer 6 of the node."""
+    found = [json.loads((data / "cores" / str(rank)).read_text()) for rank in range(num_ranks)]
+    (path,) = results.rglob("system.json")
+    return found, json.loads(path.read_text())["nodes"][0]["layers"]["6"]
+
+
+@pytest.fixture
+def placed(hpcai500, tmp_path, monkeypatch):
+    """The placement of a run's ranks."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
     def call(num_ranks, *arguments):
         (tmp_path / "cores").mkdir()
-        process = hpcai500_process(
+        code, _, err = hpcai500(
             "run", TINY, "--problem", "mini", "--data", tmp_path, "--output", tmp_path / "results", "--system", "box",
             "--procs-per-node", num_ranks, "--unranked", "--set", "problem.num_epochs=2", *arguments,
         )  # fmt: skip
-        assert process.returncode == 0, process.stderr
-        found = [json.loads((tmp_path / "cores" / str(rank)).read_text()) for rank in range(num_ranks)]
-        (path,) = (tmp_path / "results").rglob("system.json")
-        return found, json.loads(path.read_text())["nodes"][0]["layers"]["6"]
+        assert code == 0, err
+        return placement(tmp_path, tmp_path / "results", num_ranks)
 
     return call
 
@@ -36,11 +43,14 @@ def placed(hpcai500_process, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("backend", "launcher"), [("torch", "local"), ("torch", "mpirun"), ("horovod", "horovodrun")]
 )
-def test_two_ranks_have_half_the_cores_each_and_a_thread_on_each_core(placed, backend, launcher):
+def test_two_ranks_have_half_the_cores_each_and_a_thread_on_each_core(launched, placed, backend, launcher):
     lacks = dict(missing(backend, launcher))
     if lacks:
         pytest.skip(f"not installed: {', '.join(lacks)}")
-    ranks, layer = placed(2, "--backend", backend, "--launcher", launcher)
+    if launcher == "local":
+        ranks, layer = placement(launched.tiny.data, launched.tiny.output, 2)
+    else:
+        ranks, layer = placed(2, "--backend", backend, "--launcher", launcher)
     half = len(CORES) // 2
     assert [threads for threads, _ in ranks] == [half, half]
     own = [set(cpus) for _, cpus in ranks]
@@ -57,12 +67,8 @@ def test_ranks_that_outnumber_the_cores_compute_with_one_thread_each(placed):
 
 
 @pytest.mark.skipif(len(CORES) < 2, reason="one core cannot be shared out")
-def test_more_threads_than_cores_are_told_to_whoever_starts_the_run(hpcai500_process, tmp_path, monkeypatch):
-    (tmp_path / "cores").mkdir()
-    options = ("--problem", "mini", "--data", tmp_path, "--system", "box", "--unranked", "--procs-per-node", "2")
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    as_usual = hpcai500_process("run", TINY, *options, "--output", tmp_path / "usual")
+def test_more_threads_than_cores_are_told_to_whoever_starts_the_run(launched, tiny, monkeypatch, capfd):
     monkeypatch.setenv("OMP_NUM_THREADS", str(len(CORES)))
-    crowded = hpcai500_process("run", TINY, *options, "--output", tmp_path / "crowded")
-    assert "warning" not in as_usual.stdout
-    assert f"warning: each rank has {len(CORES)} threads on {len(CORES) // 2} core" in crowded.stdout
+    assert main(tiny.command()) == 0
+    assert "warning" not in launched.done.stdout
+    assert f"warning: each rank has {len(CORES)} threads on {len(CORES) // 2} core" in capfd.readouterr().out

@@ -1,72 +1,26 @@
 """Interrupted runs that go on: real processes, real signals, real files."""
 
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from forked_ranks import resume, start
 
 from hpcai500.events.reader import find, first, read_events
 from hpcai500.events.vocabulary import Key
+from hpcai500.score.compliance import check_entry
 from hpcai500.score.result import read_result
 
-TINY = Path(__file__).parent / "tiny"
 OFFICIAL_ONCE = (
     Key.SUBMISSION_ORG, Key.SUBMISSION_BENCHMARK, Key.INIT_STOP, Key.RUN_START, Key.RUN_STOP, Key.TRAIN_SAMPLES,
 )  # fmt: skip
 
 
-class Bench:
-    """One experiment, to be run in several places; `data` holds the orders that the tiny workload obeys."""
-
-    def __init__(self, folder):
-        self.data = folder / "data"
-        self.data.mkdir()
-        self.folder = folder
-
-    def start(self, place, *arguments):
-        command = [
-            sys.executable, "-m", "hpcai500.cli.main", "run", TINY, "--problem", "mini", "--data", self.data,
-            "--output", self.folder / place, "--procs-per-node", "2", "--deterministic",
-            "--set", "model.dropout=0.5", *arguments,
-        ]  # fmt: skip
-        return subprocess.Popen(
-            [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    def run(self, place, *arguments):
-        process = self.start(place, *arguments)
-        out, err = process.communicate(timeout=120)
-        return process.returncode, out, err
-
-    def run_folder(self, place):
-        (path,) = (self.folder / place).rglob("run.json")
-        return path.parent
-
-    def wait_for(self, place, key, count):
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            log = next((self.folder / place).rglob("events.log"), None)
-            if log and len(find(read_events(log), key)) >= count:
-                return
-            time.sleep(0.05)
-        raise TimeoutError(key)
-
-
 @pytest.fixture
-def bench(tmp_path):
-    return Bench(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(launched):
     """Loss and quality of each epoch of the experiment when nothing interrupts it."""
-    bench = Bench(tmp_path_factory.mktemp("undisturbed"))
-    code, _, err = bench.run("undisturbed")
-    assert code == 0, err
-    return curve(bench.run_folder("undisturbed"))
+    assert launched.done.returncode == 0, launched.done.stderr
+    return curve(launched.folder)
 
 
 def curve(folder):
@@ -82,25 +36,35 @@ def require_whole(folder):
     return events
 
 
-def test_a_signal_in_the_middle_of_an_epoch_ends_in_a_checkpoint_and_the_same_curve(bench, undisturbed):
-    (bench.data / "slow").touch()
-    process = bench.start("stopped")
-    bench.wait_for("stopped", Key.EPOCH_START, 2)
+def wait_for(output, key, count):
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        log = next(output.rglob("events.log"), None)
+        if log and len(find(read_events(log), key)) >= count:
+            return
+        time.sleep(0.05)
+    raise TimeoutError(key)
+
+
+def test_a_signal_in_the_middle_of_an_epoch_ends_in_a_checkpoint_and_the_same_curve(tiny, undisturbed, hpcai500):
+    (tiny.data / "slow").touch()
+    process = tiny.start()
+    wait_for(tiny.output, Key.EPOCH_START, 2)
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
     assert "stopped in epoch 2 after step" in err
-    folder = bench.run_folder("stopped")
+    folder = tiny.folder()
     assert read_result(folder / "result.json").status == "preempted"
 
-    code, _, err = bench.run("stopped")
+    code, _, err = hpcai500(*tiny.command())
     assert code == 2
     assert "holds an unfinished run; --resume goes on with it" in err
 
-    (bench.data / "slow").unlink()
-    code, _, err = bench.run("stopped", "--resume")
-    assert code == 0, err
+    (tiny.data / "slow").unlink()
+    done = tiny.run("--resume")
+    assert done.returncode == 0, done.stderr
     assert curve(folder) == undisturbed
     events = require_whole(folder)
     result = read_result(folder / "result.json")
@@ -111,19 +75,18 @@ def test_a_signal_in_the_middle_of_an_epoch_ends_in_a_checkpoint_and_the_same_cu
     assert result.time.total_sec == pytest.approx((stop.time_ms - start.time_ms) / 1_000)
     assert result.time.total_sec > interruption.down_sec > 0  # the clock ran on
     assert len(list((folder / "checkpoint").glob("*.pt"))) == 1
-    code, out, _ = bench.run("stopped", "--resume")
+    code, out, _ = hpcai500(*tiny.command("--resume"))
     assert code == 0
     assert "done already, kept" in out
 
 
 @pytest.mark.parametrize("harm", ["none", "torn", "altered", "all gone"])
-def test_a_killed_rank_loses_only_what_its_checkpoints_do_not_hold(bench, undisturbed, harm):
-    (bench.data / "kill-rank-1-epoch-3").write_text("2")
-    code, _, err = bench.run("killed")
-    assert code == 1
-    assert "rank 1 was ended by SIGKILL" in err
-    folder = bench.run_folder("killed")
+def test_a_killed_rank_loses_only_what_its_checkpoints_do_not_hold(killed, undisturbed, harm):
+    assert killed.done.returncode == 1
+    assert "rank 1 was ended by SIGKILL" in killed.done.stderr
+    folder = killed.folder
     assert read_result(folder / "result.json").status == "aborted"
+    assert not (folder / "manifest.json").exists()
     older, newer = sorted((folder / "checkpoint").glob("*.pt"))
     content = newer.read_bytes()
     if harm == "torn":
@@ -134,8 +97,11 @@ def test_a_killed_rank_loses_only_what_its_checkpoints_do_not_hold(bench, undist
         newer.unlink()
         older.unlink()
 
-    code, _, err = bench.run("killed", "--resume")
-    assert code == 0, err
+    if harm == "none":
+        done = killed.tiny.run("--resume")
+        assert done.returncode == 0, done.stderr
+    else:
+        resume(folder)
     assert curve(folder) == undisturbed
     events = require_whole(folder)
     resumed = first(events, Key.RESUMED).value
@@ -145,15 +111,17 @@ def test_a_killed_rank_loses_only_what_its_checkpoints_do_not_hold(bench, undist
     (interruption,) = read_result(folder / "result.json").interruptions
     assert not interruption.graceful
     assert (folder / "logs" / "events-1.log").read_text().count('"run_stop"') == 1
+    assert check_entry([folder], whole_set=False).breaches == ()
 
 
-def test_every_interruption_is_counted_and_the_clock_runs_through_all(bench, undisturbed):
-    for epoch in (1, 2, 2):
-        (bench.data / f"kill-rank-1-epoch-{epoch}").touch()
-        assert bench.run("thrice", "--resume")[0] == 1
-    code, _, err = bench.run("thrice", "--resume")
-    assert code == 0, err
-    folder = bench.run_folder("thrice")
+def test_every_interruption_is_counted_and_the_clock_runs_through_all(killed, undisturbed):
+    """Twice in one epoch, too, by a launcher that closes the log and by ranks that end without a word."""
+    order = killed.tiny.data / "kill-rank-1-epoch-3"
+    order.touch()
+    assert killed.tiny.run("--resume").returncode == 1
+    order.touch()
+    assert -signal.SIGKILL in start(killed.folder)[0]
+    folder = resume(killed.folder)
     assert curve(folder) == undisturbed
     events = require_whole(folder)
     result = read_result(folder / "result.json")

@@ -10,8 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from forked_ranks import train
 from PIL import Image
-from short_runs import FEW_FRAMES, SMALL, losses
+from short_runs import FEW_FRAMES, SMALL, losses, options
 
 from hpcai500.events.reader import find, first, read_events
 from hpcai500.events.vocabulary import Key
@@ -21,18 +22,19 @@ TINY = Path(__file__).parent / "tiny"
 
 
 @pytest.fixture
-def train(hpcai500_process, tmp_path):
-    """Run the tiny workload (or another) and give the process and the folder of its run."""
+def run(hpcai500, tmp_path, monkeypatch):
+    """Run the tiny workload (or another) by a launcher; exit code and texts, and the folder of the run."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
     def call(*arguments, workload=TINY, data=None, output=None):
         output = output or tmp_path / "results"
         data = data or tmp_path
         before = set(output.rglob("run.json"))
-        process = hpcai500_process(
+        code, out, err = hpcai500(
             "run", workload, "--problem", "mini", "--data", data, "--output", output, "--system", "box", *arguments
         )
         made = set(output.rglob("run.json")) - before
-        return process, (made.pop().parent if made else None)
+        return subprocess.CompletedProcess(arguments, code, out, err), (made.pop().parent if made else None)
 
     return call
 
@@ -43,9 +45,9 @@ def one_line(process):
     return process.stderr
 
 
-def test_a_run_logs_the_official_keys_scores_and_is_kept_when_asked_for_again(train, tmp_path):
-    process, folder = train("--seed", "3", "--procs-per-node", "2")
-    assert process.returncode == 0, process.stderr
+def test_a_run_logs_the_official_keys_scores_and_is_kept_when_asked_for_again(launched, hpcai500):
+    assert launched.done.returncode == 0, launched.done.stderr
+    folder = launched.folder
     events = read_events(folder / "events.log")
     counts = {key: sum(event.key == key for event in events) for key in {event.key for event in events}}
     once = (
@@ -73,31 +75,22 @@ def test_a_run_logs_the_official_keys_scores_and_is_kept_when_asked_for_again(tr
     assert system["nodes"][0]["layers"]["6"]["world_size"] == 2
 
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    again, _ = train("--seed", "3", "--procs-per-node", "2")
-    assert again.returncode == 0
-    assert "done already, kept" in again.stdout
+    code, out, _ = hpcai500(*launched.tiny.command())
+    assert (code, "done already, kept" in out) == (0, True)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_the_same_seed_gives_the_same_losses_on_1_2_and_4_ranks(train):
-    curves = []
-    for ranks in (1, 2, 4):
-        process, folder = train("--procs-per-node", ranks, "--seed", "5")
-        assert process.returncode == 0, process.stderr
-        curves.append(losses(folder))
+def test_the_same_seed_gives_the_same_losses_on_1_2_and_4_ranks(tmp_path):
+    curves = [losses(train(TINY, tmp_path / str(n), data=tmp_path, ranks=n, seed=5)) for n in (1, 2, 4)]
     assert curves[1] == pytest.approx(curves[0], rel=1e-4)
     assert curves[2] == pytest.approx(curves[0], rel=1e-4)
 
 
-def test_deterministic_runs_are_bit_identical_with_dropout_too(train, tmp_path):
-    curves = []
+def test_deterministic_runs_are_bit_identical_with_dropout_too_however_their_ranks_are_started(launched, tmp_path):
+    settings = launched.tiny.settings | {"execution.deterministic": True}
     for place in ("a", "b"):
-        process, folder = train(
-            "--deterministic", "--procs-per-node", "2", "--set", "model.dropout=0.5", output=tmp_path / place
-        )
-        assert process.returncode == 0, process.stderr
-        curves.append(losses(folder))
-    assert curves[0] == curves[1]
+        again = train(TINY, tmp_path / place, data=tmp_path, ranks=2, overrides=settings, unranked=False)
+        assert losses(again) == losses(launched.folder)
 
 
 @pytest.mark.parametrize(
@@ -108,10 +101,8 @@ def test_deterministic_runs_are_bit_identical_with_dropout_too(train, tmp_path):
         ("bug", 70, "rank 1: RuntimeError: a bug"),
     ],
 )
-def test_a_rank_that_dies_ends_the_others_and_the_log_says_why(train, how, code, message):
-    process, folder = train(
-        "--procs-per-node", "2", "--set", "model.fail_on_rank=1", "--set", f"model.fail_how={how}"
-    )
+def test_a_rank_that_dies_ends_the_others_and_the_log_says_why(run, how, code, message):
+    process, folder = run("--procs-per-node", "2", "--set", "model.fail_on_rank=1", "--set", f"model.fail_how={how}")
     assert process.returncode == code
     assert message in one_line(process)
     events = read_events(folder / "events.log")
@@ -123,8 +114,8 @@ def test_a_rank_that_dies_ends_the_others_and_the_log_says_why(train, how, code,
     assert read_result(folder / "result.json").status == "aborted"
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(train):
-    process, folder = train("--set", "optimizer.learning_rate=1e30")
+def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(run):
+    process, folder = run("--set", "optimizer.learning_rate=1e30")
     assert process.returncode == 1
     assert "mean training loss is nan" in one_line(process)
     result = read_result(folder / "result.json")
@@ -132,8 +123,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(train):
     assert result.unranked == ("status diverged",)
 
 
-def test_synthetic_data_trains_and_is_never_ranked(train, hpcai500):
-    process, folder = train("--precision", "bf16", "--stop-at-target", data="synthetic")
+def test_synthetic_data_trains_and_is_never_ranked(run, hpcai500):
+    process, folder = run("--precision", "bf16", "--stop-at-target", data="synthetic")
     assert process.returncode == 0, process.stderr
     assert "never ranked: synthetic data" in process.stdout
     result = read_result(folder / "result.json")
@@ -143,12 +134,12 @@ def test_synthetic_data_trains_and_is_never_ranked(train, hpcai500):
     assert "Not ranked (1)" in out
 
 
-def test_compiled_fp16_lars_and_accumulation_train(train):
-    process, folder = train(
-        "--precision", "fp16", "--set", "execution.compile=true", "--set", "optimizer.name=lars",
-        "--set", "optimizer.decay_norm_and_bias=false", "--set", "optimizer.learning_rate=3.0",
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
+def test_compiled_fp16_lars_and_accumulation_train(tmp_path):
+    settings = {
+        "execution.precision": "fp16", "execution.compile": True, "optimizer.name": "lars",
+        "optimizer.decay_norm_and_bias": False, "optimizer.learning_rate": 3.0,
+    }  # fmt: skip
+    folder = train(TINY, tmp_path / "results", data=tmp_path, overrides=settings)
     events = read_events(folder / "events.log")
     assert first(events, Key.GRADIENT_ACCUMULATION_STEPS).value == 4
     assert first(events, Key.WARM_UP).value["warm_up_sec"] > 0
@@ -184,12 +175,12 @@ def test_an_interrupt_ends_every_process_and_closes_the_log(tmp_path, number):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-def test_a_full_disk_ends_the_run_with_one_line_and_keeps_what_was_written(train, tmp_path):
+def test_a_full_disk_ends_the_run_with_one_line_and_keeps_what_was_written(run, tmp_path):
     mount = tmp_path / "small"
     mount.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", mount], check=True)
     try:
-        process, _ = train("--set", "problem.num_epochs=300", "--unranked", output=mount)
+        process, _ = run("--set", "problem.num_epochs=300", "--unranked", output=mount)
         assert process.returncode == 3
         assert "No space left on device; free some space" in one_line(process)
         log = next(mount.rglob("events.log"))
@@ -206,13 +197,13 @@ def test_resnet_50_sees_the_same_global_batches_on_1_2_and_4_ranks(short_run):
     assert first(events, Key.SUBMISSION_BENCHMARK).value == "resnet"
 
 
-def test_a_corrupt_image_stops_a_run_with_its_name(train, digits, tmp_path):
+def test_a_corrupt_image_stops_a_run_with_its_name(run, digits, tmp_path):
     broken = tmp_path / "broken"
     subprocess.run(["cp", "-r", digits, broken], check=True)
     victim = broken / "val" / "digit_3" / "0.JPEG"
     victim.write_bytes(victim.read_bytes()[:200])
-    process, folder = train(
-        *SMALL, "--procs-per-node", "2", "--set", "execution.num_loader_workers=1",
+    process, folder = run(
+        *options(SMALL), "--procs-per-node", "2", "--set", "execution.num_loader_workers=1",
         workload="image_classification", data=broken,
     )  # fmt: skip
     assert process.returncode == 2
@@ -246,13 +237,13 @@ def test_extreme_weather_trains_alike_on_1_2_and_4_ranks_from_staged_frames_and_
     assert "frames 0 to 7" in err
 
 
-def test_a_truncated_climate_file_stops_a_run_with_its_name(train, weather, tmp_path):
+def test_a_truncated_climate_file_stops_a_run_with_its_name(run, weather, tmp_path):
     broken = tmp_path / "broken"
     subprocess.run(["cp", "-r", weather, broken], check=True)
     victim = broken / "climo_1979.h5"
     with victim.open("r+b") as file:
         file.truncate(victim.stat().st_size // 2)
-    process, folder = train(*FEW_FRAMES, "--procs-per-node", "2", workload="extreme_weather", data=broken)
+    process, folder = run(*options(FEW_FRAMES), "--procs-per-node", "2", workload="extreme_weather", data=broken)
     assert process.returncode == 2
     assert str(victim) in one_line(process)
     assert first(read_events(folder / "events.log"), Key.RUN_STOP).metadata["status"] == "aborted"

@@ -7,7 +7,7 @@ import shlex
 import pytest
 from desk import HPCAI500
 
-from hpcai500.launch.software import missing
+from hpcai500.launch.requirements import missing
 
 WAYS = {
     ("torch", "srun"): (),

@@ -8,7 +8,11 @@ from collections import Counter
 
 import pytest
 
-from hpcai500.launch.slurm.script import JobPlan, job_template, log_pattern, render_job, srun_tokens
+from hpcai500.launch.launcher import Step
+from hpcai500.launch.layout import Layout
+from hpcai500.launch.registry import find_launcher
+from hpcai500.launch.slurm.header import log_pattern
+from hpcai500.launch.slurm.script import JobPlan, job_template, render_job
 from hpcai500.spec.site import load_site, shipped_sites, with_site_overrides
 
 PROFILE = next(path for path in shipped_sites() if path.stem == "testbed")
@@ -81,6 +85,11 @@ def test_accounting_that_is_off_is_a_warning(cluster, check):
     code, found = check("--no-job", env=cluster.env_without_accounting)
     assert code == 0
     assert "accounting storage is disabled" in found["warning accounting"]
+
+
+def srun_tokens(site, **layout):
+    step = Step(Layout(launcher="srun", **layout), site, in_allocation=True)
+    return find_launcher("srun").tokens(step)
 
 
 STAND_IN = """\

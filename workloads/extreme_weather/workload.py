@@ -83,9 +83,8 @@ class ExtremeWeather(Workload):
     def train_batches(self, batches: Sequence[Sequence[SampleKey]]) -> Iterator[FrameBatch]:
         return self._train.read(batches)
 
-    def eval_batches(self, indices: Sequence[int]) -> Iterator[FrameBatch]:
-        size = self.spec.micro_batch_size
-        return self._eval.read([indices[start : start + size] for start in range(0, len(indices), size)])
+    def eval_batches(self, batches: Sequence[Sequence[int]]) -> Iterator[FrameBatch]:
+        return self._eval.read(batches)
 
     def synthetic_batch(self, num_samples: int, device: torch.device, seed: int) -> FrameBatch:
         """Three boxes a frame, each an eighth to a quarter of its height and width."""

@@ -1,6 +1,6 @@
 """ResNet-50 v1.5 on ImageNet: the model, the loss and the quality of Image Classification."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +36,8 @@ class ModelSettings(Frozen):
 
 
 class ImageClassification(Workload):
+    static_shapes = True
+
     def __init__(self, spec: RunSpec) -> None:
         super().__init__(spec)
         self.model_settings = parse(ModelSettings, self.settings.model, "model")
@@ -68,9 +70,7 @@ class ImageClassification(Workload):
     def train_batches(self, batches: Sequence[Sequence[SampleKey]]) -> Iterator[ImageBatch]:
         return self._decoded(self._train_reader, self._train.read(batches))
 
-    def eval_batches(self, indices: Sequence[int]) -> Iterable[ImageBatch]:
-        size = self.spec.micro_batch_size
-        batches = [indices[start : start + size] for start in range(0, len(indices), size)]
+    def eval_batches(self, batches: Sequence[Sequence[int]]) -> Iterator[ImageBatch]:
         return self._decoded(self._eval_reader, self._eval.read(batches))
 
     def _decoded(self, reader: ImageReader, batches: Iterator[ImageBatch | EncodedBatch]) -> Iterator[ImageBatch]:

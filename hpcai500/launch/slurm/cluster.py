@@ -2,13 +2,12 @@
 
 import math
 import re
-import subprocess
 from typing import NamedTuple
 
 from hpcai500.errors import InputError, MachineError, SpecError, nearest
+from hpcai500.launch.slurm.client import ask, ask_or_raise, last_line
 from hpcai500.spec.site import time_limit_sec
 
-_TIMEOUT_SEC = 60.0
 _NODE_FIELDS = "%R|%N|%T|%c|%m|%G"
 _STATE_FIELDS = "%P|%N|%T|%E"
 _UNUSABLE = ("down", "drain", "fail", "error", "unknown", "inval", "power_down", "powering_down", "blocked")
@@ -52,44 +51,21 @@ class Cluster(NamedTuple):
     """Why `sacct` fails; empty if it works."""
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 def ask_cluster() -> Cluster:
     """Ask Slurm's own commands.
 
     Raises:
         MachineError: if they are not here, or their controller does not answer.
     """
-    config = parse_config(_must("scontrol", "show", "config"))
-    partitions = parse_partitions(_must("scontrol", "show", "partition", "--oneliner", "--all"))
-    nodes = parse_nodes(_must("sinfo", "--noheader", "--Node", "--all", f"--format={_NODE_FIELDS}"))
+    config = parse_config(ask_or_raise("scontrol", "show", "config"))
+    partitions = parse_partitions(ask_or_raise("scontrol", "show", "partition", "--oneliner", "--all"))
+    nodes = parse_nodes(ask_or_raise("sinfo", "--noheader", "--Node", "--all", f"--format={_NODE_FIELDS}"))
     listing = ask("srun", "--mpi=list")
     plugins = parse_mpi_plugins(listing.out + listing.err)
     has_pyxis = "--container-image" in ask("srun", "--help").out
     sacct = ask("sacct", "--noheader", "--allocations", "--jobs=1")
     fault = last_line(sacct.err, "it failed") if sacct.code else ""
     return Cluster(config, partitions, nodes, plugins, has_pyxis, fault)
-
-
-def ask(*argv: str, timeout_sec: float = _TIMEOUT_SEC) -> Answer:
-    """What a command of Slurm's answers.
-
-    Raises:
-        MachineError: if it is not here, or does not end in time.
-    """
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_sec, check=False)
-    except FileNotFoundError as error:
-        raise MachineError(
-            f"no Slurm on this machine: {argv[0]} is not on PATH", "log in to the cluster, or load its module"
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise MachineError(f"{argv[0]} did not answer in {timeout_sec:g} s", "see `scontrol ping`") from error
-    return Answer(done.returncode, done.stdout, done.stderr)
 
 
 def parse_config(text: str) -> dict[str, str]:
@@ -133,7 +109,7 @@ def ask_states(partition: str = "") -> tuple[str, dict[str, NodeState]]:
         MachineError: if Slurm does not answer.
         InputError: if there is no such partition.
     """
-    states = parse_states(_must("sinfo", "--noheader", "--Node", "--all", f"--format={_STATE_FIELDS}"))
+    states = parse_states(ask_or_raise("sinfo", "--noheader", "--Node", "--all", f"--format={_STATE_FIELDS}"))
     name = partition or next((each for each in states if each.endswith("*")), "")
     found = states.get(name, states.get(f"{name}*", {}))
     if not found:
@@ -149,7 +125,7 @@ def longest_sec(partition: str) -> float:
     Raises:
         MachineError: if Slurm does not answer.
     """
-    limit = _must("sinfo", "--noheader", f"--partition={partition}", "--format=%l").strip().split("\n")[0]
+    limit = ask_or_raise("sinfo", "--noheader", f"--partition={partition}", "--format=%l").strip().split("\n")[0]
     return float(time_limit_sec(limit)) if limit[:1].isdigit() else math.inf
 
 
@@ -170,8 +146,8 @@ def expand_names(names: str) -> list[str]:
         MachineError: if Slurm does not answer.
     """
     if set("[]") & set(re.sub(r"\[[^][]*\]", "", names)):
-        raise SpecError(f"{names!r}: a bracket has no other", "write nodes as Slurm does, node[1-3],login")
-    return _must("scontrol", "show", "hostnames", names).split()
+        raise SpecError(f"{names!r}: unbalanced bracket", "write nodes as Slurm does, node[1-3],login")
+    return ask_or_raise("scontrol", "show", "hostnames", names).split()
 
 
 def parse_mpi_plugins(text: str) -> tuple[str, ...]:
@@ -185,13 +161,14 @@ def parse_mpi_plugins(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _must(*argv: str) -> str:
-    answer = ask(*argv)
-    if answer.code:
-        said = last_line(answer.err, f"exit code {answer.code}")
-        raise MachineError(f"{' '.join(argv[:3])}: {said}", "see `scontrol ping`")
-    return answer.out
+MAX_ARRAY_SIZE = 1_001
+"""Slurm's default; it bounds an array's index, not its length."""
 
 
-def last_line(text: str, default: str) -> str:
-    return text.strip().splitlines()[-1] if text.strip() else default
+def max_array_size() -> int:
+    """The cluster's MaxArraySize, which bounds an array's index; Slurm's default if it does not answer."""
+    try:
+        size = parse_config(ask_or_raise("scontrol", "show", "config")).get("MaxArraySize", "")
+    except MachineError:
+        return MAX_ARRAY_SIZE
+    return int(size) if size.isdigit() else MAX_ARRAY_SIZE

@@ -1,14 +1,16 @@
 """What Slurm knows of jobs: `squeue` for those it has, `sacct` for those that are over, where it keeps accounts."""
 
 import re
-import subprocess
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from hpcai500.errors import MachineError
 from hpcai500.files import digest
+from hpcai500.launch.slurm.client import ask, ask_or_raise
 
-_TIMEOUT_SEC = 30
+_WAITING = (
+    "PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "RESIZING",
+)  # fmt: skip
 
 
 class Job(NamedTuple):
@@ -23,7 +25,11 @@ class Job(NamedTuple):
 
     @property
     def is_waiting(self) -> bool:
-        return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "RESIZING")
+        return self.state in _WAITING
+
+    @property
+    def is_running(self) -> bool:
+        return self.state in ("RUNNING", "COMPLETING")
 
 
 _NAME = re.compile(r"hpcai500-.*-([0-9a-f]{8})-(\d+)")
@@ -42,19 +48,36 @@ def seed_of(job: Job) -> tuple[str, int] | None:
 
 
 def has_slurm() -> bool:
-    return _ask(["squeue", "--version"]) is not None
+    try:
+        return ask("squeue", "--version").code == 0
+    except MachineError:
+        return False
+
+
+_SQUEUE = ("squeue", "--noheader", "--array", "--format=%i|%T|%r|%j|%N")
 
 
 def queued_jobs() -> dict[str, Job]:
     """All jobs of this user that are waiting or running, by number.
 
     Raises:
-        MachineError: if `squeue` is there and does not answer.
+        MachineError: if `squeue` does not answer.
     """
-    text = _ask(["squeue", "--me", "--noheader", "--array", "--format=%i|%T|%r|%j|%N"])
-    if text is None:
-        raise MachineError("squeue does not answer", "see whether this machine reaches the cluster's controller")
-    rows = (line.split("|", 4) for line in text.splitlines())
+    return _parse_jobs(ask_or_raise(*_SQUEUE, "--me"))
+
+
+def recent_jobs(job_ids: Iterable[str]) -> dict[str, Job]:
+    """These jobs in whatever state, without those that Slurm has forgotten, some minutes after their end.
+
+    Raises:
+        MachineError: if `squeue` does not answer.
+    """
+    wanted = ",".join(sorted(set(job_ids)))
+    return _parse_jobs(ask(*_SQUEUE, "--states=all", f"--jobs={wanted}").out)
+
+
+def _parse_jobs(text: str) -> dict[str, Job]:
+    rows = (line.split("|", 4) for line in text.splitlines() if line.count("|") >= 4)
     return {job_id: Job(job_id, state, reason, name, nodes) for job_id, state, reason, name, nodes in rows}
 
 
@@ -64,9 +87,13 @@ def ended_jobs(job_ids: Iterable[str]) -> dict[str, Job]:
     if not wanted:
         return {}
     fields = "--format=JobID,State,Reason,JobName,NodeList"
-    text = _ask(["sacct", "--noheader", "--parsable2", "--allocations", fields, f"--jobs={','.join(wanted)}"])
-    jobs = {}
-    for line in (text or "").splitlines():
+    jobs: dict[str, Job] = {}
+    try:
+        options = ("--noheader", "--parsable2", "--allocations", fields, f"--jobs={','.join(wanted)}")
+        answer = ask("sacct", *options)
+    except MachineError:
+        return jobs
+    for line in answer.out.splitlines() if answer.code == 0 else ():
         job_id, state, reason, name, nodes = line.split("|")
         jobs[job_id] = Job(job_id, state.split()[0], reason, name, nodes)
     return jobs
@@ -78,15 +105,6 @@ def cancel(job_ids: Iterable[str]) -> None:
     Raises:
         MachineError: with what `scancel` said.
     """
-    done = subprocess.run(["scancel", *job_ids], capture_output=True, text=True, timeout=_TIMEOUT_SEC, check=False)
-    if done.returncode:
-        raise MachineError(f"scancel: {done.stderr.strip()}", "see `squeue --me`")
-
-
-def _ask(command: list[str]) -> str | None:
-    """What a command prints; None if it is not there, fails, or takes too long."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SEC, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+    answer = ask("scancel", *job_ids)
+    if answer.code:
+        raise MachineError(f"scancel: {answer.err.strip()}", "see `squeue --me`")

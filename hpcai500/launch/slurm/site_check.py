@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hpcai500.errors import nearest
-from hpcai500.launch.slurm.cluster import Cluster, Node, ask, last_line
-from hpcai500.launch.slurm.script import JobPlan, sbatch_options, site_python
+from hpcai500.launch.container import site_python
+from hpcai500.launch.slurm.client import ask, last_line
+from hpcai500.launch.slurm.cluster import Cluster, Node
+from hpcai500.launch.slurm.header import Header, sbatch_options
 from hpcai500.spec.site import Site, time_limit_sec
 
 _WAIT_SEC = 30
@@ -69,8 +71,8 @@ def partition_names(site: Site, cluster: Cluster) -> list[str]:
 
 def check_submission(site: Site, nodes: int) -> Finding:
     """What `sbatch --test-only` says of a job with the profile's own options; submits nothing."""
-    plan = JobPlan(site, "hpcai500-site-check", nodes, site.slurm.procs_per_node, 0, (0,), "", "")
-    answer = ask("sbatch", "--test-only", *sbatch_options(plan), "--wrap=true")
+    header = Header(site, "hpcai500-site-check", nodes, site.slurm.procs_per_node)
+    answer = ask("sbatch", "--test-only", *sbatch_options(header), "--wrap=true")
     said = " ".join((answer.err or answer.out).split()).removeprefix("sbatch: ").removeprefix("error: ")
     return Finding("error" if answer.code else "ok", "sbatch", said)
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
@@ -14,12 +13,8 @@ from submitit.core.utils import FailedJobError
 
 from hpcai500.errors import InputError, MachineError
 from hpcai500.files import hold, storage, write_json
-from hpcai500.launch.slurm.script import MAX_ARRAY_SIZE
+from hpcai500.launch.environment import surrounding
 from hpcai500.spec.run import RunSpec
-
-_SURROUNDING = re.compile(r"^(SLURM_|SBATCH_|SALLOC_|SRUN_|PMI|PMIX|OMPI_|SLURMD_)")
-_KEPT = ("SLURM_CONF",)
-"""Of what a surrounding job left: where the cluster is."""
 
 
 class ScriptExecutor(submitit.SlurmExecutor):
@@ -36,17 +31,12 @@ class ScriptExecutor(submitit.SlurmExecutor):
         return self._script
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        return [*clean_environment(), *super()._make_submission_command(submission_file_path)]
+        hidden = [f"--unset={name}" for name in surrounding(os.environ)]
+        return ["env", *hidden, *super()._make_submission_command(submission_file_path)]
 
     def submit_script(self) -> str:
         """The number of the job, or of the array, that Slurm now has."""
         return str(self._submit_command("").job_id)
-
-
-def clean_environment() -> list[str]:
-    """`env -u …`: a command's start that hides the job around us from it."""
-    names = [name for name in sorted(os.environ) if _SURROUNDING.match(name) and name not in _KEPT]
-    return ["env", *(f"--unset={name}" for name in names)]
 
 
 def submissions_folder(spec: RunSpec) -> Path:
@@ -105,16 +95,6 @@ def remember(run_folders: Sequence[Path], job_ids: Sequence[str], script: str) -
         (folder / "job.sbatch").write_text(script, encoding="utf-8")
         record: dict[str, Any] = {"schema_version": 1, "job_id": job_id}
         write_json(folder / "job.json", record)
-
-
-def max_array_size() -> int:
-    """The cluster's MaxArraySize, which bounds an array's index; Slurm's default where none can be asked."""
-    try:
-        said = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return MAX_ARRAY_SIZE
-    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", said.stdout, re.MULTILINE)
-    return int(match[1]) if match else MAX_ARRAY_SIZE
 
 
 def split_seeds(seeds: Sequence[int], limit: int) -> list[tuple[int, list[int]]]:

@@ -4,6 +4,8 @@ import os
 import re
 from collections.abc import Iterator
 
+from hpcai500.launch.launchers.per_node import PerNode, rank_variables
+from hpcai500.launch.layout import Layout
 from hpcai500.system.devices import num_gpus
 from hpcai500.validate.children import run_children
 from hpcai500.validate.measurement import Measurement, Trouble
@@ -31,32 +33,28 @@ def run(place: Place) -> Iterator[Found]:
         place.wait(f"collectives: {size} nodes")
         for group in groups(place.members, size):
             if place.node in group:
-                words = [(",".join(group), str(rank), str(local_size)) for rank in range(local_size)]
-                yield from run_children(place, "collectives", words)
+                words = [(",".join(group), str(rank)) for rank in range(local_size)]
+                first = group.index(place.node) * local_size
+                told = rank_variables(first, local_size, local_size * len(group), f"{len(group)}-{group[0]}")
+                yield from run_children(place, "collectives", words, told=told)
 
 
-def measure(place: Place, names: str, local_rank: str, local_size: str) -> Iterator[Found]:
+def measure(place: Place, names: str, local_rank: str) -> Iterator[Found]:
     """In a process of its own: one rank among those of the nodes `names`."""
     from hpcai500.micro.collectives import measure_collectives
-    from hpcai500.ranks.meeting import meet
-    from hpcai500.ranks.place import RankEnvironment
-    from hpcai500.ranks.torch_ranks import TorchRanks
+    from hpcai500.ranks.joining import join
+    from hpcai500.ranks.placement import take_cores
     from hpcai500.validate.meeting import ADDRESSES
 
-    group, ranks_a_node = names.split(","), int(local_size)
-    rank = RankEnvironment(
-        rank=group.index(place.node) * ranks_a_node + int(local_rank),
-        size=len(group) * ranks_a_node,
-        local_rank=int(local_rank),
-        local_size=ranks_a_node,
-        start=f"{len(group)}-{group[0]}",
-    )
-    ranks = TorchRanks(rank, "auto", lambda: meet(rank, place.folder / ADDRESSES, os.environ))
+    group, ranks_a_node = names.split(","), max(1, num_gpus())
+    layout = Layout(launcher=PerNode.name, nodes=len(group), procs_per_node=ranks_a_node)
+    ranks = join(layout, place.folder / ADDRESSES, os.environ)
+    take_cores(ranks, os.environ)
     level = place.plan.level
     sizes = [size for size in SIZES[level] if num_gpus() or size <= _MOST_ON_HOST]
     findings = measure_collectives(ranks, sizes=sizes, budget_sec=BUDGET_SEC[level], names=_NAMES[level])
     ranks.close()
-    if rank.rank:
+    if ranks.rank:
         return
     nodes = tuple(sorted(group))
     for sample in findings.samples:

@@ -1,15 +1,17 @@
 """A short training run on every node by itself, and on all together: speed, scaling, and the same loss everywhere."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 
-from hpcai500.errors import RankError
 from hpcai500.events.payloads import EpochReport
 from hpcai500.events.reader import read_events
 from hpcai500.events.typed import payloads
-from hpcai500.launch.process import run_local
+from hpcai500.launch.environment import this_machine
+from hpcai500.launch.launcher import Step
+from hpcai500.launch.launchers.per_node import PerNode
+from hpcai500.launch.launchers.torchrun import Torchrun
+from hpcai500.launch.layout import layout_of
+from hpcai500.launch.process import execute
+from hpcai500.launch.start import plan, train, training_worker
 from hpcai500.spec.levels import Level
 from hpcai500.spec.record import SYNTHETIC
 from hpcai500.spec.run import RunSpec, resolve
@@ -40,21 +42,24 @@ def run(place: Place) -> Iterator[Found]:
 def measure(place: Place, company: str, names: str = "") -> Iterator[Found]:
     """In a process of its own: the node's ranks of one run, and what it achieved."""
     if company == "alone":
-        spec = short_spec(place, 1, place.node, "local")
+        spec = short_spec(place, 1, place.node, Torchrun.name)
         spec.write()
-        run_local(spec, quiet=True)
+        train(spec, this_machine(), quiet=True)
         yield from _figures(spec, "alone", (place.node,))
         return
     members = names.split(",")
     spec = together_spec(place, members)
     index = members.index(place.node)
-    _run_ranks(spec, index)
+    step = Step(layout_of(spec), node_index=index, start="training")
+    log = place.folder / "logs" / f"{place.node}-training.log"
+    if failure := execute(plan(training_worker(spec), step, this_machine()), log, quiet=True):
+        raise failure
     if index == 0:
         yield from _figures(spec, "together", tuple(sorted(members)))
 
 
 def together_spec(place: Place, members: list[str]) -> RunSpec:
-    return short_spec(place, len(members), "together", "srun")
+    return short_spec(place, len(members), "together", PerNode.name)
 
 
 def short_spec(place: Place, nodes: int, name: str, launcher: str) -> RunSpec:
@@ -103,37 +108,3 @@ def _figures(spec: RunSpec, company: str, nodes: tuple[str, ...]) -> Iterator[Me
         better="same",
         nodes=nodes,
     )
-
-
-def _run_ranks(spec: RunSpec, node_index: int) -> None:
-    """This node's ranks of a run over several nodes, told of their place as srun tells it.
-
-    Raises:
-        RankError: if one fails.
-    """
-    count = spec.procs_per_node
-    shared = {
-        "SLURM_STEP_NUM_TASKS": str(spec.world_size),
-        "SLURM_STEP_TASKS_PER_NODE": f"{count}(x{spec.nodes})",
-        "SLURM_NODEID": str(node_index),
-        "SLURM_JOB_ID": os.environ.get("SLURM_JOB_ID", "0"),
-        "SLURM_STEP_ID": os.environ.get("SLURM_STEP_ID", "0"),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count))),
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    }
-    command = [sys.executable, "-m", "hpcai500.train.worker", str(spec.folder / "run.json")]
-    ranks = [
-        subprocess.Popen(
-            command,
-            env={
-                **os.environ,
-                **shared,
-                "SLURM_PROCID": str(node_index * count + local),
-                "SLURM_LOCALID": str(local),
-            },
-        )
-        for local in range(count)
-    ]
-    codes = [rank.wait() for rank in ranks]
-    if failed := [code for code in codes if code]:
-        raise RankError(f"{len(failed)} of {count} ranks of the run on all nodes ended with exit code {failed[0]}")

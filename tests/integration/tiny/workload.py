@@ -81,8 +81,9 @@ class Tiny(Workload):
             case "hang":
                 time.sleep(600)
 
-    def eval_batches(self, indices):
-        yield self._batch([index + 1_000 for index in indices])
+    def eval_batches(self, batches):
+        for indices in batches:
+            yield self._batch([index + 1_000 for index in indices])
 
     def synthetic_batch(self, num_samples, device, seed):
         generator = torch.Generator(device).manual_seed(seed)

@@ -1,5 +1,6 @@
 import argparse
 import json
+import os
 import subprocess
 import sys
 
@@ -71,7 +72,12 @@ def test_the_public_surface_changes_only_on_purpose():
         (["run", "image_classification", "--set", "problem.target_quality=1.5"], 2, "less than or equal to 1"),
         (["run", "image_classification", "--problem", "tiny"], 2, "choose from full, mini"),
         (["run", "image_classification", "--procs-per-node", "0"], 2, "greater than or equal to 1"),
-        (["run", "image_classification", "--nodes", "2"], 2, "launcher local starts ranks on one node"),
+        (["run", "image_classification", "--nodes", "2"], 2, "launcher local starts ranks on this machine only"),
+        (
+            ["run", "image_classification", "--launcher", "mpirnu"],
+            2,
+            "did you mean 'mpirun'",
+        ),
         (["run", "image_classification", "--data", "/absent"], 2, "no data directory /absent; run `hpcai500 data"),
         (["data", "verify", "image_classification", "--data", "/absent"], 2, "no data directory /absent"),
         (["rank", "/absent"], 2, "/absent: no such file or folder"),
@@ -92,7 +98,7 @@ def test_a_bug_of_ours_is_one_line_with_code_70_and_a_traceback_when_asked(hpcai
     def broken(*_):
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("hpcai500.cli.rank_command.collect", broken)
+    monkeypatch.setattr(os, "scandir", broken)  # no answer that a system gives
     code, _, err = hpcai500("rank", ".")
     assert (code, err.count("\n")) == (70, 1)
     assert "ZeroDivisionError: oops" in err

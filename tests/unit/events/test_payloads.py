@@ -237,4 +237,5 @@ def test_a_line_cannot_say_where_it_stands(tmp_path):
     path.write_text(
         ':::MLLOG {"time_ms": 1, "event_type": "POINT_IN_TIME", "key": "seed", "source": "/x", "line": 9}\n'
     )
-    assert read_events(path)[0].where == f"{path}:1"
+    event = read_events(path)[0]
+    assert (event.source, event.line) == (path, 1)

@@ -1,12 +1,10 @@
 import os
 import signal
 import threading
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from hpcai500.cli.run_command import layout_here
 from hpcai500.errors import (
     HpcAi500Error,
     InputError,
@@ -17,12 +15,17 @@ from hpcai500.errors import (
     format_failure,
     parse_failure,
 )
+from hpcai500.launch.allocation.slurm import read_allocation
+from hpcai500.launch.decision import Wanted, decide
 from hpcai500.launch.diagnosis import explain
-from hpcai500.launch.plan import Plan, plan_horovodrun, plan_local, plan_mpirun, plan_step
+from hpcai500.launch.environment import Machine
+from hpcai500.launch.launcher import Plan, Step
+from hpcai500.launch.layout import Layout, layout_of
 from hpcai500.launch.process import execute
-from hpcai500.launch.slurm.script import step_environment
-from hpcai500.launch.software import missing
-from hpcai500.ranks.joining import Layout, join_ranks
+from hpcai500.launch.registry import find_launcher, job_launcher
+from hpcai500.launch.requirements import missing
+from hpcai500.launch.start import plan, training_worker
+from hpcai500.ranks.joining import join
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.site import Site, with_site_overrides
 
@@ -35,52 +38,72 @@ ENV = {
 }  # fmt: skip
 
 
+def machine(env=ENV, *, cpus=range(10), as_root=False) -> Machine:
+    """A machine whose CPUs are a core each."""
+    return Machine("/usr/bin/python3", env, frozenset(cpus), as_root, Path("/absent"))
+
+
+def planned(spec, site=None, *, in_allocation=False, **fields) -> Plan:
+    step = Step(layout_of(spec), site or Site(), in_allocation=in_allocation)
+    return plan(training_worker(spec), step, machine(**fields))
+
+
 def golden_plans(make_spec) -> dict[str, tuple[RunSpec, Plan]]:
     def spec(**fields) -> RunSpec:
         given = {"procs_per_node": 4, "output": "/results", "data": "/data", "unranked": False, **fields}
         return make_spec(overrides={"execution.deterministic": True}, **given)
 
-    here = {"python": "/usr/bin/python3", "num_cores": 10, "env": ENV}
-    local, by_horovod = spec(), spec(backend="horovod", launcher="horovodrun")
+    local, alone, by_horovod = spec(), spec(procs_per_node=1), spec(backend="horovod", launcher="horovodrun")
     by_mpi, in_job = spec(backend="horovod", launcher="mpirun"), spec(launcher="mpirun", nodes=2)
     uneven = spec(launcher="mpirun", nodes=2, procs_per_node=3, num_ranks=4)
+    by_agents = spec(launcher="per-node", nodes=2)
     site = with_site_overrides(
         Site(), {"launcher": "mpirun", "network_interface": "ib0", "mpirun_arguments": ["--mca", "pml", "ucx"]}
     )
     job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "6", "SLURM_STEP_ID": "4", **ENV}
+    on_node_1 = Step(layout_of(by_agents), node_index=1, start="mine")
     return {
-        "local": (local, plan_local(local, **here)),
-        "horovodrun": (by_horovod, plan_horovodrun(by_horovod, **here)),
-        "mpirun": (by_mpi, plan_mpirun(by_mpi, **here, as_root=True)),
-        "mpirun_in_job": (
-            in_job,
-            plan_step(in_job, site, python="/usr/bin/python3", env={**job, "SLURMD_NODENAME": "n1"}),
-        ),
-        "mpirun_uneven": (uneven, plan_step(uneven, site, python="/usr/bin/python3", env=job)),
+        "local": (local, planned(local)),
+        "local_alone": (alone, planned(alone)),
+        "horovodrun": (by_horovod, planned(by_horovod)),
+        "mpirun": (by_mpi, planned(by_mpi, as_root=True)),
+        "mpirun_in_job": (in_job, planned(in_job, site, in_allocation=True, env={**job, "SLURMD_NODENAME": "n1"})),
+        "mpirun_uneven": (uneven, planned(uneven, site, in_allocation=True, env=job)),
+        "per_node": (by_agents, plan(training_worker(by_agents), on_node_1, machine())),
     }
 
 
-@pytest.mark.parametrize("name", ["local", "horovodrun", "mpirun", "mpirun_in_job", "mpirun_uneven"])
+PLANS = ["local", "local_alone", "horovodrun", "mpirun", "mpirun_in_job", "mpirun_uneven", "per_node"]
+
+
+@pytest.mark.parametrize("name", PLANS)
 def test_the_plan_of_each_launcher_is_the_accepted_one(make_spec, name):
     """To accept a change: paste the new text into tests/golden/plan_NAME.txt."""
-    spec, plan = golden_plans(make_spec)[name]
-    text = "\n".join([*plan.argv, *(f"{key}={value}" for key, value in sorted(plan.env.items()))]) + "\n"
+    spec, made = golden_plans(make_spec)[name]
+    text = "\n".join([*made.argv, *(f"{key}={value}" for key, value in sorted(made.env.items()))]) + "\n"
     assert text.replace(spec.experiment_digest[:8], "DIGEST") == (GOLDEN / f"plan_{name}.txt").read_text()
 
 
 def test_threads_that_the_user_set_are_kept(make_spec):
-    assert (
-        plan_local(make_spec(), python="p", num_cores=8, env={"OMP_NUM_THREADS": "3"}).env["OMP_NUM_THREADS"] == "3"
-    )
-    assert plan_local(make_spec(), python="p", num_cores=8, env={}).env["OMP_NUM_THREADS"] == "8"
+    cpus = range(8)
+    assert planned(make_spec(), env={"OMP_NUM_THREADS": "3"}, cpus=cpus).env["OMP_NUM_THREADS"] == "3"
+    assert planned(make_spec(), env={}, cpus=cpus).env["OMP_NUM_THREADS"] == "8"
 
 
 def test_what_horovodrun_chose_for_its_own_ranks_is_not_for_those_of_mpi(make_spec):
     spec = make_spec(backend="horovod", launcher="mpirun")
     for chosen, kept in (("gloo", None), ("GLOO", None), ("ccl", "ccl")):
         env = {"HOROVOD_CPU_OPERATIONS": chosen, "HOROVOD_CONTROLLER": "gloo"}
-        plan = plan_mpirun(spec, python="p", num_cores=8, env=env, as_root=False)
-        assert (plan.env.get("HOROVOD_CPU_OPERATIONS"), plan.env.get("HOROVOD_CONTROLLER")) == (kept, None)
+        made = planned(spec, env=env)
+        assert (made.env.get("HOROVOD_CPU_OPERATIONS"), made.env.get("HOROVOD_CONTROLLER")) == (kept, None)
+
+
+def test_of_several_names_that_one_launcher_is_asked_for_the_nearest_is_named():
+    with pytest.raises(SpecError, match="unknown launcher 'mpirnu'; did you mean 'mpirun'") as error:
+        find_launcher("mpirnu")
+    assert "per-node" not in str(error.value)
+    with pytest.raises(SpecError, match=r"slurm\.launcher: local starts no ranks on the nodes of a job"):
+        job_launcher("local")
 
 
 def told(*errors):
@@ -232,22 +255,26 @@ def test_what_mpirun_says_goes_on_after_a_colon():
     )
 
 
-def test_mpirun_on_a_login_node_is_not_bound_to_an_interface_that_the_nodes_have():
-    site = Site.model_validate({"slurm": {"launcher": "mpirun"}, "software": {"network_interface": "ib0"}})
+def test_mpirun_on_a_login_node_is_not_bound_to_an_interface_that_the_nodes_have(make_spec):
     names = {"OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_oob_tcp_if_include"}
-    assert names & step_environment(site, {"SLURMD_NODENAME": "n1"}).keys() == names
-    assert names & step_environment(site, {}).keys() == {"OMPI_MCA_btl_tcp_if_include"}
-    own = {"network_interface": "ib0", "environment": {"OMPI_MCA_oob_tcp_if_include": "eno1"}}
-    site = Site.model_validate({"slurm": {"launcher": "mpirun"}, "software": own})
-    assert step_environment(site, {})["OMPI_MCA_oob_tcp_if_include"] == "eno1"
+
+    def variables(env, **software) -> dict[str, str]:
+        software = {"network_interface": "ib0", **software}
+        site = Site.model_validate({"slurm": {"launcher": "mpirun"}, "software": software})
+        return planned(make_spec(launcher="mpirun"), site, in_allocation=True, env=env).env
+
+    assert names & variables({"SLURMD_NODENAME": "n1"}).keys() == names
+    assert names & variables({}).keys() == {"OMPI_MCA_btl_tcp_if_include"}
+    own = {"OMPI_MCA_oob_tcp_if_include": "eno1"}
+    assert variables({}, environment=own)["OMPI_MCA_oob_tcp_if_include"] == "eno1"
 
 
 def stopped_at_once(tmp_path, script: str, stop_signal: signal.Signals) -> HpcAi500Error:
     """How a plan ends that runs `script`, asked to stop as it begins."""
     (tmp_path / "log").touch()
     threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
-    plan = Plan(("bash", "-c", script), dict(os.environ), stop_signal)
-    return execute(plan, tmp_path / "log", quiet=True)
+    shell = Plan(("bash", "-c", script), dict(os.environ), stop_signal)
+    return execute(shell, tmp_path / "log", quiet=True)
 
 
 def test_a_launcher_that_is_not_ready_hears_of_a_stop_again(tmp_path):
@@ -262,6 +289,23 @@ def test_torchrun_hears_of_a_stop_once(tmp_path):
     assert (tmp_path / "times").read_text() == "heard\n"
 
 
+@pytest.mark.parametrize(
+    ("code", "exit_code", "message"),
+    [
+        (-9, 1, "rank 0 was ended by SIGKILL; the machine may have run out of memory"),
+        (-15, 75, "stopped before training began; `--resume` starts it"),
+        (3, 70, "rank 0 ended with exit code 3: last words; see log"),
+    ],
+)
+def test_the_end_of_a_rank_without_a_launcher_is_its_own_word(code, exit_code, message):
+    error = explain([], "last words\n", code, Path("log"), is_rank=True)
+    assert (error.exit_code, str(error)) == (exit_code, message)
+
+
+def test_a_launcher_that_a_signal_ended_is_named_with_it():
+    assert "the launcher was ended by SIGKILL: no output" in str(explain([], "", -9, Path("log")))
+
+
 def test_a_rank_that_ends_by_itself_under_mpirun_is_no_signal():
     text = "The first process to do so was:\n\n  Process name: [[28413,1],1]\n  Exit code:    3\n"
     assert str(explain(told((1, HpcAi500Error("RuntimeError: a bug"))), text, 3, Path("log"))) == (
@@ -272,14 +316,23 @@ def test_a_rank_that_ends_by_itself_under_mpirun_is_no_signal():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"launcher": "horovodrun"}, "horovodrun starts backend horovod alone"),
-        ({"backend": "horovod", "procs_per_node": 2}, "local starts several ranks of backend torch alone"),
-        ({"backend": "horovod", "launcher": "horovodrun", "nodes": 2}, "starts ranks on one node alone"),
+        ({"launcher": "horovodrun"}, "launcher horovodrun starts no ranks of backend torch, only of horovod"),
+        ({"backend": "mpi", "launcher": "local"}, "launcher local starts no ranks of backend mpi"),
+        (
+            {"backend": "horovod", "launcher": "local", "procs_per_node": 2},
+            "local starts several ranks of backend torch",
+        ),
+        ({"backend": "horovod", "nodes": 2}, "horovodrun starts ranks on this machine only, not on 2 nodes"),
+        ({"nodes": 2}, "launcher local starts ranks on this machine only, not on 2 nodes"),
+        ({"launcher": "mpirun", "nodes": 2}, "launcher mpirun starts ranks on this machine only"),
+        ({"launcher": "srun"}, "--launcher srun outside of an allocation"),
+        ({"launcher": "srnu"}, "did you mean 'srun'"),
+        ({"launcher": "per-node"}, "unknown launcher 'per-node'"),
     ],
 )
-def test_a_launcher_that_cannot_start_the_ranks_is_refused(make_spec, fields, message):
+def test_a_launcher_that_cannot_start_the_ranks_is_refused(fields, message):
     with pytest.raises(SpecError, match=message):
-        make_spec(**fields)
+        decide(Wanted(**{"backend": "torch", **fields}), Site(), None, {})
 
 
 def test_backends_differ_in_the_experiment_but_not_in_what_is_trained_and_launchers_in_nothing(make_spec):
@@ -301,49 +354,51 @@ def test_what_is_missing_comes_with_the_command_that_gets_it(monkeypatch):
         ("Horovod", "run `make horovod`, which builds it for this torch")
     ]
     assert [name for name, _ in missing("horovod", "srun")] == ["Horovod", "srun"]
-    of_submission = [name for name, _ in missing("torch", "mpirun", packages_alone=True)]
+    of_submission = [name for name, _ in missing("torch", "mpirun", packages_only=True)]
     assert of_submission == ["torch", "mpi4py"]  # mpirun itself may be on the nodes alone
 
 
 def test_processes_that_another_launcher_started_do_not_each_train_alone(tmp_path):
     with pytest.raises(RankError, match="the run asks for 1 ranks, but mpirun started 3"):
-        join_ranks(Layout("torch", "local", 1, "cpu"), tmp_path, {"OMPI_COMM_WORLD_SIZE": "3"})
+        join(Layout(device="cpu"), tmp_path, {"OMPI_COMM_WORLD_SIZE": "3"})
 
 
 @pytest.mark.parametrize(
-    ("env", "times"),
+    ("env", "who", "times"),
     [
-        ({"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}, 2),
-        ({"OMPI_COMM_WORLD_SIZE": "3"}, 3),
-        ({"SLURM_STEP_NUM_TASKS": "4"}, 4),
+        ({"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}, "torchrun", 2),
+        ({"OMPI_COMM_WORLD_SIZE": "3"}, "mpirun", 3),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, "srun", 4),
     ],
 )
-def test_a_command_that_was_started_several_times_is_refused(env, times):
-    with pytest.raises(SpecError, match=f"started this command {times} times"):
-        layout_here(Namespace(launcher=None), Site(), env)
+def test_a_command_that_was_started_several_times_is_refused(env, who, times):
+    with pytest.raises(SpecError, match=f"{who} started this command {times} times"):
+        decide(Wanted("torch"), Site(), None, env)
 
 
 def test_mpirun_is_not_started_below_mpirun():
     env = {"OMPI_COMM_WORLD_SIZE": "1"}
     with pytest.raises(SpecError, match="mpirun started this command, and starts no other mpirun in it"):
-        layout_here(Namespace(launcher="mpirun"), Site(), env)
+        decide(Wanted("torch", "mpirun"), Site(), None, env)
     in_job = with_site_overrides(Site(), {"launcher": "mpirun"})
+    job = env | {"SLURM_JOB_ID": "7"}
     with pytest.raises(SpecError, match="starts no other mpirun"):
-        layout_here(Namespace(launcher=None), in_job, env | {"SLURM_JOB_ID": "7"})
-    args = Namespace(launcher=None, backend="torch", nodes=None, procs_per_node=2, assignments=[])
-    assert layout_here(args, in_job, env).launcher == "local"
+        decide(Wanted("torch"), in_job, read_allocation(job), job)
+    assert decide(Wanted("torch", on_gpus=False), in_job, None, env)[0].launcher == "local"
 
 
 def test_horovodrun_does_not_leave_the_other_nodes_of_an_allocation_idle():
     env = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2"}
-    with pytest.raises(SpecError, match="starts ranks on this machine alone, the allocation has 2 nodes"):
-        layout_here(Namespace(launcher="horovodrun"), Site(), env)
+    with pytest.raises(SpecError, match="starts ranks on this machine only, and the allocation has 2 nodes"):
+        decide(Wanted("horovod", "horovodrun"), Site(), read_allocation(env), env)
+    layout, allocation = decide(Wanted("torch", "local", procs_per_node=2), Site(), read_allocation(env), env)
+    assert (layout.launcher, layout.nodes, allocation) == ("local", 1, None)  # whoever says local means it
 
 
 def test_variables_of_launchers_that_hold_no_number_are_no_launcher():
-    args = Namespace(launcher=None, backend="torch", nodes=None, procs_per_node=2, assignments=[])
     env = {"OMPI_COMM_WORLD_SIZE": "", "PMI_SIZE": "abc", "WORLD_SIZE": "8"}
-    assert layout_here(args, Site(), env)[:3] == ("local", 1, 2)
+    layout, _ = decide(Wanted("torch", procs_per_node=2), Site(), None, env)
+    assert (layout.launcher, layout.nodes, layout.procs_per_node) == ("local", 1, 2)
 
 
 def test_peers_that_were_stopped_for_a_failed_rank_do_not_hide_it():

@@ -8,17 +8,13 @@ from pathlib import Path
 import pytest
 
 from hpcai500.errors import SpecError
-from hpcai500.launch.slurm.script import (
-    JobPlan,
-    job_template,
-    log_pattern,
-    plan_job,
-    render_job,
-    run_folders,
-    sbatch_options,
-    site_python,
-    srun_tokens,
-)
+from hpcai500.launch.container import run_mounts, site_python
+from hpcai500.launch.launcher import Step
+from hpcai500.launch.layout import Layout
+from hpcai500.launch.registry import find_launcher
+from hpcai500.launch.slurm.header import log_pattern
+from hpcai500.launch.slurm.header import sbatch_options as header_options
+from hpcai500.launch.slurm.script import JobPlan, header_of, job_template, plan_job, render_job
 from hpcai500.spec.run import read_run
 from hpcai500.spec.site import Site, load_site, shipped_sites, with_site_overrides
 
@@ -42,6 +38,15 @@ def job_on(site: Site, **fields) -> JobPlan:
         **fields,
     }
     return JobPlan(**given)
+
+
+def sbatch_options(job: JobPlan) -> list[str]:
+    return header_options(header_of(job))
+
+
+def srun_tokens(site: Site, *, folders=(), **layout) -> tuple[str, ...]:
+    step = Step(Layout(launcher="srun", **layout), site, in_allocation=True, folders=tuple(folders))
+    return find_launcher("srun").tokens(step)
 
 
 def golden_jobs() -> dict[str, JobPlan]:
@@ -102,8 +107,8 @@ def test_a_container_mounts_a_run_s_folders_once_and_the_site_s_own():
 
 def test_a_container_sees_what_a_run_reads_and_writes(make_spec):
     spec = make_spec(output="/r", data="/d", staging="/local/me/stage")
-    assert run_folders(spec) == ("/r", "/d", "/local/me", spec.workload.folder)
-    assert run_folders(make_spec(output="/r", data="synthetic", staging="/local")) == (
+    assert run_mounts(spec) == ("/r", "/d", "/local/me", spec.workload.folder)
+    assert run_mounts(make_spec(output="/r", data="synthetic", staging="/local")) == (
         "/r", "/local", spec.workload.folder,
     )  # fmt: skip
 
@@ -171,7 +176,7 @@ def test_names_with_spaces_quotes_and_dollars_reach_the_ranks_as_they_are(run_sc
     assert ran.srun[-4:] == [f"/{AWKWARD}/python", "-m", "hpcai500.train.worker", f"{prefix}7/run.json"]
     assert f"NAME={AWKWARD}" in ran.environment
     assert f"PYTHONPATH=/{AWKWARD}:/old" in ran.environment
-    assert "OMP_NUM_THREADS=3" in ran.environment
+    assert not [variable for variable in ran.environment if variable.startswith("OMP_")]  # each rank counts its cores
     logs = Path(f"{prefix}7/logs")
     assert {path.name: path.read_text() for path in logs.iterdir()} == {
         "stdout.log": "=== start of job 41, number 0\nout\n",

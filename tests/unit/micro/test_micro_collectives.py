@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from hpcai500.errors import SpecError
-from hpcai500.launch.plan import rank_environment
+from hpcai500.launch.environment import Machine
+from hpcai500.launch.launcher import Step
+from hpcai500.launch.layout import Layout
+from hpcai500.launch.start import Worker, plan
 from hpcai500.micro.collectives import NAMES, bus_factor, expected, measure_collectives, operand, random_base, read
-from hpcai500.micro.launching import Request, plan_here, plan_in_allocation
-from hpcai500.spec.site import Site
+from hpcai500.micro.launching import WORKER
 
 BASE = torch.tensor([[10.0, 20.0, 30.0, 40.0, 50.0, 60.0]])
 
@@ -184,9 +186,10 @@ def test_every_call_has_operands_of_its_own():
     assert base.max() <= 255
 
 
-def request(**fields):
-    given = {"backend": "torch", "launcher": "local", "nodes": 1, "procs_per_node": 4, "budget_sec": 10.0}
-    return Request(**{**given, **fields})
+def planned(tmp_path, env, *, in_allocation=False, **layout):
+    worker = Worker(WORKER, (str(tmp_path / "request.json"),))
+    step = Step(Layout(procs_per_node=4, **layout), in_allocation=in_allocation)
+    return plan(worker, step, Machine("py", env, frozenset(range(4))))
 
 
 @pytest.mark.parametrize(
@@ -199,20 +202,15 @@ def request(**fields):
     ],
 )
 def test_ranks_are_started_by_the_launchers_of_runs(tmp_path, backend, launcher, head):
-    path = tmp_path / "request.json"
-    wanted = request(backend=backend, launcher=launcher)
-    plan = plan_here(wanted, path, Site(), python="py", env={"RANK": "3", "HOME": "/h"}, as_root=False)
-    assert list(plan.argv[: len(head)]) == head
-    assert plan.argv[-2:] == ("hpcai500.micro.worker", str(path))
-    assert "RANK" not in plan.env
-    assert plan.env["HOME"] == "/h"
+    made = planned(tmp_path, {"RANK": "3", "HOME": "/h"}, backend=backend, launcher=launcher)
+    assert list(made.argv[: len(head)]) == head
+    assert made.argv[-2:] == ("hpcai500.micro.worker", str(tmp_path / "request.json"))
+    assert "RANK" not in made.env
+    assert made.env["HOME"] == "/h"
 
 
 def test_in_an_allocation_srun_starts_them_on_all_nodes(tmp_path):
-    wanted = request(launcher="srun", nodes=2)
     env = {"SLURM_CPUS_PER_TASK": "3", "SLURM_CPU_BIND": "stale", "PMI_RANK": "1"}
-    plan = plan_in_allocation(wanted, tmp_path / "request.json", Site(), python="py", env=env, as_root=False)
-    assert plan.argv[:4] == ("srun", "--nodes=2", "--ntasks=8", "--ntasks-per-node=4")
-    assert {"SLURM_CPU_BIND", "PMI_RANK"}.isdisjoint(plan.env)
-    assert (plan.env["SRUN_CPUS_PER_TASK"], plan.env["OMP_NUM_THREADS"]) == ("3", "3")
-    assert rank_environment(4, 12, {})["OMP_NUM_THREADS"] == "3"
+    made = planned(tmp_path, env, in_allocation=True, launcher="srun", nodes=2)
+    assert made.argv[:4] == ("srun", "--nodes=2", "--ntasks=8", "--ntasks-per-node=4")
+    assert made.env == {"SLURM_CPUS_PER_TASK": "3", "SRUN_CPUS_PER_TASK": "3"}

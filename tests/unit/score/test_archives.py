@@ -1,12 +1,19 @@
 """Archives as paths of the commands: read where they are whole, refused where a byte changed, marked on demand."""
 
+import csv
+import hashlib
+import html
+import io
+import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import stat
 import tempfile
 import zipfile
+from pathlib import Path
 
 import pytest
 from honest import edit_json, honest_run, reseal
@@ -14,6 +21,7 @@ from honest import edit_json, honest_run, reseal
 from hpcai500.score.archives import opened
 from hpcai500.score.package import pack
 from hpcai500.spec.workload import shipped_workloads
+from hpcai500.words import printable
 
 FORMATS = ("table", "md", "csv", "json", "html")
 
@@ -216,8 +224,8 @@ def test_sigterm_leaves_nothing_of_an_open_archive(pack_set, temporary):
 
     def killed():
         with opened([str(archive)]) as found:
-            assert found.paths[0].is_relative_to(temporary)
-            assert found.paths[0].is_dir()
+            assert found.sources[0].on_disk.is_relative_to(temporary)
+            assert found.sources[0].on_disk.is_dir()
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(SystemExit) as ended:
@@ -225,3 +233,143 @@ def test_sigterm_leaves_nothing_of_an_open_archive(pack_set, temporary):
     assert ended.value.code == 128 + signal.SIGTERM
     assert not list(temporary.iterdir())
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def many_archives(make_spec, tmp_path, names, *, shared=False):
+    """One archive a name, each of two runs of a system of its own, or all of the same system and seeds."""
+    archives = []
+    for number, name in enumerate(names):
+        system = "shared" if shared else f"system{number}"
+        folders = [honest_run(make_spec(seed=seed, system=system)) for seed in range(2)]
+        pack(folders, tmp_path / name)
+        shutil.rmtree(tmp_path / "results")
+        archives.append(tmp_path / name)
+    return archives
+
+
+def plain(text, style):
+    """What a reader of `style` sees."""
+    if style == "html":
+        return html.unescape(text)
+    return re.sub(r"\\([\\`*_\[\]<>|&~])", r"\1", text) if style == "md" else text
+
+
+def test_each_of_twelve_archives_is_called_by_its_own_name(make_spec, tmp_path, temporary, hpcai500):
+    """Each seed counts once, by the first archive; the others are left out, each by its name, in every format."""
+    archives = many_archives(make_spec, tmp_path, [f"set{number}.zip" for number in range(12)], shared=True)
+    (first, *others) = sorted(archives)
+    for style in FORMATS:
+        code, out, _ = hpcai500("rank", *archives, "--format", style)
+        assert (code, str(temporary) in out) == (0, False)
+        text = plain(out, style)
+        for archive, seed in itertools.product(others, range(2)):
+            pattern = rf"(?s){archive}/runs/shared/\S*-seed{seed}/result.json.*?counts once: (\S+) does"
+            (counting, *_) = re.findall(pattern, text)
+            assert counting.startswith(f"{first}/runs/shared/")
+            assert counting.endswith(f"-seed{seed}/result.json")
+
+
+def test_a_ranking_names_every_run_by_its_own_archive(make_spec, tmp_path, hpcai500):
+    archives = many_archives(make_spec, tmp_path, [f"set{number}.zip" for number in range(11)])
+    entries = json.loads(hpcai500("rank", "--json", *archives)[1])["lists"][0]["entries"]
+    assert len(entries) == 11
+    for entry in entries:
+        archive = archives[int(entry["system"].removeprefix("system"))]
+        assert all(run["path"].startswith(f"{archive}/runs/{entry['system']}/") for run in entry["runs"])
+    reports = json.loads(hpcai500("check", "--json", *archives)[1])
+    named = {report["runs"][0].partition(".zip/")[0] for report in reports}
+    assert named == {str(archive.with_suffix("")) for archive in archives}
+    assert {breach["run"] for breach in reports[10]["breaches"]} == {str(Path(reports[10]["runs"][0]).parent)}
+
+
+@pytest.mark.parametrize("altered", [1, 10])
+def test_one_altered_archive_marks_its_own_entries_and_no_others(make_spec, tmp_path, hpcai500, altered):
+    names = [f"set{number}.zip" for number in range(9)] + ["set1.zip.zip", "set1"[:4] + "10.zip"]
+    archives = many_archives(make_spec, tmp_path, names)
+    change_byte(archives[altered])
+    entries = json.loads(hpcai500("rank", "--json", "--unverified", *archives)[1])["lists"][0]["entries"]
+    assert {entry["system"] for entry in entries if entry["unverified"]} == {f"system{altered}"}
+    out = hpcai500("repeatability", "--json", "--unverified", *archives)[1]
+    assert {report["entry"]["system"] for report in json.loads(out)["entries"] if report["entry"]["unverified"]} == {
+        f"system{altered}"
+    }
+    reports = json.loads(hpcai500("check", "--json", "--unverified", *archives)[1])
+    marked = [report["entry"] for report in reports if any("UNVERIFIED" in note for note in report["notes"])]
+    assert [f", system{altered}," in entry for entry in marked] == [True]
+
+
+HOSTILE_NAMES = (
+    "<script>alert(1)<.zip", "a|b|.zip", "=HYPERLINK(1).zip", "red\x1b[31m.zip", "two\nlines.zip", "`*_[x](y).zip",
+    "\u202egnp.zip", "set \"'.zip",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_an_archives_own_name_is_shown_harmless_in_every_format(make_spec, tmp_path, monkeypatch, hpcai500, name):
+    monkeypatch.chdir(tmp_path)  # so that what is shown begins with the name
+    many_archives(make_spec, tmp_path, [name, "z.zip"], shared=True)
+    (tmp_path / f"bad{name}").write_text("no archive")
+    shown = printable(name)
+    given = (name, name, "z.zip", f"bad{name}")
+    expected = {shown, f"bad{shown}"} | ({"z.zip"} if name < "z.zip" else set())  # the first archive counts
+    found = {style: hpcai500("rank", *given, "--format", style) for style in FORMATS}
+    for style, (code, out, err) in found.items():
+        assert (code, err) == (0, "")
+        if style != "html":  # whose style sheet and script are the package's own
+            assert all(line.isprintable() for line in out.split("\n"))
+    page = found["html"][1]
+    assert "<script>alert" not in page
+    listed = [html.unescape(text) for text in re.findall(r"<li><code>([^<]*)</code>", page)]
+    assert {path.partition("/runs/")[0] for path in listed} == expected
+    rows = [row for row in csv.DictReader(io.StringIO(found["csv"][1])) if row["list"] == "not ranked"]
+    cells = {row["system"].partition("/runs/")[0] for row in rows}
+    assert cells == {f"'{path}" if path.startswith("=") else path for path in expected}
+    items = json.loads(found["json"][1])["not_ranked"]
+    assert {item["path"].partition("/runs/")[0] for item in items} == expected
+    lines = [line for line in found["md"][1].split("\n") if line.startswith("- ")]
+    assert len(lines) == len(items)
+    assert not re.search(r"(?<!\\)[`*_\[\]<>|&~]", "".join(lines).replace("\\\\", ""))
+    assert any(plain(line, "md").startswith(f"- {shown}/runs/") for line in lines)
+    assert f"  {shown}/runs/" in found["table"][1]
+    code, _, err = hpcai500("show", f"bad{name}")
+    assert (code, err.count("\n"), err[:-1].isprintable()) == (2, 1, True)
+
+
+DAMAGES = {
+    "run.json": ("{", '{"schema_version": 99}'),
+    "events.log": (":::MLLOG {\n:::MLLOG {}\n", None),
+    "system.json": ("{", "{}"),
+    "result.json": ("{", '{"schema_version": 1, "status": 3}'),
+    "manifest.json": ("{",),
+}
+
+
+@pytest.mark.parametrize(("file", "content"), [(file, text) for file, texts in DAMAGES.items() for text in texts])
+def test_no_message_names_the_folder_that_an_archive_lies_in(make_spec, tmp_path, temporary, hpcai500, file, content):
+    """What a record says wrong is told by the archive's name, by each command, in one line or a document."""
+    folder = honest_run(make_spec())
+    sound = honest_run(make_spec(seed=1))
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_text(content)
+    with zipfile.ZipFile(tmp_path / "broken.zip", "w", zipfile.ZIP_DEFLATED) as target:
+        files = {}
+        for run in (folder, sound):
+            for path in sorted(path for path in run.rglob("*") if path.is_file()):
+                name = f"runs/testbox/image_classification/mini-free/{run.name}/{path.name}"
+                target.writestr(name, path.read_bytes())
+                files[name] = {
+                    "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "num_bytes": path.stat().st_size
+                }  # fmt: skip
+        target.writestr("package.json", json.dumps({"schema_version": 1, "files": files}))
+    archive = tmp_path / "broken.zip"
+    one = f"{archive}/runs/testbox/image_classification/mini-free/{folder.name}"
+    commands = [
+        *(("rank", "--format", style, archive) for style in ("json", "html")),
+        ("check", archive), ("check", "--json", one), ("show", archive),
+        ("show", one), ("compare", one, one.replace("seed0", "seed1")), ("repeatability", archive),
+    ]  # fmt: skip
+    for command in commands:
+        code, out, err = hpcai500(*command)
+        assert code in (0, 1, 2), (command, err)
+        assert str(temporary) not in out + err, command

@@ -14,8 +14,9 @@ from hpcai500.score.compliance import breaches_of, check, check_entry
 from hpcai500.score.rules import RULES
 from hpcai500.score.system import read_system
 from hpcai500.spec.levels import Level
-from hpcai500.spec.run import read_run
-from hpcai500.spec.workload import shipped_workloads
+from hpcai500.spec.models import parse
+from hpcai500.spec.run import RunSpec, read_run
+from hpcai500.spec.workload import MOST_FLOP_BATCHES, shipped_workloads
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "levels-and-rules.md"
 
@@ -129,7 +130,7 @@ def test_an_edited_log_is_named_by_the_manifest_and_also_by_what_it_contradicts(
     reseal(folders[2])
     found = check_entry(folders).breaches
     assert rule in {breach.rule for breach in found}, found
-    assert {breach.run for breach in found if breach.rule == rule} == {str(folders[2])}
+    assert {str(breach.run) for breach in found if breach.rule == rule} == {str(folders[2])}
 
 
 @pytest.mark.parametrize("name", ["run.json", "events.log", "system.json"])
@@ -148,7 +149,7 @@ def test_a_file_that_is_missing_or_broken_is_a_breach_and_no_traceback(honest_se
     (folders[1] / name).unlink()
     if content is not None:
         (folders[1] / name).write_text(content, encoding="latin-1")
-    found = [breach for breach in breaches_of(folders) if breach.run == str(folders[1])]
+    found = [breach for breach in breaches_of(folders) if str(breach.run) == str(folders[1])]
     assert found
     assert {breach.rule for breach in found} & {"1.1", "1.2", "1.4", "1.5"}
 
@@ -158,14 +159,14 @@ def test_figures_that_no_run_can_have_are_one_breach_and_spare_the_other_runs(ho
     folders = honest_set()
     edit_log(folders[2], Key.EPOCH, change)
     (breach,) = breaches_of(folders)
-    assert (breach.rule, breach.run) == ("1.1", str(folders[2]))
+    assert (breach.rule, str(breach.run)) == ("1.1", str(folders[2]))
 
 
 def test_an_edited_result_is_named(honest_set):
     folders = honest_set()
     edit_json(folders[0] / "result.json", lambda result: result["score"].update(vflops=1e20))
     (breach,) = breaches_of(folders)
-    assert (breach.rule, breach.run) == ("1.4", str(folders[0]))
+    assert (breach.rule, str(breach.run)) == ("1.4", str(folders[0]))
     assert "score" in breach.message
 
 
@@ -424,6 +425,15 @@ def test_a_trial_synthetic_data_and_a_borrowed_checkpoint_are_never_ranked(make_
     found = [line for line in out.splitlines() if line.startswith("1.7  ")]
     assert len(found) == (1 if reason else 0)
     assert not reason or f"never ranked: {reason}" in found[0]
+
+
+def test_a_run_that_reads_many_batches_before_its_clock_breaks_a_rule(make_spec):
+    record = make_spec(level=Level.HARDWARE).model_dump(mode="json")
+    for num_batches, broken in ((MOST_FLOP_BATCHES, False), (MOST_FLOP_BATCHES + 1, True)):
+        record["settings"]["execution"]["num_flop_batches"] = num_batches
+        record["overrides"]["execution.num_flop_batches"] = num_batches
+        found = check_entry([honest_run(parse(RunSpec, record, "run"))]).breaches
+        assert [breach.rule for breach in found if breach.rule.startswith("1.")] == ["1.7"] * broken
 
 
 def test_layers_that_were_not_captured_are_named(honest_set):

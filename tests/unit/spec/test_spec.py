@@ -1,10 +1,10 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-import hpcai500.spec.run
 from hpcai500.cli.run_command import run_once
 from hpcai500.errors import OccupiedError, PreemptedError, SpecError
 from hpcai500.spec.layers import Layer
@@ -96,19 +96,19 @@ def test_run_json_reads_back_as_the_same_spec_and_nothing_is_overwritten(make_sp
 
 def test_of_two_starts_at_one_moment_the_slower_goes_on_with_the_run(make_spec, monkeypatch):
     spec, started = make_spec(), []
-    make = hpcai500.spec.run.new_folder
+    rename = os.rename
 
-    def overtaken(folder):
-        monkeypatch.setattr(hpcai500.spec.run, "new_folder", make)
+    def overtaken(source, target):
+        monkeypatch.setattr(os, "rename", rename)
         spec.write()  # by another process, after this one looked
-        return make(folder)
+        rename(source, target)
 
     def start(one):
         started.append(read_run(one.folder / "run.json"))
         raise PreemptedError("stopped")
 
     for resume, error in ((True, PreemptedError), (False, OccupiedError)):
-        monkeypatch.setattr(hpcai500.spec.run, "new_folder", overtaken)
+        monkeypatch.setattr(os, "rename", overtaken)
         with pytest.raises(error):
             run_once(spec, start, resume=resume, quiet=True, debug=False)
         assert started == [spec]
@@ -119,6 +119,21 @@ def test_a_results_directory_that_is_a_run_is_refused(make_spec):
     inner = make_spec(output=str(make_spec().write().parent))
     with pytest.raises(OccupiedError, match="folder of another run"):
         inner.write()
+
+
+def test_another_seed_is_the_same_experiment(make_spec):
+    spec = make_spec(overrides={"optimizer.momentum": 0.5}, data="synthetic", procs_per_node=2)
+    assert spec.with_seed(7) == make_spec(
+        seed=7, overrides={"optimizer.momentum": 0.5}, data="synthetic", procs_per_node=2
+    )
+    with pytest.raises(SpecError, match="seed"):
+        spec.with_seed(2**32)
+
+
+def test_no_run_counts_flops_over_more_than_eight_batches(make_spec):
+    assert make_spec(overrides={"execution.num_flop_batches": 8}).settings.execution.num_flop_batches == 8
+    with pytest.raises(SpecError, match="num_flop_batches is 9: a run reads at most 8 batches before its clock"):
+        make_spec(overrides={"execution.num_flop_batches": 9})
 
 
 def test_the_experiment_digest_follows_what_changes_a_result_and_nothing_else(make_spec):

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hpcai500.ranks import placement
 from hpcai500.ranks.placement import take_cores
 from hpcai500.system.cores import physical_cores, share_of
 
@@ -56,9 +55,8 @@ class OneOfMany:
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine of 16 cores without hyper-threads; what was asked of it."""
+    """A machine of 16 cores without hyper-threads, whose numbers no real CPU has; what was asked of it."""
     asked = SimpleNamespace(bound=None, threads=16)
-    monkeypatch.setattr(placement, "physical_cores", lambda cpus: [(cpu,) for cpu in sorted(cpus)])
     monkeypatch.setattr(os, "sched_setaffinity", lambda _, cpus: setattr(asked, "bound", sorted(cpus)))
     monkeypatch.setattr(torch, "set_num_threads", lambda count: setattr(asked, "threads", count))
     monkeypatch.setattr(torch, "get_num_threads", lambda: asked.threads)
@@ -72,23 +70,24 @@ def machine(monkeypatch):
     return take
 
 
-ALL = range(16)
+FIRST = 10**6
+ALL = range(FIRST, FIRST + 16)
 
 
 def test_where_all_ranks_see_all_cores_each_takes_its_own(machine):
     got, asked = machine(OneOfMany(1, [ALL] * 4), {})
-    assert asked.bound == [4, 5, 6, 7]
+    assert asked.bound == [FIRST + core for core in (4, 5, 6, 7)]
     assert got == ("cpu", 4, 4, True)
 
 
 def test_where_the_launcher_bound_the_ranks_nothing_changes_but_the_threads(machine):
-    got, asked = machine(OneOfMany(1, [range(8), range(8, 16)]), {})
+    got, asked = machine(OneOfMany(1, [ALL[:8], ALL[8:]]), {})
     assert asked.bound is None
     assert got == ("cpu", 8, 8, True)
 
 
 def test_more_ranks_than_cores_get_one_thread_each_and_roam(machine):
-    got, asked = machine(OneOfMany(2, [range(2)] * 4), {})
+    got, asked = machine(OneOfMany(2, [ALL[:2]] * 4), {})
     assert asked.bound is None
     assert got == ("cpu", 2, 1, False)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from hpcai500.train.sampling import eval_share, micro_batches
+from hpcai500.train.sampling import eval_batches, eval_share, micro_batches
 
 
 def global_batches(spec, epoch):
@@ -33,3 +33,13 @@ def test_evaluation_shares_hold_each_sample_once_and_are_even(world_size):
     shares = [eval_share(360, rank, world_size) for rank in range(world_size)]
     assert sorted(index for share in shares for index in share) == list(range(360))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 16])
+def test_evaluation_batches_are_a_rank_s_share_in_micro_batches(make_spec, ranks):
+    spec = make_spec(procs_per_node=ranks)
+    cut = [eval_batches(spec, rank, ranks) for rank in range(ranks)]
+    for rank, batches in enumerate(cut):
+        assert [index for batch in batches for index in batch] == list(eval_share(360, rank, ranks))
+        assert {len(batch) for batch in batches[:-1]} <= {spec.micro_batch_size}
+        assert 0 < len(batches[-1]) <= spec.micro_batch_size

@@ -399,10 +399,19 @@ def test_a_node_whose_job_never_left_the_queue_never_began(place):
     assert "still waiting in the queue: Resources" in found.message
 
 
-def test_a_child_that_hangs_is_ended_and_one_that_dies_is_named(place, monkeypatch):
-    """Processes that stand for measurements: one sleeps, one is killed, one ends well."""
+@pytest.fixture
+def scripted(tmp_path, monkeypatch):
+    """A Python that runs a child's first word: a process that stands for a measurement."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nshift 5\nexec "{sys.executable}" -c "$1"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+
+
+@pytest.mark.usefixtures("scripted")
+def test_a_child_that_hangs_is_ended_and_one_that_dies_is_named(place):
+    """One sleeps, one is killed, one ends well."""
     words = [("import time; time.sleep(60)",), ("import os; os.kill(os.getpid(), 9)",), ("pass",)]
-    monkeypatch.setattr("hpcai500.validate.children.command", lambda *_: [sys.executable, "-c"])
     hasty = place._replace(order=Order(members=("n1",), alone=True, step_timeout_sec=1.0))
     found = list(run_children(hasty, "micro", words))
     assert [(one.kind, one.message.split()[-1]) for one in found] == [("timeout", "s"), ("failed", "SIGKILL")]
@@ -428,9 +437,9 @@ READY = "import sys, time; print('ready', flush=True); sys.stdin.readline(); tim
 HUNG = "import time; time.sleep(60)"
 
 
-def test_a_child_that_is_never_ready_costs_the_other_nodes_nothing(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("scripted")
+def test_a_child_that_is_never_ready_costs_the_other_nodes_nothing(tmp_path):
     """Two nodes, a limit of 3 s, work of 2 s: all that b's second child does is hang."""
-    monkeypatch.setattr("hpcai500.validate.children.command", lambda *_: [sys.executable, "-c"])
     order = Order(members=("a", "b"), step_timeout_sec=3.0)
     seats = {name: Meeting("ab", name, tmp_path, "127.0.0.1") for name in "ab"}
     words = {"a": [(READY,)], "b": [(READY,), (HUNG,)]}

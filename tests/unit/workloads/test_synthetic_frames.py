@@ -7,7 +7,6 @@ import sys
 import h5py
 import numpy as np
 import pytest
-from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
 from hpcai500.errors import OccupiedError
 from hpcai500.files import data_dir, digest
@@ -26,7 +25,7 @@ from extreme_weather.synthetic_frame import box_array, make_frame
 DATA = parse(DataSettings, load_rules(data_dir("workloads") / "extreme_weather").problems["mini"].data, "data")
 GRID = Grid(DATA.frame_height, DATA.frame_width)
 
-DISPATCHED = [name for name in __cpu_dispatch__ if __cpu_features__[name]]
+DISPATCHED = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
 NO_AVX512 = {"NPY_DISABLE_CPU_FEATURES": " ".join(name for name in DISPATCHED if "512" in name or name == "X86_V4")}
 NOTHING = {"NPY_DISABLE_CPU_FEATURES": " ".join(DISPATCHED)}
 LIBM_TOO = NOTHING | {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX,-AVX2,-FMA,-FMA4,-AVX512F,-AVX512VL,-SSE4_1"}

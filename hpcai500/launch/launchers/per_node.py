@@ -1,0 +1,83 @@
+"""A starter that each of several nodes runs for its own ranks, for agents that are on the nodes already.
+
+`python -m hpcai500.launch.launchers.per_node FIRST_RANK NUM_HERE NUM_RANKS START COMMAND…`
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from hpcai500.launch.launcher import Launcher, RankEnvironment, Step
+
+_POLL_SEC = 0.05
+
+
+class PerNode(Launcher):
+    name = "per-node"
+    program = "a node's agent"
+    backends = ("torch",)
+    is_offered = False
+    uses_allocation = True
+    rank_variables = ("HPCAI500_RANK",)
+    size_variables = ("HPCAI500_WORLD_SIZE",)
+
+    def tokens(self, step: Step) -> tuple[str, ...]:
+        layout = step.layout
+        first = step.node_index * layout.procs_per_node
+        numbers = (first, layout.procs_per_node, layout.world_size)
+        return (step.python, "-m", __name__, *map(str, numbers), step.start)
+
+    def place(self, env: Mapping[str, str]) -> RankEnvironment:
+        return RankEnvironment(
+            rank=int(env["HPCAI500_RANK"]),
+            size=int(env["HPCAI500_WORLD_SIZE"]),
+            local_rank=int(env["HPCAI500_LOCAL_RANK"]),
+            local_size=int(env["HPCAI500_LOCAL_WORLD_SIZE"]),
+            start=env["HPCAI500_START"],
+        )
+
+
+LAUNCHER = PerNode()
+
+
+def rank_variables(first_rank: int, num_here: int, num_ranks: int, start: str) -> list[dict[str, str]]:
+    """What each rank of a node is told of its place, in the order of ranks."""
+    return [
+        {
+            "HPCAI500_RANK": str(first_rank + local_rank),
+            "HPCAI500_WORLD_SIZE": str(num_ranks),
+            "HPCAI500_LOCAL_RANK": str(local_rank),
+            "HPCAI500_LOCAL_WORLD_SIZE": str(num_here),
+            "HPCAI500_START": start,
+        }
+        for local_rank in range(num_here)
+    ]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Start the ranks and wait for them: 0 if all end well, else the code of the first that fails."""
+    first_rank, num_here, num_ranks, start, *command = argv
+    told = rank_variables(int(first_rank), int(num_here), int(num_ranks), start)
+    ranks = [subprocess.Popen(command, env={**os.environ, **variables}) for variables in told]
+
+    def stop(*_: object) -> None:
+        for rank in ranks:
+            rank.terminate()
+
+    signal.signal(signal.SIGTERM, stop)
+    while True:
+        codes = [rank.poll() for rank in ranks]
+        if failed := [code for code in codes if code]:
+            for rank in ranks:
+                rank.kill()
+            return 128 - failed[0] if failed[0] < 0 else failed[0]
+        if all(code == 0 for code in codes):
+            return 0
+        time.sleep(_POLL_SEC)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,89 @@
+"""How every set of ranks is started: a worker, a layout and a machine make the command and its environment."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from hpcai500.launch.container import run_mounts, site_python
+from hpcai500.launch.environment import Machine, clean, fabric_variables, thread_variables
+from hpcai500.launch.launcher import Launcher, Plan, Step
+from hpcai500.launch.layout import layout_of
+from hpcai500.launch.process import run_ranks
+from hpcai500.launch.registry import find_launcher
+from hpcai500.spec.run import RunSpec
+from hpcai500.spec.site import Site
+
+TRAINING = "hpcai500.train.worker"
+
+
+class Worker(NamedTuple):
+    """What each rank runs: `python -m module arguments…`."""
+
+    module: str
+    arguments: tuple[str, ...]
+    folders: tuple[str, ...] = ()
+    """Folders that it reads and writes, for a container to mount."""
+    environment: Mapping[str, str] = MappingProxyType({})
+    computes: bool = True
+    """It computes with threads of its own, which are its share of the cores."""
+
+
+def plan(worker: Worker, step: Step, machine: Machine) -> Plan:
+    """The command that starts `worker` as `step` says, and the environment of the new process.
+
+    On other nodes each rank finds the number of its threads by itself: only it sees their cores.
+    """
+    launcher = find_launcher(step.layout.launcher)
+    python = site_python(step.site, machine.python) if step.in_allocation else machine.python
+    command = (python, "-m", worker.module, *worker.arguments)
+    step = step._replace(python=machine.python, as_root=machine.as_root, folders=worker.folders)
+    environment = clean(machine.env)
+    if step.in_allocation:
+        environment |= step_environment(launcher, step, machine.env)
+    else:
+        environment |= launcher.environment(step, machine.env)
+        if worker.computes:
+            environment |= thread_variables(machine, step.layout.procs_per_node)
+    return Plan(
+        launcher.argv(step, command),
+        environment | dict(worker.environment),
+        launcher.stop_signal,
+        launcher.signals_ranks,
+        command,
+    )
+
+
+def step_environment(launcher: Launcher, step: Step, env: Mapping[str, str]) -> dict[str, str]:
+    """The variables of every rank in an allocation: the fabric, the launcher's, and what the site sets.
+
+    `env` is that of the process that starts the launcher: on a node of the allocation, or on a login node.
+    """
+    cores = env.get("SLURM_CPUS_PER_TASK", "")
+    own = {"SRUN_CPUS_PER_TASK": cores} if cores else {}  # srun does not take it over by itself
+    site = step.site
+    return own | fabric_variables(site) | launcher.environment(step, env) | site.software.environment
+
+
+def training_worker(spec: RunSpec) -> Worker:
+    return Worker(TRAINING, (str(spec.folder / "run.json"),), run_mounts(spec), run_environment(spec))
+
+
+def run_environment(spec: RunSpec) -> dict[str, str]:
+    """The variables that a run's own settings need."""
+    if not spec.settings.execution.deterministic:
+        return {}
+    unfused = {"HOROVOD_FUSION_THRESHOLD": "0"} if spec.backend == "horovod" else {}
+    return {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"} | unfused  # what Horovod sums together depends on timing
+
+
+def train(
+    spec: RunSpec, machine: Machine, *, site: Site | None = None, in_allocation: bool = False, quiet: bool = False
+) -> None:
+    """Start all ranks of a run and wait for them.
+
+    Raises:
+        HpcAi500Error: with the first rank's reason and exit code. events.log then ends with `run_stop`, unless the
+            run was asked to stop and can continue.
+    """
+    step = Step(layout_of(spec), site or Site(), in_allocation=in_allocation)
+    run_ranks(plan(training_worker(spec), step, machine), spec, quiet=quiet)

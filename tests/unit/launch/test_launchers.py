@@ -1,0 +1,170 @@
+"""Launchers as a family: threads, a launcher of one's own in one file, and the starter of a node's own ranks."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hpcai500
+from hpcai500.launch.environment import Machine
+from hpcai500.launch.launcher import Plan, RankEnvironment, Step
+from hpcai500.launch.launchers.per_node import rank_variables
+from hpcai500.launch.layout import Layout, layout_of
+from hpcai500.launch.registry import find_launcher, launchers
+from hpcai500.launch.start import Worker, plan, training_worker
+from hpcai500.micro.launching import WORKER
+from hpcai500.ranks.placement import num_threads
+from hpcai500.spec.site import Site
+from hpcai500.system.cores import physical_cores
+from hpcai500.validate.script import agent_site, agent_worker, agents_step
+
+TINY = Path(__file__).parents[2] / "integration" / "tiny"
+
+
+@pytest.fixture
+def hyper_threads(tmp_path):
+    """Four cores of two logical CPUs each."""
+    for cpu in range(8):
+        folder = tmp_path / "topology" / f"cpu{cpu}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "physical_package_id").write_text("0\n")
+        (folder / "core_id").write_text(f"{cpu % 4}\n")
+    return tmp_path / "topology"
+
+
+def starts(make_spec, tmp_path, machine: Machine) -> dict[str, Plan]:
+    """Every place of the product that starts processes, on a node with one rank."""
+    together = layout_of(make_spec(launcher="per-node", nodes=2))
+    collectives = Worker(WORKER, ("request.json",))
+    agents = agents_step(agent_site(Site(), partition="", minutes=1, nodes=""), tmp_path, 2)
+    return {
+        "run": plan(training_worker(make_spec()), Step(Layout()), machine),
+        "micro": plan(collectives, Step(Layout(launcher="mpirun", backend="mpi")), machine),
+        "validate's training, alone": plan(training_worker(make_spec()), Step(Layout()), machine),
+        "validate's training, together": plan(training_worker(make_spec()), Step(together, start="s"), machine),
+        "agents": plan(agent_worker(tmp_path), agents, machine),
+        "agent here": plan(agent_worker(tmp_path, "n1"), Step(Layout()), machine),
+    }
+
+
+def test_a_rank_has_a_thread_for_each_physical_core_whoever_starts_it(make_spec, tmp_path, hyper_threads):
+    machine = Machine("python3", {"PATH": "/bin"}, frozenset(range(8)), topology=hyper_threads)
+    threads = {name: made.env.get("OMP_NUM_THREADS") for name, made in starts(make_spec, tmp_path, machine).items()}
+    cores = physical_cores(range(8), hyper_threads)
+    # validate's collectives, and ranks on other nodes, count for themselves
+    threads["a rank by itself"] = str(num_threads({}, cores, sharers=1, local_size=1))
+    assert threads == {
+        "run": "4", "micro": "4", "validate's training, alone": "4", "validate's training, together": "4",
+        "agents": None, "agent here": None, "a rank by itself": "4",
+    }  # fmt: skip
+
+
+def test_ranks_that_share_a_node_share_its_cores_by_either_count(hyper_threads):
+    cores = physical_cores(range(8), hyper_threads)
+    made = plan(
+        Worker(WORKER, ()),
+        Step(Layout(procs_per_node=2)),
+        Machine("p", {}, frozenset(range(8)), topology=hyper_threads),
+    )
+    assert made.env["OMP_NUM_THREADS"] == "2" == str(num_threads({}, cores, sharers=2, local_size=2))
+
+
+@pytest.mark.parametrize(
+    ("cpus_on_node", "local_size", "expected"), [("8", 1, 4), ("4", 1, 2), ("4", 2, 1), ("1", 1, 1), ("", 1, 4)]
+)
+def test_a_rank_takes_no_more_than_slurm_gave_though_it_sees_all_cores(
+    hyper_threads, cpus_on_node, local_size, expected
+):
+    env = {"SLURM_CPUS_ON_NODE": cpus_on_node}
+    cores = physical_cores(range(8), hyper_threads)
+    assert num_threads(env, cores, sharers=1, local_size=local_size) == expected
+
+
+SHELL = '''
+"""Ranks that a shell starts."""
+
+from hpcai500.launch.launcher import Launcher, RankEnvironment
+
+
+class Shell(Launcher):
+    name = "shell"
+    program = "bash"
+    backends = ("torch",)
+    rank_variables = ("MY_RANK",)
+    size_variables = ("MY_SIZE",)
+
+    def tokens(self, step):
+        loop = 'for rank in $(seq 0 $((N - 1))); do MY_RANK=$rank MY_SIZE=$N "$@" & done; wait'
+        return ("env", f"N={step.layout.world_size}", "bash", "-c", loop, "shell")
+
+    def place(self, env):
+        rank, size = int(env["MY_RANK"]), int(env["MY_SIZE"])
+        return RankEnvironment(rank, size, rank, size, "shell")
+
+
+LAUNCHER = Shell()
+'''
+
+
+@pytest.mark.slow
+def test_a_launcher_of_one_s_own_is_one_file_of_the_package(tmp_path):
+    package = tmp_path / "code" / "hpcai500"
+    shutil.copytree(Path(hpcai500.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("workloads", "slurm"):
+        (tmp_path / "code" / folder).symlink_to(Path(hpcai500.__file__).parents[1] / folder)
+    (package / "launch" / "launchers" / "shell.py").write_text(SHELL)
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "code"), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
+
+    def command(*arguments) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "hpcai500.cli.main", *map(str, arguments)]
+        return subprocess.run(words, env=env, capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path)
+
+    listed = json.loads(command("list", "--json").stdout)
+    assert {"name": "shell", "missing": []} in listed["launchers"]
+    (tmp_path / "data").mkdir()
+    done = command(
+        "run", TINY, "--problem", "mini", "--data", tmp_path / "data", "--output", tmp_path / "results", "--system",
+        "box", "--launcher", "shell", "--procs-per-node", "2", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)
+    assert (result["status"], result["identity"]["world_size"]) == ("success", 2)
+    refused = command("run", TINY, "--problem", "mini", "--backend", "horovod", "--launcher", "shell")
+    assert refused.returncode == 2
+    assert "launcher shell starts no ranks of backend horovod" in refused.stderr
+
+
+def test_each_launcher_reads_the_place_that_it_tells():
+    own = dict(zip(range(2), rank_variables(2, 2, 4, "s"), strict=True))
+    assert find_launcher("per-node").own_place(own[1]) == RankEnvironment(3, 4, 1, 2, "s")
+    assert find_launcher("per-node").rank(own[1]) == 3
+    assert list(launchers()) == sorted(launchers())
+
+
+def starter(tmp_path, script: str, *, num_ranks: int = 2) -> subprocess.Popen[bytes]:
+    """The node's starter, on ranks that run `script`."""
+    step = Step(Layout(launcher="per-node", procs_per_node=num_ranks), start="s", python=sys.executable)
+    argv = find_launcher("per-node").argv(step, ("bash", "-c", script))
+    return subprocess.Popen(argv, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [("exit 0", 0), ('[ "$HPCAI500_RANK" = 0 ] && exit 3; exec sleep 60', 3), ("kill -9 $$", 137)],
+)
+def test_the_ranks_of_a_node_end_together_with_the_code_of_the_first_that_fails(tmp_path, script, code):
+    assert starter(tmp_path, script).wait(30) == code
+
+
+def test_a_stop_of_a_node_s_starter_reaches_its_ranks(tmp_path):
+    script = f"trap 'exit 75' TERM; touch {tmp_path}/up$HPCAI500_RANK; while :; do sleep 0.05; done"
+    process = starter(tmp_path, script)
+    while len(list(tmp_path.glob("up*"))) < 2:
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 75
