@@ -124,7 +124,7 @@ class Bench:
     def ceiling(self, family: str, precision: str) -> float | None:
         if precision == "fp32" and self.ranks.device.type == "cuda":
             precision = "tf32"
-        rates = [s.value for s in self.ceilings if s.metric.startswith(family) and s.precision == precision]
+        rates = [s.value for s in self.ceilings if s.family == family and s.precision == precision]
         return max(rates, default=None)
 
     def measure(self, case: Measured, data: str = "synthetic") -> Measured:
@@ -181,7 +181,7 @@ class Bench:
         rates = [num_samples / taken for taken in blocks]
         low, middle, high = statistics.quantiles(rates, n=4)
         flops = middle * trainer.flops_per_sample
-        gemm, convolution = (self.ceiling(family, case.precision) for family in ("gemm", "conv"))
+        gemm, convolution = (self.ceiling(family, case.precision) for family in ("gemm", "convolution"))
         return case._replace(
             samples_per_sec=middle,
             quartiles=(low, high),

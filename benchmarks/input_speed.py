@@ -53,19 +53,20 @@ def jpeg_rows() -> list[Row]:
         list(prepare(tree, packed, NUM_CLASSES))
         reference = one_core_reference(tree / "train", settings)
         readers = {
-            f"{layout}, {decoder}": ImageReader(open_dataset(folder, NUM_CLASSES).train, settings, 0, decoder)
+            (layout, decoder): ImageReader(open_dataset(folder, NUM_CLASSES).train, settings, 0, decoder)
             for layout, folder in (("files", tree), ("shards", packed))
             for decoder in ("torchvision", "simplejpeg")
             if decoder == "torchvision" or importlib.util.find_spec("simplejpeg")
         }
         found = []
-        for label, reader in readers.items():
+        for (layout, decoder), reader in readers.items():
             first, second, ratio = paired(reference, partial(read_all, reader))
             rates = [f"{NUM_IMAGES / taken:,.0f} images/s" for taken in (second, first)]
-            found.append(Row(f"JPEG on one core ({label}): ours / torchvision's reference", *rates, ratio, ">= 1.6"))
+            title = f"JPEG on one core ({layout}, {decoder}): ours / torchvision's reference"
+            found.append(Row(title, *rates, ratio, ">= 1.6"))
         train = open_dataset(tree, NUM_CLASSES).train
         files = [train.read(i) for i in range(NUM_IMAGES)]
-        return [*found, *(loader_row(label, reader, files) for label, reader in readers.items())]
+        return [*found, *(loader_row(*names, reader, files) for names, reader in readers.items())]
 
 
 def write_photographs(folder: Path, count: int) -> None:
@@ -106,9 +107,8 @@ def read_all(reader: Any) -> None:
         reader([SampleKey(1, index) for index in range(start, start + BATCH)])
 
 
-def loader_row(label: str, reader: Any, files: list[Any]) -> Row:
+def loader_row(layout: str, decoder: str, reader: Any, files: list[Any]) -> Row:
     """Our loader on all cores, and as many processes that decode and crop files in memory and keep nothing."""
-    decoder = label.split(", ")[1]
     cores = len(os.sched_getaffinity(0))
     loader = Loader(reader, num_workers=cores, pin_memory=False, batch_bytes=reader.num_bytes(LOADER_BATCH))
     keys = [SampleKey(1, index % NUM_IMAGES) for index in range(cores * BATCHES_PER_LOADER * LOADER_BATCH)]
@@ -116,7 +116,8 @@ def loader_row(label: str, reader: Any, files: list[Any]) -> Row:
     with decoders(reader, decoder, files, cores) as decode_all:
         first, second, ratio = paired(decode_all, lambda: [None for _ in loader.read(batches)] and None)
     rates = [f"{len(keys) / taken:,.0f} images/s" for taken in (second, first)]
-    return Row(f"JPEG loader, {cores} processes ({label}) / decode and crop alone", *rates, ratio, ">= 0.9")
+    title = f"JPEG loader, {cores} processes ({layout}, {decoder}) / decode and crop alone"
+    return Row(title, *rates, ratio, ">= 0.9")
 
 
 @contextmanager

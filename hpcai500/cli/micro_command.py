@@ -20,15 +20,16 @@ from hpcai500.launch.layout import Layout
 from hpcai500.launch.requirements import require_software
 from hpcai500.micro.document import MicroDocument, describe
 from hpcai500.micro.launching import SIZES, Request, start_collectives
-from hpcai500.micro.sample import Findings, Sample
-from hpcai500.report.columns import si
+from hpcai500.micro.sample import PARTS, Findings, Part, Sample
+from hpcai500.report.columns import quantity, si
 from hpcai500.spec.models import parse
 from hpcai500.spec.workload import shipped_workloads
 from hpcai500.system.devices import num_gpus
 from hpcai500.system.host import host_name
 
-PARTS = ("kernels", "workloads", "storage", "collectives")
 _SHARES = {"kernels": 0.45, "workloads": 0.35, "storage": 0.2, "collectives": 1.0}
+_AIBENCH = "aibench"
+"""Family of AIBench's kernels, in the name of each too."""
 _WIDEST_NAME, _WIDEST_DETAIL = 29, 45
 
 
@@ -61,7 +62,7 @@ def main(args: argparse.Namespace) -> int:
     return 0 if found.correct else 1
 
 
-def _parts(text: str) -> list[str]:
+def _parts(text: str) -> list[Part]:
     """Of `--only`, or all that one process measures."""
     parts = text.split(",") if text else list(PARTS[:-1])
     for part in parts:
@@ -173,17 +174,13 @@ def _shapes_titles(document: MicroDocument) -> Iterator[tuple[str, str]]:
             f"{found.share:.0%} of the {si(found.pass_flops)}FLOPs of a forward and backward pass"
         )
         yield from ((shape.metric, title) for shape in found.shapes)
-        yield f"{found.workload.lower()[:40]}_{found.problem}_shapes_{found.precision}_flops", title
+        yield found.together, title
 
 
 def _section(sample: Sample, titles: Mapping[str, str]) -> str:
-    if sample.metric in titles:
+    if sample.part == "workloads":
         return titles[sample.metric]
-    if sample.metric.startswith("aibench_"):
-        return "AIBench's twelve kernels"
-    if sample.metric.startswith(("storage_", "prepared_")):
-        return "Storage"
-    return "Collectives" if "ranks" in sample.detail else "Kernels"
+    return "AIBench's twelve kernels" if sample.family == _AIBENCH else sample.part.capitalize()
 
 
 def _table(samples: Sequence[Sample]) -> str:
@@ -191,7 +188,7 @@ def _table(samples: Sequence[Sample]) -> str:
     for sample in samples:
         half = (sample.upper_quartile - sample.lower_quartile) / 2 / sample.value
         wrong = f"WRONG: {sample.detail[7 - _WIDEST_DETAIL :]}"
-        name = sample.name.removeprefix("aibench ")
+        name = sample.name.removeprefix(f"{_AIBENCH} ")
         rows.append(
             (
                 f"{name} {sample.precision}".strip()[:_WIDEST_NAME],
@@ -210,5 +207,4 @@ def _value(sample: Sample) -> str:
         return f"{sample.value * 1e6:,.1f} us"
     if sample.unit == "1/s":
         return f"{sample.value:.4g} /s"
-    text = si(sample.value)
-    return text + ("" if " " in text else " ") + sample.unit
+    return quantity(sample.value, sample.unit)

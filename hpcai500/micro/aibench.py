@@ -15,6 +15,7 @@ from hpcai500.micro.kernels import Kernel, close, convolution, normal
 Images = tuple[int, int, int, int]
 """Samples, channels, height, width."""
 
+FAMILY = "aibench"
 CPU_IMAGES: Images = (64, 64, 56, 56)
 GPU_IMAGES: Images = (256, 64, 112, 112)
 DROPOUT = 0.5
@@ -24,7 +25,7 @@ EPSILON = 1e-5
 def twelve(*, on_gpu: bool) -> Iterator[Kernel]:
     images = GPU_IMAGES if on_gpu else CPU_IMAGES
     samples, features = (4096, 4096) if on_gpu else (256, 2048)
-    yield convolution(images[0] if on_gpu else 16, images[1], images[2], "fp32", name="aibench_convolution")
+    yield convolution(images[0] if on_gpu else 16, images[1], images[2], "fp32", family=FAMILY)
     yield fully_connected(samples, features)
     yield from (activation(name, images) for name in ACTIVATIONS)
     yield pooling("max_pooling", images)
@@ -47,8 +48,9 @@ def _bandwidth(
 ) -> Kernel:
     """A kernel that memory bounds; `tensors` of the size of `images` are read or written."""
     return Kernel(
-        name=f"aibench_{name}",
-        title=f"aibench {name.replace('_', ' ')}",
+        name=f"{FAMILY}_{name}",
+        family=FAMILY,
+        title=f"{FAMILY} {name.replace('_', ' ')}",
         shape=" x ".join(map(str, images)),
         precision="fp32",
         measures="bytes",
@@ -181,8 +183,9 @@ def _product(
         return close(output[:4], expected(samples[:4].double(), weights.double()), "fp32")
 
     return Kernel(
-        name=f"aibench_{name}",
-        title=f"aibench {name.replace('_', ' ')}",
+        name=f"{FAMILY}_{name}",
+        family=FAMILY,
+        title=f"{FAMILY} {name.replace('_', ' ')}",
         shape=f"{num_samples} x {num_features} to {num_features}",
         precision="fp32",
         measures="flops",

@@ -46,7 +46,7 @@ def measure_collectives(
         if name not in NAMES:
             raise SpecError(f"unknown collective operation {name!r}", nearest(name, NAMES))
     if ranks.size == 1:
-        return Findings(skipped=tuple(Skipped(name=name, reason="one rank alone") for name in names))
+        return Findings(skipped=tuple(Skipped(name=name, reason="one rank alone", family=name) for name in names))
     operations = operations or ranks.operations()
     deadline = time.monotonic() + budget_sec
     cases = [(name, size) for name in names for size in sizes]
@@ -109,10 +109,14 @@ def _samples(
             lower_quartile=found.lower_quartile,
             upper_quartile=found.upper_quartile,
             num_repeats=len(seconds),
+            part="collectives",
+            family=name,
             better="lower" if unit == "s" else "higher",
             detail=detail,
             bytes=float(num_bytes),
+            size_bytes=size,
             correct=not wrong,
+            wrong_ranks=tuple(wrong),
         )
 
     yield sample(title, "sec", "s", spread(seconds))

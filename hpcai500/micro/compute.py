@@ -77,7 +77,7 @@ def measure_compute(
             raise SpecError(f"unknown precision {precision!r}", nearest(precision, PRECISIONS))
     place = find_device(device)
     kernels = [k for k in standard_kernels(place, precisions) if names is None or k.family in names]
-    skipped = tuple(s for s in unsupported(place, precisions) if names is None or s.name.split()[0] in names)
+    skipped = tuple(s for s in unsupported(place, precisions) if names is None or s.family in names)
     return Findings(skipped=skipped) + measure_kernels(kernels, place, budget_sec)
 
 
@@ -85,7 +85,7 @@ def standard_kernels(device: torch.device, precisions: Sequence[str]) -> Iterato
     """All that `device` supports."""
     on_gpu = device.type == "cuda"
     sizes = GPU if on_gpu else CPU
-    refused = {skipped.name.split()[-1] for skipped in unsupported(device, precisions)}
+    refused = unsupported_precisions(device)
     for precision in (each for each in precisions if each not in refused):
         yield from (gemm(size, precision) for size in sizes.gemm)
         yield convolution(sizes.conv_samples, 256, 28, precision)
@@ -97,21 +97,26 @@ def standard_kernels(device: torch.device, precisions: Sequence[str]) -> Iterato
 
 def unsupported(device: torch.device, precisions: Sequence[str]) -> Iterator[Skipped]:
     """What `device` cannot compute."""
-    reasons: dict[str, str] = {}
     if device.type == "cpu":
-        reasons["tf32"] = "a processor has no TF32"
-        for name in ("host_to_device", "device_to_host"):
-            yield Skipped(name=name, reason="no GPU")
-    else:
-        major = torch.cuda.get_device_capability(device)[0]
-        if major < 8:
-            reasons["tf32"] = "needs compute capability 8.0 or later"
-        if not torch.cuda.is_bf16_supported(including_emulation=False):
-            reasons["bf16"] = "needs compute capability 8.0 or later"
-    for precision in precisions:
-        if precision in reasons:
-            yield Skipped(name=f"gemm {precision}", reason=reasons[precision])
-            yield Skipped(name=f"convolution {precision}", reason=reasons[precision])
+        for family in ("host_to_device", "device_to_host"):
+            yield Skipped(name=family, reason="no GPU", family=family)
+    reasons = unsupported_precisions(device)
+    for precision in (each for each in precisions if each in reasons):
+        for family in ("gemm", "convolution"):
+            name = f"{family} {precision}"
+            yield Skipped(name=name, reason=reasons[precision], family=family, precision=precision)
+
+
+def unsupported_precisions(device: torch.device) -> dict[str, str]:
+    """Each precision that `device` lacks, and why."""
+    if device.type == "cpu":
+        return {"tf32": "a processor has no TF32"}
+    reasons = {}
+    if torch.cuda.get_device_capability(device)[0] < 8:
+        reasons["tf32"] = "needs compute capability 8.0 or later"
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        reasons["bf16"] = "needs compute capability 8.0 or later"
+    return reasons
 
 
 def measure_kernels(
@@ -136,12 +141,19 @@ def _measured_or_skipped(kernel: Kernel, device: torch.device, share_sec: float)
     try:
         if _expected_sec(kernel, device) > _PATIENCE_SEC:
             reason = f"one call would take more than {_PATIENCE_SEC:g} s on this device"
-            return Findings(skipped=(Skipped(name=kernel.label, reason=reason),))
+            return _skipped(kernel, reason)
         return Findings(samples=(measure_kernel(kernel, device, share_sec),))
     except torch.OutOfMemoryError:
-        return Findings(skipped=(Skipped(name=kernel.label, reason="the device has too little memory"),))
+        return _skipped(kernel, "the device has too little memory")
     except NotImplementedError as error:
-        return Findings(skipped=(Skipped(name=kernel.label, reason=str(error).splitlines()[0][:120]),))
+        return _skipped(kernel, str(error).splitlines()[0][:120])
+
+
+def _skipped(kernel: Kernel, reason: str) -> Findings:
+    skipped = Skipped(
+        name=kernel.label, reason=reason, family=kernel.family, precision=kernel.precision, metric=kernel.metric
+    )
+    return Findings(skipped=(skipped,))
 
 
 def _expected_sec(kernel: Kernel, device: torch.device) -> float:
@@ -189,6 +201,8 @@ def measure_kernel(kernel: Kernel, device: torch.device, budget_sec: float) -> S
         lower_quartile=found.lower_quartile,
         upper_quartile=found.upper_quartile,
         num_repeats=len(timed.seconds),
+        part="kernels",
+        family=kernel.family,
         better="higher",
         detail=kernel.shape if timed.correct else f"{kernel.shape}: the result is wrong",
         precision=kernel.precision,

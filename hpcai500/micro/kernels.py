@@ -23,6 +23,8 @@ _TOLERANCE = {"fp64": 1e-10, "fp32": 1e-4, "tf32": 1e-2, "bf16": 5e-2, "fp16": 1
 class Kernel(NamedTuple):
     name: str
     """Part of the metric's name: `gemm_2048`."""
+    family: str
+    """What is measured together, or shown together: `gemm`, `aibench`."""
     title: str
     shape: str
     precision: str
@@ -42,10 +44,6 @@ class Kernel(NamedTuple):
     @property
     def label(self) -> str:
         return f"{self.title} {self.precision}".strip()
-
-    @property
-    def family(self) -> str:
-        return self.name if self.name in ("host_to_device", "device_to_host") else self.name.split("_")[0]
 
     @property
     def metric(self) -> str:
@@ -89,6 +87,7 @@ def gemm(size: int, precision: str, *, probes: bool = True) -> Kernel:
 
     return Kernel(
         name=f"gemm_{size}",
+        family="gemm",
         title=f"GEMM {size}",
         shape=f"{size} x {size} by {size} x {size}",
         precision=precision,
@@ -105,9 +104,10 @@ def gemm(size: int, precision: str, *, probes: bool = True) -> Kernel:
 
 
 def convolution(
-    num_samples: int, channels: int, size: int, precision: str, *, name: str = "convolution", probes: bool = True
+    num_samples: int, channels: int, size: int, precision: str, *, family: str = "convolution", probes: bool = True
 ) -> Kernel:
     """3 x 3, as many channels out as in, "same" padding, channels last: `2 * 9 * channels^2 * pixels` FLOPs."""
+    is_own = family == "convolution"
     dtype = DTYPES[precision]
     elements = num_samples * channels * size**2
     smaller = ((32, 28), (channels, size))
@@ -131,8 +131,9 @@ def convolution(
         )
 
     return Kernel(
-        name=name if name != "convolution" else f"convolution_{channels}",
-        title=name.replace("_", " "),
+        name=f"convolution_{channels}" if is_own else f"{family}_convolution",
+        family=family,
+        title="convolution" if is_own else f"{family} convolution",
         shape=f"{num_samples} x {channels} x {size} x {size}, 3 x 3",
         precision=precision,
         measures="flops",
@@ -141,7 +142,7 @@ def convolution(
         make=make,
         run=lambda inputs: functional.conv2d(inputs[0], inputs[1], padding=1),
         check=check,
-        probes=tuple(convolution(1, *less, precision, name="probe", probes=False) for less in smaller)
+        probes=tuple(convolution(1, *less, precision, family="probe", probes=False) for less in smaller)
         if probes
         else (),
     )
@@ -162,6 +163,7 @@ def copy(num_bytes: int) -> Kernel:
 
     return Kernel(
         name="copy",
+        family="copy",
         title="memory copy",
         shape=f"{num_bytes >> 20} MiB to another {num_bytes >> 20} MiB, read + written",
         precision="",
@@ -191,8 +193,10 @@ def transfer(num_bytes: int, device: torch.device, *, to_device: bool) -> Kernel
         torch.cuda.synchronize(device)
         return torch.equal(inputs[0].cpu(), output.cpu())
 
+    name = "host_to_device" if to_device else "device_to_host"
     return Kernel(
-        name="host_to_device" if to_device else "device_to_host",
+        name=name,
+        family=name,
         title="host to device" if to_device else "device to host",
         shape=f"{num_bytes >> 20} MiB, page-locked",
         precision="",

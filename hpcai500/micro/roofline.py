@@ -13,6 +13,7 @@ from hpcai500.micro.document import MicroDocument, describe
 from hpcai500.micro.passes import spec_of, time_steps, trace_workload
 from hpcai500.score.collection import newest_result
 from hpcai500.score.folders import run_folders
+from hpcai500.score.measured import upgraded
 from hpcai500.score.result import Result
 from hpcai500.score.roofline import Ceilings, Point
 from hpcai500.score.system import read_system
@@ -35,7 +36,7 @@ def read_ceilings(path: Path) -> Ceilings:
     Raises:
         InputError: if it holds no kernels.
     """
-    return ceilings_of(parse(MicroDocument, read_json(path), path), str(path))
+    return ceilings_of(parse(MicroDocument, upgraded(read_json(path)), path), str(path))
 
 
 def ceilings_of(document: MicroDocument, source: str) -> Ceilings:
@@ -47,12 +48,14 @@ def ceilings_of(document: MicroDocument, source: str) -> Ceilings:
     tables: dict[str, dict[str, float]] = {"gemm": {}, "convolution": {}}
     memory = 0.0
     for sample in document.samples:
-        family = sample.metric.split("_")[0]
         if not sample.correct:
             raise InputError(f"{source}: {sample.metric} gave a wrong result", "such a device has no ceilings")
-        if family in tables and sample.unit == "FLOPS":
-            tables[family][sample.precision] = max(sample.value, tables[family].get(sample.precision, 0.0))
-        if sample.metric == "copy_bytes_per_sec":
+        if sample.part != "kernels":
+            continue
+        if sample.family in tables:
+            table = tables[sample.family]
+            table[sample.precision] = max(sample.value, table.get(sample.precision, 0.0))
+        elif sample.family == "copy":
             memory = sample.value
     if not memory or not tables["gemm"]:
         raise InputError(f"{source}: holds no kernels' speed", "write it with `hpcai500 micro --only kernels --json`")

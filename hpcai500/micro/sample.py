@@ -1,12 +1,15 @@
 """What a microbenchmark measured: the value of one metric, how it spread, and whether the result was right."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import numpy as np
 from pydantic import Field
 
 from hpcai500.spec.models import Frozen
+
+Part = Literal["kernels", "workloads", "storage", "collectives"]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class Sample(Frozen):
@@ -21,6 +24,10 @@ class Sample(Frozen):
     lower_quartile: float
     upper_quartile: float
     num_repeats: int
+    part: Part
+    """The part of `hpcai500 micro` that measured it."""
+    family: str = ""
+    """What it is one of: `gemm` or `copy` of kernels, the operation of a collective, whose files storage read."""
     better: Literal["higher", "lower"]
     detail: str = ""
     """The shape, or the size and what else the value depends on."""
@@ -30,8 +37,12 @@ class Sample(Frozen):
     """FLOPs of one call, MAC = 2; 0 where they are not what limits it."""
     bytes: float = 0.0
     """Bytes of one call: of a kernel, its operands read and its results written, each once."""
+    size_bytes: int | None = None
+    """Size that was asked for, of a collective; parts of equal length may make it a little larger."""
     correct: bool = True
     """Every result that was looked at was right; else `detail` says which were not."""
+    wrong_ranks: tuple[int, ...] = ()
+    """Ranks of a collective that got a wrong result."""
 
 
 class Skipped(Frozen):
@@ -39,6 +50,11 @@ class Skipped(Frozen):
 
     name: str
     reason: str
+    family: str = ""
+    """As in the sample that it would have been."""
+    precision: str = ""
+    metric: str = ""
+    """The one that is not measured; empty if there are several."""
 
 
 class Shape(Frozen):
@@ -68,6 +84,8 @@ class Coverage(Frozen):
     """Of the pass's FLOPs: that of `shapes` together."""
     shapes: tuple[Shape, ...]
     """Those measured, the largest share first."""
+    together: str = ""
+    """Metric of the sample of all shapes together."""
 
 
 class Findings(Frozen):

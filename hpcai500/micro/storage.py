@@ -114,9 +114,10 @@ def measure_reads(prefix: str, frames: Sequence[Part], images: Sequence[Part], s
         for order in ("sequential", "random"):
             name = f"{prefix}_{kind}_{order}"
             if parts:
-                found += Findings(samples=(_measure_passes(name, parts, reader, share_sec),))
+                sample = _measure_passes(name, parts, reader, share_sec, is_shuffled=order == "random")
+                found += Findings(samples=(sample.model_copy(update={"family": prefix}),))
             else:
-                found += Findings(skipped=(Skipped(name=name, reason="no such files"),))
+                found += Findings(skipped=(Skipped(name=name, reason="no such files", family=prefix),))
     return found
 
 
@@ -124,7 +125,9 @@ Reader = Callable[[Sequence[Part]], Iterator[tuple[float, bool]]]
 """Yields, for each part, the seconds it took, and whether it is what was written."""
 
 
-def _measure_passes(name: str, parts: Sequence[Part], reader: Reader, budget_sec: float) -> Sample:
+def _measure_passes(
+    name: str, parts: Sequence[Part], reader: Reader, budget_sec: float, *, is_shuffled: bool
+) -> Sample:
     deadline = time.monotonic() + budget_sec
     seconds: list[float] = []
     cached: list[bool | None] = []
@@ -132,7 +135,7 @@ def _measure_passes(name: str, parts: Sequence[Part], reader: Reader, budget_sec
     while len(seconds) < _FEWEST_PASSES or time.monotonic() < deadline:
         drop_from_cache({part.path for part in parts})
         cached.append(is_cached(parts[-1].path))
-        order = random.sample(parts, len(parts)) if name.endswith("random") else parts
+        order = random.sample(parts, len(parts)) if is_shuffled else parts
         times, right = zip(*reader(order), strict=True)
         seconds.append(sum(times))
         wrong |= {part.path.name for part, is_right in zip(order, right, strict=True) if not is_right}
@@ -147,6 +150,7 @@ def _measure_passes(name: str, parts: Sequence[Part], reader: Reader, budget_sec
         lower_quartile=found.lower_quartile,
         upper_quartile=found.upper_quartile,
         num_repeats=len(seconds),
+        part="storage",
         better="higher",
         detail=f"{detail}: wrong bytes in {', '.join(sorted(wrong)[:3])}" if wrong else detail,
         bytes=float(total),
@@ -240,11 +244,13 @@ def _metadata_sample(name: str, seconds: Sequence[float]) -> Sample:
     return Sample(
         name=f"storage {name}",
         metric=f"storage_metadata_{name}_per_sec",
+        family="storage",
         unit="1/s",
         value=found.median,
         lower_quartile=found.lower_quartile,
         upper_quartile=found.upper_quartile,
         num_repeats=len(seconds),
+        part="storage",
         better="higher",
         detail=f"{_FILES_OF_A_FOLDER} empty files a folder",
     )

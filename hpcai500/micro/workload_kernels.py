@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from hpcai500.micro.compute import measure_kernels, unsupported
+from hpcai500.micro.compute import measure_kernels, unsupported_precisions
 from hpcai500.micro.kernels import DTYPES, Kernel, normal
 from hpcai500.micro.passes import spec_of, trace_workload
 from hpcai500.micro.sample import Coverage, Findings, Sample, Shape, Skipped
@@ -28,9 +28,10 @@ def measure_workload(name: str, problem: str, device: torch.device, *, precision
         SpecError: for an unknown workload or problem.
     """
     started = time.monotonic()
-    refused = {each.name.split()[-1]: each.reason for each in unsupported(device, (precision,))}
+    refused = unsupported_precisions(device)
     if precision in refused:
-        return Findings(skipped=(Skipped(name=f"{name} {problem} {precision}", reason=refused[precision]),))
+        skipped = Skipped(name=f"{name} {problem} {precision}", reason=refused[precision], precision=precision)
+        return Findings(skipped=(skipped,))
     spec = spec_of(name, problem, device, "fp32")
     found = trace_workload(spec, device)
     chosen = list(choose(found))
@@ -46,11 +47,11 @@ def measure_workload(name: str, problem: str, device: torch.device, *, precision
         sample, metric = by_metric[kernel.metric], f"{prefix}.{kernel.metric}"
         shapes.append(Shape(metric=metric, count=counted.count, share=counted.count * counted.flops / found.flops))
         detail = f"{sample.detail}; {counted.count} a pass, {shapes[-1].share:.1%}"
-        samples.append(sample.model_copy(update={"metric": metric, "detail": detail}))
-    skipped = measured.skipped
-    if missed := len(kernels) - len(samples) - len(skipped):
+        samples.append(sample.model_copy(update={"metric": metric, "detail": detail, "part": "workloads"}))
+    left_out = measured.skipped
+    if missed := len(kernels) - len(samples) - len(left_out):
         reason = f"{missed} of the {len(kernels)} heaviest shapes: no time left, give a larger --budget-sec"
-        skipped += (Skipped(name=f"{spec.workload.name} {problem} {precision}", reason=reason),)
+        left_out += (Skipped(name=f"{spec.workload.name} {problem} {precision}", reason=reason, precision=precision),)
     coverage = Coverage(
         workload=spec.workload.name,
         problem=problem,
@@ -60,10 +61,11 @@ def measure_workload(name: str, problem: str, device: torch.device, *, precision
         num_shapes=len(found.operations),
         share=sum(shape.share for shape in shapes),
         shapes=tuple(shapes),
+        together=f"{prefix}_shapes_{precision}_flops" if shapes else "",
     )
     if samples:
-        samples.append(_together(f"{prefix}_shapes_{precision}_flops", coverage, samples))
-    return Findings(samples=tuple(samples), skipped=skipped, coverages=(coverage,))
+        samples.append(_together(coverage, samples))
+    return Findings(samples=tuple(samples), skipped=left_out, coverages=(coverage,))
 
 
 def choose(found: Trace) -> Iterator[tuple[Operation, Counted]]:
@@ -76,7 +78,7 @@ def choose(found: Trace) -> Iterator[tuple[Operation, Counted]]:
         yield operation, counted
 
 
-def _together(metric: str, coverage: Coverage, samples: list[Sample]) -> Sample:
+def _together(coverage: Coverage, samples: list[Sample]) -> Sample:
     """FLOPs of all measured operations over their time, each as often as a pass executes it."""
     counts = [shape.count for shape in coverage.shapes]
     flops = sum(count * sample.flops for count, sample in zip(counts, samples, strict=True))
@@ -86,12 +88,13 @@ def _together(metric: str, coverage: Coverage, samples: list[Sample]) -> Sample:
 
     return Sample(
         name="together",
-        metric=metric,
+        metric=coverage.together,
         unit="FLOPS",
         value=flops / seconds(sample.value for sample in samples),
         lower_quartile=flops / seconds(sample.lower_quartile for sample in samples),
         upper_quartile=flops / seconds(sample.upper_quartile for sample in samples),
         num_repeats=min(sample.num_repeats for sample in samples),
+        part="workloads",
         better="higher",
         detail=f"{coverage.share:.0%} of a pass's FLOPs",
         precision=coverage.precision,
@@ -119,6 +122,7 @@ def kernel_of(operation: Operation, counted: Counted, precision: str) -> Kernel:
     sizes = [math.prod(spec.shape) * spec.dtype.itemsize for spec in operands]
     return Kernel(
         name=shape_name(operation),
+        family="shape",
         title=_TITLES.get(operation.name, operation.name),
         shape=", ".join(_shapes(operation)),
         precision=precision,

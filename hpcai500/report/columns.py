@@ -24,16 +24,24 @@ def si(value: float | None) -> str:
     """`value` to four digits with an SI prefix; `-` for None."""
     if value is None:
         return "-"
-    for factor, prefix in _PREFIXES:
-        if abs(value) >= factor:
-            return f"{value / factor:.4g} {prefix}"
-    return f"{value:.4g}"
+    digits, prefix = _scaled(value)
+    return f"{digits} {prefix}".rstrip()
 
 
 def quantity(value: float | None, unit: str) -> str:
     """`872.5 J`, `1.2 kJ`; `-` for None."""
-    text = si(value)
-    return text if value is None else f"{text}{unit}" if " " in text else f"{text} {unit}"
+    if value is None:
+        return "-"
+    digits, prefix = _scaled(value)
+    return f"{digits} {prefix}{unit}"
+
+
+def _scaled(value: float) -> tuple[str, str]:
+    """Four digits and the SI prefix, which is empty below a thousand."""
+    for factor, prefix in _PREFIXES:
+        if abs(value) >= factor:
+            return f"{value / factor:.4g}", prefix
+    return f"{value:.4g}", ""
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -67,9 +75,8 @@ def span(low: float | None, high: float | None) -> str:
     """`24.91–25.13 G`: the prefix once where both have the same."""
     if low is None or high is None:
         return "-"
-    first, last = si(low), si(high)
-    prefix = last.partition(" ")[2]
-    return f"{first.removesuffix(f' {prefix}') if prefix else first}\N{EN DASH}{last}"
+    (digits, prefix), (_, prefix_of_high) = _scaled(low), _scaled(high)
+    return f"{digits if prefix == prefix_of_high else si(low)}\N{EN DASH}{si(high)}"
 
 
 def half_width(summary: Summary) -> str:
@@ -135,10 +142,9 @@ def _of_summary(field: str, text: Callable[[float | None], str], statistic: str 
 
     def shown(entry: Entry) -> str:
         figure = getattr(entry, field)
-        few = of_runs(entry, figure).removesuffix(" runs")
-        return text(getattr(figure, statistic)) + (
-            f" ({few})" if few and getattr(figure, statistic) is not None else ""
-        )
+        found: float | None = getattr(figure, statistic)
+        known, every = known_of(entry, figure)
+        return text(found) + (f" ({known} of {every})" if found is not None and 0 < known < every else "")
 
     def value(entry: Entry) -> Value:
         figure = getattr(entry, field)

@@ -8,7 +8,7 @@ from typing import Any
 from hpcai500.errors import InputError
 from hpcai500.score.compliance import check_entry
 from hpcai500.score.evidence import Evidence, gather
-from hpcai500.score.kinds import kind_of
+from hpcai500.score.kinds import own_rules
 from hpcai500.score.layer_rules import OTHER_BACKWARD, model_differences
 from hpcai500.score.record_rules import same
 from hpcai500.score.source import Source, SourceName, source_of
@@ -93,7 +93,7 @@ def _evidence(source: Source) -> Evidence:
 
 
 def _rows(one: Evidence, other: Evidence) -> Iterator[Row]:
-    left, right = kind_of(one).layers(), kind_of(other).layers()
+    left, right = own_rules(one).layers(), own_rules(other).layers()
     for number in range(1, 10):
         here, there = dict(flat(left[number])), dict(flat(right[number]))
         for key in sorted({*here, *there}):
@@ -104,7 +104,7 @@ def _rows(one: Evidence, other: Evidence) -> Iterator[Row]:
 def _obstacles(one: Evidence, other: Evidence) -> Iterator[Obstacle]:
     for reason in _problem(one, other):
         yield from (Obstacle(level=level, layer=Layer.PROBLEM_DOMAIN, reason=reason) for level in Level)
-    if reason := kind_of(one).free_only or kind_of(other).free_only:
+    if reason := own_rules(one).free_only or own_rules(other).free_only:
         for level in (Level.HARDWARE, Level.SYSTEM):
             yield Obstacle(level=level, layer=Layer.WORKLOAD_IMPLEMENTATION, reason=reason)
         return
@@ -121,8 +121,8 @@ def _frameworks(one: Evidence, other: Evidence) -> Iterator[str]:
     if not (here and there):
         yield "it was not captured"
     for name in sorted(here.keys() & there.keys()):
-        if here[name] != there[name] or " and " in here[name]:
-            yield f"{name} {here[name]} / {there[name]}"
+        if here[name] != there[name] or len(here[name]) > 1:
+            yield f"{name} {' and '.join(here[name])} / {' and '.join(there[name])}"
 
 
 def _problem(one: Evidence, other: Evidence) -> Iterator[str]:
@@ -139,8 +139,9 @@ def _model(one: Evidence, other: Evidence) -> Iterator[tuple[Layer, str]]:
         yield Layer.WORKLOAD_IMPLEMENTATION, "a model's structure was not captured"
         return
     varying = (*here.varying_layers, *there.varying_layers)
-    lines = model_differences(here, there.model_copy(update={"varying_layers": varying}))
-    yield from ((Layer.WORKLOAD_IMPLEMENTATION, _other(line)) for line in lines)
+    other_model = there.model_copy(update={"varying_layers": varying})
+    lines = model_differences(here, other_model, whose="the other's")
+    yield from ((Layer.WORKLOAD_IMPLEMENTATION, line) for line in lines)
     sizes = [e.result.flops.per_sample for e in (one, other) if e.result.flops]
     if len(sizes) == 2 and not math.isclose(*sizes, rel_tol=OTHER_BACKWARD):
         yield Layer.WORKLOAD_IMPLEMENTATION, f"FLOPs to train a sample {sizes[0]:g} / {sizes[1]:g}"
@@ -154,14 +155,10 @@ def _structure(evidence: Evidence) -> ModelReference | None:
     return parse(ModelReference, fields, evidence.folder / "system.json", "Layer 7, structure")
 
 
-def _other(line: str) -> str:
-    return line.replace("the reference's", "the other's")
-
-
 def _fixed_values(one: Evidence, other: Evidence) -> Iterator[tuple[Layer, str]]:
     reference = one.reference or other.reference
     openings = reference.rules.levels.system if reference else _USUALLY_OPEN
-    here, there = kind_of(one).layers(), kind_of(other).layers()
+    here, there = own_rules(one).layers(), own_rules(other).layers()
     for layer in (Layer.WORKLOAD_IMPLEMENTATION, Layer.HYPER_PARAMETERS):
         tables = ("model", "data") if layer is Layer.WORKLOAD_IMPLEMENTATION else ("batch", "optimizer", "schedule")
         left, right = (dict(flat({t: layers[layer][t] for t in tables})) for layers in (here, there))

@@ -8,7 +8,7 @@ from hpcai500.errors import HpcAi500Error
 from hpcai500.score.collection import MALFORMED
 from hpcai500.score.evidence import Evidence, gather
 from hpcai500.score.folders import run_folders
-from hpcai500.score.kinds import kind_of
+from hpcai500.score.kinds import own_rules
 from hpcai500.score.layer_rules import layer_findings
 from hpcai500.score.record_rules import record_findings
 from hpcai500.score.result import read_result
@@ -17,6 +17,7 @@ from hpcai500.score.source import Source, SourceName, by_name, source_of
 from hpcai500.score.system import SystemRecord, read_system
 from hpcai500.score.training_rules import training_findings
 from hpcai500.spec.levels import Level
+from hpcai500.spec.metrics import kind_of
 from hpcai500.spec.models import Frozen
 from hpcai500.spec.run import read_run
 
@@ -48,7 +49,7 @@ def check_entry(
     for folder in runs:
         try:
             evidence = gather(folder)
-            kind = kind_of(evidence)
+            kind = own_rules(evidence)
             found = [*record_findings(evidence, kind), *training_findings(evidence)]
             found += layer_findings(evidence, kind, framework)
         except HpcAi500Error as error:
@@ -140,7 +141,7 @@ def _disclosed_changes(evidence: Evidence) -> Iterator[str]:
         yield f"no shipped workload has benchmark {evidence.spec.workload.benchmark!r} with problem " + (
             f"{evidence.spec.problem!r}: a problem of its own"
         )
-    yield from kind_of(evidence).changes()
+    yield from own_rules(evidence).changes()
 
 
 def _name(evidence: Evidence) -> str:
@@ -214,7 +215,9 @@ def _notes(held: Sequence[Evidence], framework: SystemRecord | None, *, whole_se
         yield "Layer 5 was held against no reference (rule 4.6): --reference RUN names one"
     if first.reference and not (first.reference.known and first.reference.known.dataset_digest):
         yield "the reference has no digest of its data set (rule 4.2): compare it with other results'"
-    yield from kind_of(first).notes(held)
+    yield from own_rules(first).notes(held)
+    if kind_of(metric := first.spec.settings.problem.metric) is None:
+        yield f"this version does not know the metric {metric!r}: rule 3.2 cannot tell which qualities are possible"
     for evidence in held:
         for found in evidence.system.differences:
             yield (

@@ -7,6 +7,6 @@ from hpcai500.score.trained_rules import Trained
 from hpcai500.spec.foreign_run import ForeignRun
 
 
-def kind_of(evidence: Evidence) -> Kind:
+def own_rules(evidence: Evidence) -> Kind:
     run = evidence.spec
     return Foreign(evidence, run) if isinstance(run, ForeignRun) else Trained(evidence, run)

@@ -7,6 +7,7 @@ from hpcai500.events.payloads import Structure
 from hpcai500.score.evidence import Evidence, Finding
 from hpcai500.score.kind import Kind
 from hpcai500.score.system import SystemRecord
+from hpcai500.spec.layers import Layer, layer_of
 from hpcai500.spec.levels import Level
 from hpcai500.spec.reference import ModelReference, Reference, changes, closed_changes
 
@@ -41,8 +42,9 @@ def layer_findings(evidence: Evidence, kind: Kind, framework: SystemRecord | Non
 def _is_unchanged(evidence: Evidence, reference: Reference) -> bool:
     """The model is the reference's whatever the level: its code, and the values that it is built from."""
     spec = evidence.spec
+    changed = changes(spec.compared_settings(), reference.settings)
     return spec.workload.code_digest == reference.code_digest and not any(
-        key.startswith(("model.", "data.")) for key in changes(spec.compared_settings(), reference.settings)
+        layer_of(key) is Layer.WORKLOAD_IMPLEMENTATION for key in changed
     )
 
 
@@ -50,7 +52,7 @@ def _values(evidence: Evidence, reference: Reference) -> Iterator[Finding]:
     for key, (here, there) in closed_changes(
         evidence.spec.level, evidence.spec.compared_settings(), reference
     ).items():
-        rule = "4.1" if key.startswith("problem.") else "4.5"
+        rule = "4.1" if layer_of(key) is Layer.PROBLEM_DOMAIN else "4.5"
         yield rule, f"{key} is {here!r}, in {reference.name} {there!r}"
 
 
@@ -74,22 +76,27 @@ def _training_flops(evidence: Evidence, reference: Reference) -> Iterator[Findin
 
 def _framework(system: SystemRecord, reference: SystemRecord | None) -> Iterator[Finding]:
     here = system.frameworks()
-    yield from (("4.6", f"{name} is {held}: nodes differ") for name, held in here.items() if " and " in held)
+    yield from (
+        ("4.6", f"{name} is {' and '.join(held)}: nodes differ") for name, held in here.items() if len(held) > 1
+    )
     there = reference.frameworks() if reference else {}
     for name in sorted({*here, *there} - {"horovod"} if reference else ()):
         if here.get(name) != there.get(name):
-            yield "4.6", f"{name} is {here.get(name)}, in the reference {there.get(name)}; system level allows it"
+            own, others = (" and ".join(found.get(name, ())) or "absent" for found in (here, there))
+            yield "4.6", f"{name} is {own}, in the reference {others}; system level allows it"
 
 
-def model_differences(structure: Structure | ModelReference | None, reference: ModelReference) -> Iterator[str]:
-    """How a model's structure, as logged, differs from the reference's."""
+def model_differences(
+    structure: Structure | ModelReference | None, reference: ModelReference, whose: str = "the reference's"
+) -> Iterator[str]:
+    """How a model's structure, as logged, differs from the reference's, or from `whose` it is."""
     if structure is None:
         yield "events.log: no structure of the model"
         return
     if structure.parameters_digest != reference.parameters_digest:
         yield (
-            f"names and shapes of the model's {structure.num_parameters:,} parameters differ from the "
-            f"reference's {reference.num_parameters:,}"
+            f"names and shapes of the model's {structure.num_parameters:,} parameters differ from "
+            f"{whose} {reference.num_parameters:,}"
         )
     elif structure.num_parameters != reference.num_parameters:
         yield f"{structure.num_parameters:,} parameters are logged, not {reference.num_parameters:,}"
@@ -102,6 +109,6 @@ def model_differences(structure: Structure | ModelReference | None, reference: M
     if wrong:
         first = wrong[0]
         yield (
-            f"{len(wrong)} layers need other FLOPs than the reference's, first {first!r}: "
+            f"{len(wrong)} layers need other FLOPs than {whose}, first {first!r}: "
             f"{here.get(first, 0):g} a sample, not {there.get(first, 0):g}"
         )

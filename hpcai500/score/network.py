@@ -1,7 +1,6 @@
 """The network of a prediction: given as ranges, or fitted to measured all-reduces."""
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from hpcai500.errors import InputError
 from hpcai500.files import read_json
 from hpcai500.score.collection import MALFORMED
 from hpcai500.score.communication import Link, Network
+from hpcai500.score.measured import upgraded
 from hpcai500.spec.models import Frozen
 
 UNSURE = 1.25
@@ -19,8 +19,6 @@ UNSURE = 1.25
 
 _LEAST, _MOST = 1e-9, 1e9
 """Of what is given, in GB/s or us, and in seconds of an all-reduce: no machine lies beyond, and nothing overflows."""
-
-_METRIC = re.compile(r"all_reduce_(\d+)_sec")
 
 
 class NetworkBand(Frozen):
@@ -131,9 +129,9 @@ def read_measured(path: Path) -> tuple[LinkBand, int]:
     hint = "write it with `hpcai500 micro --only collectives --json` on the ranks to predict from"
     try:
         nodes, num_ranks = int(record["nodes"]), int(record["num_ranks"])
-        matches = [(sample, _METRIC.fullmatch(str(sample.get("metric")))) for sample in _samples(record)]
+        timed = [sample for sample in _samples(upgraded(record)) if _is_time_of_all_reduce(sample)]
         points, lower, upper = (
-            [(float(match[1]), float(sample[field])) for sample, match in matches if match]
+            [(float(sample["size_bytes"]), float(sample[field])) for sample in timed]
             for field in ("value", "lower_quartile", "upper_quartile")
         )
     except MALFORMED as error:
@@ -146,6 +144,10 @@ def read_measured(path: Path) -> tuple[LinkBand, int]:
     if not 1 <= nodes <= num_ranks <= _MOST:
         raise InputError(f"{path}: nodes and num_ranks: no such numbers", hint)
     return fit(points, num_ranks, [*lower, *upper]), nodes
+
+
+def _is_time_of_all_reduce(sample: dict[str, Any]) -> bool:
+    return (sample.get("part"), sample.get("family"), sample.get("unit")) == ("collectives", "all_reduce", "s")
 
 
 def _samples(record: Any) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Lists that others published, scored again from what they say of their runs."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -22,7 +22,7 @@ class PublishedEntry(Frozen):
     accelerator_count: int
     framework: str
     is_suspect: bool = False
-    """Named in the list's note: hardware and framework appear to be another row's."""
+    """What the list says of its hardware and framework appears to be another row's; its note says more."""
     time_sec: float
     achieved_quality: float
     flops: float
@@ -58,6 +58,8 @@ class _PublishedRow(Frozen):
     minutes: float = Field(gt=0)
     top1_percent: float = Field(gt=0, le=100)
     vpflops: float = Field(gt=0)
+    is_suspect: bool = False
+    """Whether its hardware and framework appear to be another row's."""
 
 
 def rank_published(
@@ -96,7 +98,7 @@ def rank_published(
                 accelerator=row.accelerator,
                 accelerator_count=row.accelerator_count,
                 framework=row.framework,
-                is_suspect=f"{row.source} ({row.rank})" in published.note,
+                is_suspect=row.is_suspect,
                 time_sec=time_sec,
                 achieved_quality=quality,
                 flops=flops,
@@ -120,7 +122,16 @@ def rank_published(
     )
 
 
-_NUMBERS = {"rank": int, "accelerator_count": int, "minutes": float, "top1_percent": float, "vpflops": float}
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text == "true"
+
+
+_VALUES: dict[str, Callable[[str], int | float | bool]] = {
+    "rank": int, "accelerator_count": int, "minutes": float, "top1_percent": float, "vpflops": float,
+    "is_suspect": _truth,
+}  # fmt: skip
 
 
 def _published_rows(path: Path) -> list[_PublishedRow]:
@@ -128,7 +139,7 @@ def _published_rows(path: Path) -> list[_PublishedRow]:
     with path.open(encoding="utf-8", newline="") as file:
         for number, raw in enumerate(csv.DictReader(file), start=2):
             try:
-                values = {key: _NUMBERS.get(key, str)(value) for key, value in raw.items()}
+                values = {key: _VALUES.get(key, str)(value) for key, value in raw.items()}
             except (TypeError, ValueError) as error:
                 raise InputError(str(error), "mend the row", at=path, line=number) from error
             rows.append(parse(_PublishedRow, values, path, line=number))

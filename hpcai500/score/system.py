@@ -54,11 +54,12 @@ class SystemRecord(Frozen):
     @property
     def differences(self) -> list[Difference]:
         """In what other nodes differ from the most common kind; what the file itself says of it is not read."""
-        common = dict(flat(self.nodes[0].layers))
+        common = self.nodes[0].layers
         return [
-            Difference(hosts=kind.hosts, layer=_layer_number(key), key=key.partition(".")[2], common=usual, here=here)
+            Difference(hosts=kind.hosts, layer=int(number), key=key, common=usual, here=here)
             for kind in self.kinds[1:]
-            for key, usual, here in _unequal(common, dict(flat(kind.layers)))
+            for number in NODE_LAYERS
+            for key, usual, here in _unequal(common.get(number, {}), kind.layers.get(number, {}))
         ]
 
     @property
@@ -66,17 +67,15 @@ class SystemRecord(Frozen):
         nodes = [key for key in NODE_LAYERS if not all(kind.layers.get(key) for kind in self.nodes)]
         return nodes + [key for key in RUN_LAYERS if not self.layers.get(key)]
 
-    def frameworks(self) -> dict[str, str]:
-        """Layer 5 without what hardware decides: public versions, `2.15.0` of `2.15.0+cu130`; Horovod where used.
+    def frameworks(self) -> dict[str, tuple[str, ...]]:
+        """Layer 5 without what hardware decides: public versions, `2.15.0` of `2.15.0+cu130`; Horovod if it was used.
 
-        Where nodes differ, all that stand there: `2.13.0 and 2.15.0`. Empty where none was captured.
+        Several of one framework if nodes differ. Empty if none was captured.
         """
         kinds = [kind.layers["5"] for kind in self.kinds if kind.layers.get("5")]
         names = ["torch", "torchvision"] + ["horovod"] * (self.layer(6).get("backend") == "horovod")
         return {
-            name: " and ".join(sorted({str(found.get(name)).split("+")[0] for found in kinds}))
-            for name in names
-            if kinds
+            name: tuple(sorted({str(found.get(name)).split("+")[0] for found in kinds})) for name in names if kinds
         }
 
 
@@ -90,14 +89,11 @@ def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _unequal(common: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    for key in sorted({*common, *other}):
-        if common.get(key) != other.get(key):
-            yield key, common.get(key), other.get(key)
-
-
-def _layer_number(key: str) -> int:
-    number = key.partition(".")[0]
-    return int(number) if number in NODE_LAYERS else 0
+    """Dotted key and both values, of tables that may be nested."""
+    here, there = dict(flat(common)), dict(flat(other))
+    for key in sorted({*here, *there}):
+        if here.get(key) != there.get(key):
+            yield key, here.get(key), there.get(key)
 
 
 def read_system(path: Path) -> SystemRecord:

@@ -13,6 +13,7 @@ from hpcai500.files import read_json
 from hpcai500.score.evidence import Evidence, Finding, pairs
 from hpcai500.score.metric import CONVENTION
 from hpcai500.score.soundness import fault
+from hpcai500.spec.metrics import kind_of
 
 _MOST_PASSES = 3.5
 """Of the forward pass's FLOPs in a training step: one forward, two backward; of fused attention, whose backward pass
@@ -44,6 +45,7 @@ def _epochs(evidence: Evidence) -> Iterator[Finding]:
 
 def _evaluations(evidence: Evidence) -> Iterator[Finding]:
     problem = evidence.spec.settings.problem
+    counts_answers = kind_of(problem.metric) == "right answers"
     for report, (row, events) in zip(evidence.reports, pairs(evidence), strict=True):
         where = f"epoch {row.epoch_num}"
         if any(event.value != row.quality for event in events[Key.EVAL_ACCURACY]):
@@ -55,7 +57,7 @@ def _evaluations(evidence: Evidence) -> Iterator[Finding]:
             shown = "an untold number" if evaluated is None else f"{evaluated:,}"
             yield "3.2", f"{where}: {shown} of {problem.num_eval_samples:,} samples were evaluated"
         correct = row.quality * problem.num_eval_samples
-        if "accuracy" in problem.metric and not math.isclose(correct, round(correct), abs_tol=1e-4):
+        if counts_answers and not math.isclose(correct, round(correct), abs_tol=1e-4):
             yield "3.2", f"{where}: no number of right answers among {problem.num_eval_samples:,} is {row.quality!r}"
     yield from _predictions(evidence)
 

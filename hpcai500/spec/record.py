@@ -131,10 +131,18 @@ class RunRecord(Frozen):
 
     @property
     def run_id(self) -> str:
+        return f"{self._run_stem}{self.seed}"
+
+    @property
+    def _run_stem(self) -> str:
         size = f"{self.nodes}x{self.procs_per_node}" + (f"-{self.num_ranks}ranks" if self.num_ranks else "")
         precision = self.settings.execution.precision
-        return f"{self.backend}-{size}-{precision}-{self.experiment_digest[:8]}-seed{self.seed}"
+        return f"{self.backend}-{size}-{precision}-{self.experiment_digest[:8]}-seed"
+
+    @property
+    def _folder_of_runs(self) -> Path:
+        return Path(self.output) / self.system / self.workload.name / f"{self.problem}-{self.level}"
 
     @property
     def folder(self) -> Path:
-        return Path(self.output) / self.system / self.workload.name / f"{self.problem}-{self.level}" / self.run_id
+        return self._folder_of_runs / self.run_id

@@ -122,7 +122,7 @@ class RunSpec(RunRecord):
     @property
     def run_prefix(self) -> str:
         """The path of `folder` up to its seed: the same for all seeds."""
-        return str(self.folder).removesuffix(str(self.seed))
+        return str(self._folder_of_runs / self._run_stem)
 
     def write(self) -> Path:
         """Claim the run's folder and write `run.json` into it.

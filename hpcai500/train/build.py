@@ -23,14 +23,13 @@ from hpcai500.train import flops
 from hpcai500.train.clock import Clock
 from hpcai500.train.compilation import clear_gradients, compiled
 from hpcai500.train.data import open_data
-from hpcai500.train.energy import EnergyMeter
+from hpcai500.train.energy import EnergyMeter, coverage
 from hpcai500.train.journal import Journal, log_hyper_parameters
 from hpcai500.train.loop import Trainer, loss_of
 from hpcai500.train.optim import build_optimizer
 from hpcai500.train.preemption import StopRequest
 from hpcai500.train.resumption import Resumption
 from hpcai500.train.sampling import micro_batches
-from hpcai500.train.state import restore
 from hpcai500.train.structure import structure_of
 from hpcai500.train.workload import Workload, load_workload
 
@@ -84,7 +83,7 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
     if execution.compile or execution.deterministic or ranks.device.type == "cuda":
         journal.log(WarmUp(value=WarmUpTime(warm_up_sec=warm_up(trainer))))
     if resumption.state is not None:
-        restore(trainer, resumption.state, resumption.epoch, resumption.step, borrowed=resumption.borrowed)
+        trainer.restore(resumption.state, resumption.epoch, resumption.step, borrowed=resumption.borrowed)
     return trainer
 
 
@@ -147,13 +146,11 @@ def warm_up(trainer: Trainer) -> float:
 
 def log_energy(energy: EnergyMeter, ranks: Ranks, journal: Journal) -> bool:
     """Log what is measured where; True if every GPU, or every node's packages, has a counter."""
-    gathered = ranks.gather((energy.sources, energy.reasons))
-    reasons = sorted({reason for _, found in gathered for reason in found})
-    sources = sorted({source for found, _ in gathered for source in found})
-    needed = "nvml" if ranks.device.type == "cuda" else "rapl"
-    complete = ranks.broadcast(needed in sources and not any(needed in r.lower() for r in reasons))
-    journal.log(Energy(value=EnergySources(sources=tuple(sources if complete else ()), missing=tuple(reasons))))
-    return complete
+    found = coverage(ranks.gather((energy.sources, energy.missing)), ranks.device.type)
+    is_complete = ranks.broadcast(found.is_complete)
+    sources = tuple(found.sources) if is_complete else ()
+    journal.log(Energy(value=EnergySources(sources=sources, missing=tuple(map(str, found.missing)))))
+    return is_complete
 
 
 def write_system(spec: RunSpec, ranks: Ranks, captured: "Future[dict[str, Any]] | None", *, resumes: bool) -> None:

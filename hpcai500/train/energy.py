@@ -1,11 +1,43 @@
 """Energy from counters: NVML for GPUs, RAPL for processor packages. Never an estimate, never zero for "unknown"."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 
 RAPL = Path("/sys/class/powercap")
+
+
+CounterName = Literal["nvml", "rapl"]
+
+
+class Missing(NamedTuple):
+    """Why a rank reads no such counter."""
+
+    counter: CounterName
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.counter.upper()}: {self.reason}"
+
+
+class Coverage(NamedTuple):
+    """What is measured over all ranks."""
+
+    sources: tuple[CounterName, ...]
+    missing: tuple[Missing, ...]
+    is_complete: bool
+    """Every GPU, or without GPUs every node's packages, has a counter."""
+
+
+def coverage(of_ranks: Iterable[tuple[Sequence[CounterName], Sequence[Missing]]], device_type: str) -> Coverage:
+    every = list(of_ranks)
+    sources = {source for found, _ in every for source in found}
+    missing = {reason for _, reasons in every for reason in reasons}
+    needed: CounterName = "nvml" if device_type == "cuda" else "rapl"
+    is_complete = needed in sources and not any(one.counter == needed for one in missing)
+    return Coverage(tuple(sorted(sources)), tuple(sorted(missing)), is_complete)
 
 
 class Counter(Protocol):
@@ -16,7 +48,7 @@ class Counter(Protocol):
 class NvmlCounter:
     """One GPU's energy since the driver was loaded (Volta and later)."""
 
-    name = "nvml"
+    name: CounterName = "nvml"
 
     def __init__(self, device: torch.device) -> None:
         import pynvml
@@ -34,7 +66,7 @@ class NvmlCounter:
 class RaplCounter:
     """One processor package's energy; the register wraps, so it must be read more often than that."""
 
-    name = "rapl"
+    name: CounterName = "rapl"
 
     def __init__(self, domain: Path) -> None:
         self._file = domain / "energy_uj"
@@ -58,7 +90,7 @@ class EnergyMeter:
 
     def __init__(self, device: torch.device, *, node_leader: bool, rapl: Path = RAPL) -> None:
         self.counters: list[NvmlCounter | RaplCounter] = []
-        self.reasons: list[str] = []
+        self.missing: list[Missing] = []
         if device.type == "cuda":
             self._try_nvml(device)
         if node_leader:
@@ -66,7 +98,7 @@ class EnergyMeter:
         self._last = self._read()
 
     @property
-    def sources(self) -> list[str]:
+    def sources(self) -> list[CounterName]:
         return sorted({counter.name for counter in self.counters})
 
     def joules_since_last(self) -> float:
@@ -82,13 +114,13 @@ class EnergyMeter:
         try:
             self.counters.append(NvmlCounter(device))
         except Exception as error:  # any fault of a driver's library: the figure is then missing, and said so
-            self.reasons.append(f"NVML: {error}")
+            self.missing.append(Missing("nvml", str(error)))
 
     def _try_rapl(self, rapl: Path) -> None:
         domains = [path for path in sorted(rapl.glob("intel-rapl:*")) if path.name.count(":") == 1]
         try:
             self.counters.extend([RaplCounter(domain) for domain in domains])
         except OSError as error:
-            self.reasons.append(f"RAPL: {error.filename}: {error.strerror}")
+            self.missing.append(Missing("rapl", f"{error.filename}: {error.strerror}"))
         if not domains:
-            self.reasons.append(f"RAPL: no counters under {rapl}")
+            self.missing.append(Missing("rapl", f"no counters under {rapl}"))

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,7 +24,7 @@ from hpcai500.train.loading import Timed
 from hpcai500.train.optim import learning_rate, peak_learning_rate
 from hpcai500.train.preemption import StopRequest
 from hpcai500.train.sampling import eval_batches, micro_batches
-from hpcai500.train.state import Progress, rank_state, run_state
+from hpcai500.train.state import Progress, RankState, RunState
 from hpcai500.train.workload import Batch, Quality, Workload
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -203,7 +203,7 @@ class Trainer:
 
     def save(self, *, graceful: bool = False, keep: int = 2) -> None:
         """Write a checkpoint of `progress`; all ranks must call."""
-        ranks = self.ranks.gather(rank_state(self))
+        ranks = self.ranks.gather(self.rank_state())
         if self.ranks.rank != 0:
             return
         record = Record(
@@ -216,7 +216,54 @@ class Trainer:
             time_ms=time.time_ns() // 1_000_000,
             graceful=graceful,
         )
-        self.checkpoints.write(run_state(self) | {"ranks": ranks}, record, keep=keep)
+        self.checkpoints.write(self.run_state(ranks).record(), record, keep=keep)
+
+    def run_state(self, ranks: Sequence[RankState]) -> RunState:
+        return RunState(
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            scaler=self.scaler.state_dict(),
+            train_sec=self.progress.train_sec,
+            energy_joules=self.progress.energy_joules,
+            borrowed_steps=self.progress.borrowed_steps,
+            ranks=tuple(ranks),
+        )
+
+    def rank_state(self) -> RankState:
+        device = self.ranks.device
+        under_way = self.progress.step > 0
+        return RankState(
+            generator=torch.get_rng_state(),
+            device_generator=torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            loss_sum=self.progress.loss_sum,
+            data_wait_sec=self.progress.data_wait_sec,
+            buffers={name: buffer.cpu() for name, buffer in self.model.named_buffers()} if under_way else {},
+        )
+
+    def restore(self, state: RunState, epoch: int, step: int, *, borrowed: bool) -> None:
+        """Bring a trainer that was built for the same run (or, `borrowed`, for another) to where `save` left one."""
+        own = state.ranks[self.ranks.rank]
+        self.model.load_state_dict(state.model)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.scaler.load_state_dict(state.scaler)
+        buffers = dict(self.model.named_buffers())
+        for name, value in own.buffers.items():
+            buffers[name].copy_(value)
+        torch.set_rng_state(own.generator)
+        if own.device_generator is not None:
+            torch.cuda.set_rng_state(own.device_generator, self.ranks.device)
+        if borrowed:
+            self.progress = Progress(epoch=epoch, step=step, loss_sum=own.loss_sum, borrowed_steps=step)
+            return
+        self.progress = Progress(
+            epoch=epoch,
+            step=step,
+            loss_sum=own.loss_sum,
+            train_sec=state.train_sec,
+            data_wait_sec=own.data_wait_sec,
+            energy_joules=state.energy_joules,
+            borrowed_steps=state.borrowed_steps,
+        )
 
 
 def autocast(spec: RunSpec, device: torch.device) -> AbstractContextManager[Any]:

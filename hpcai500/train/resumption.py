@@ -12,6 +12,7 @@ from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.files import hold, storage, write_atomic
 from hpcai500.spec.run import RunSpec
 from hpcai500.train.checkpoint import Found, Record, find_newest
+from hpcai500.train.state import RunState
 
 _WAIT_SEC = 120
 """For an earlier start to end, or for a file server to forget one whose node is gone."""
@@ -24,7 +25,7 @@ class Resumption(NamedTuple):
     """The run has succeeded already: there is nothing to do."""
     resumes: bool = False
     """The clock of an earlier start is running."""
-    state: dict[str, Any] | None = None
+    state: RunState | None = None
     """What the checkpoint holds; None to begin at the first step."""
     epoch: int = 1
     step: int = 0
@@ -74,7 +75,7 @@ def find_resumption(spec: RunSpec) -> Resumption:
         return _beginning(spec)
     found = _find_own(spec, log.stat().st_size)
     rewind(log, found.record.events_bytes if found.record else _end_of(log, Key.RUN_START))
-    resumption = _resumption(events, start, found)
+    resumption = _resumption(events, start, found, spec.folder)
     return resumption if found.record else resumption._replace(**_borrowed(spec))
 
 
@@ -122,17 +123,40 @@ def _borrowed(spec: RunSpec) -> dict[str, Any]:
         raise InputError(f"{spec.resume_from}: no checkpoint to start from: {reasons}", "let that run write one")
     if found.record.epoch > spec.settings.problem.num_epochs:
         raise InputError(f"{spec.resume_from}: that run has trained all its epochs", "there is nothing to go on with")
-    return {"state": found.state, "epoch": found.record.epoch, "step": found.record.step, "borrowed": True}
+    return {
+        "state": _state(found, Path(spec.resume_from)),
+        "epoch": found.record.epoch,
+        "step": found.record.step,
+        "borrowed": True,
+    }
 
 
-def _resumption(events: list[Event], start: Event, found: Found) -> Resumption:
+def _state(found: Found, folder: Path) -> RunState | None:
+    """What the checkpoint that was found in `folder` holds.
+
+    Raises:
+        InputError: if another version wrote it.
+    """
+    if found.state is None:
+        return None
+    try:
+        return RunState.of_record(found.state)
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"its checkpoint is of another version of hpcai500 ({error})",
+            "train anew with another --output",
+            at=folder,
+        ) from error
+
+
+def _resumption(events: list[Event], start: Event, found: Found, folder: Path) -> Resumption:
     counted = payload(events, FlopsPerSample)
     dataset = payload(events, Dataset)
     record = found.record
     earlier = [event.time_ms for event in find(events, Key.RESUMED)]  # what was lost before is counted there
     return Resumption(
         resumes=True,
-        state=found.state,
+        state=_state(found, folder),
         epoch=record.epoch if record else 1,
         step=record.step if record else 0,
         graceful=record.graceful if record else False,

@@ -1,12 +1,9 @@
-"""What a checkpoint holds of a trainer, and how a trainer is brought back to it."""
+"""How far a run is, and what a checkpoint holds of it."""
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
-
-if TYPE_CHECKING:
-    from hpcai500.train.loop import Trainer
 
 
 @dataclass(kw_only=True)
@@ -27,51 +24,36 @@ class Progress:
     """Of `step`, those that another run did: its samples and seconds are none of this one's."""
 
 
-def run_state(trainer: "Trainer") -> dict[str, Any]:
-    """What is equal on all ranks, or known to rank 0 alone."""
-    return {
-        "model": trainer.model.state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
-        "scaler": trainer.scaler.state_dict(),
-        "train_sec": trainer.progress.train_sec,
-        "energy_joules": trainer.progress.energy_joules,
-        "borrowed_steps": trainer.progress.borrowed_steps,
-    }
-
-
-def rank_state(trainer: "Trainer") -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class RankState:
     """What differs between ranks: generators, and within an epoch the loss and the running statistics."""
-    device = trainer.ranks.device
-    under_way = trainer.progress.step > 0
-    return {
-        "generator": torch.get_rng_state(),
-        "device_generator": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        "loss_sum": trainer.progress.loss_sum,
-        "data_wait_sec": trainer.progress.data_wait_sec,
-        "buffers": {name: buffer.cpu() for name, buffer in trainer.model.named_buffers()} if under_way else {},
-    }
+
+    generator: torch.Tensor
+    device_generator: torch.Tensor | None
+    """Of the rank's GPU."""
+    loss_sum: float
+    data_wait_sec: float
+    buffers: dict[str, torch.Tensor]
+    """Empty at the end of an epoch, when all ranks have the same."""
 
 
-def restore(trainer: "Trainer", state: dict[str, Any], epoch: int, step: int, *, borrowed: bool) -> None:
-    """Bring a trainer, newly built for the same run (or, `borrowed`, for another), to where `save` left one."""
-    own = state["ranks"][trainer.ranks.rank]
-    trainer.model.load_state_dict(state["model"])
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    trainer.scaler.load_state_dict(state["scaler"])
-    buffers = dict(trainer.model.named_buffers())
-    for name, value in own["buffers"].items():
-        buffers[name].copy_(value)
-    torch.set_rng_state(own["generator"])
-    if own["device_generator"] is not None:
-        torch.cuda.set_rng_state(own["device_generator"], trainer.ranks.device)
-    progress = Progress(epoch=epoch, step=step, loss_sum=own["loss_sum"])
-    if borrowed:
-        trainer.progress = replace(progress, borrowed_steps=step)
-        return
-    trainer.progress = replace(
-        progress,
-        data_wait_sec=own.get("data_wait_sec", 0.0),
-        train_sec=state["train_sec"],
-        energy_joules=state["energy_joules"],
-        borrowed_steps=state.get("borrowed_steps", 0),
-    )
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """A checkpoint: what is equal on all ranks or known to rank 0 alone, and what each rank has of its own."""
+
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    train_sec: float
+    energy_joules: float
+    borrowed_steps: int
+    ranks: tuple[RankState, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Containers, numbers and tensors only, as torch loads them without running code of the file."""
+        return vars(self) | {"ranks": [vars(rank) for rank in self.ranks]}
+
+    @classmethod
+    def of_record(cls, record: dict[str, Any]) -> Self:
+        """Raises TypeError for a record that lacks a value, or has one that this version does not know."""
+        return cls(**record | {"ranks": tuple(RankState(**rank) for rank in record["ranks"])})

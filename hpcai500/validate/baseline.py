@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -16,7 +17,7 @@ from hpcai500.validate.bounds import PeerRule, centre_and_scale, factor, relativ
 from hpcai500.validate.deviations import Deviation, by_size
 from hpcai500.validate.findings import Finding
 from hpcai500.validate.measurement import Plan, Stage
-from hpcai500.validate.peers import column, missing_finding
+from hpcai500.validate.peers import Excuse, Lack, column, is_excused, missing_finding
 from hpcai500.validate.reading import Key, Series, Subject
 
 if TYPE_CHECKING:
@@ -147,26 +148,22 @@ def read_baseline(path: Path, plan: Plan, *, any_baseline: bool = False) -> Base
 
 
 def lost_since(
-    series: dict[Key, Series], baseline: Baseline, answered: dict[Stage, set[str]], excused: set[tuple[str, ...]]
+    series: dict[Key, Series], baseline: Baseline, answered: dict[Stage, set[str]], excused: Set[Excuse]
 ) -> list[Finding]:
-    """What a node had then and lacks now of metrics that were measured, in stages that it answered: a device, a link.
-
-    `excused`: (stage, node), or (stage, node, device, metric), whose trouble explains it.
-    """
-    lacking: dict[tuple[Stage, tuple[str, ...]], list[str]] = defaultdict(list)
+    """What a node had then and lacks now, a device or a link, of metrics measured in stages that it answered."""
+    lacking: dict[tuple[Stage, tuple[str, ...]], list[Lack]] = defaultdict(list)
     for then in baseline.metrics:
         now = series.get(Key(then.stage, then.metric, then.num_nodes))
         there = answered.get(then.stage, set())
         for value in then.values if now else ():
             names = set(value.nodes)
-            at = {(then.stage, name, *one) for name in names for one in ((), (value.device, then.metric))}
-            if not names <= there or excused & at:
+            lack = Lack(value.device, then.metric)
+            if not names <= there or any(is_excused(excused, then.stage, name, lack) for name in names):
                 continue
             if Subject(value.nodes, value.device) not in now.values:  # type: ignore[union-attr]
-                lacking[then.stage, value.nodes].append(f"{value.device} {then.metric}".strip())
+                lacking[then.stage, value.nodes].append(lack)
     return [
-        missing_finding(stage, tuple(metrics), list(nodes), "of the baseline")
-        for (stage, nodes), metrics in lacking.items()
+        missing_finding(stage, lacks, list(nodes), "of the baseline") for (stage, nodes), lacks in lacking.items()
     ]
 
 

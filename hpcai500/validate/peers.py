@@ -1,7 +1,7 @@
 """Each node against the others: figures by the median and MAD, texts by the majority."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -181,14 +181,32 @@ def _nodes(subjects: Iterable[Subject]) -> list[str]:
     return sorted({name for subject in subjects for name in subject.nodes})
 
 
-def missing(
-    series: dict[Key, Series], answered: dict[Stage, set[str]], excused: set[tuple[str, ...]]
-) -> list[Finding]:
-    """Metrics of single nodes that most nodes have and some lack: one finding for nodes that lack the same.
+class Lack(NamedTuple):
+    """One metric that is missing, of a node or of a device of it."""
 
-    `excused`: (stage, node), or (stage, node, device, metric), whose trouble explains it.
-    """
-    lacking: dict[tuple[Stage, str], list[str]] = defaultdict(list)
+    device: str
+    metric: str
+
+    def __str__(self) -> str:
+        return f"{self.device} {self.metric}".strip()
+
+
+class Excuse(NamedTuple):
+    """What a trouble explains: a metric that a node lacks in a stage, or all of them."""
+
+    stage: Stage
+    node: str
+    lack: Lack | None = None
+    """None: whatever it lacks."""
+
+
+def is_excused(excused: Set[Excuse], stage: Stage, node: str, lack: Lack) -> bool:
+    return Excuse(stage, node) in excused or Excuse(stage, node, lack) in excused
+
+
+def missing(series: dict[Key, Series], answered: dict[Stage, set[str]], excused: Set[Excuse]) -> list[Finding]:
+    """Metrics of single nodes that most nodes have and some lack: one finding for nodes that lack the same."""
+    lacking: dict[tuple[Stage, str], list[Lack]] = defaultdict(list)
     for key, one in series.items():
         if key.num_nodes != 1:
             continue
@@ -198,26 +216,27 @@ def missing(
         there = answered.get(key.stage, set())
         for device, nodes in holders.items():
             if 2 * len(nodes) > len(there):
+                lack = Lack(device, key.metric)
                 for name in there - nodes:
-                    if not excused & {(key.stage, name), (key.stage, name, device, key.metric)}:
-                        lacking[key.stage, name].append(f"{device} {key.metric}".strip())
-    together: dict[tuple[Stage, tuple[str, ...]], list[str]] = defaultdict(list)
-    for (stage, name), metrics in lacking.items():
-        together[stage, tuple(metrics)].append(name)
-    return [missing_finding(stage, metrics, nodes) for (stage, metrics), nodes in together.items()]
+                    if not is_excused(excused, key.stage, name, lack):
+                        lacking[key.stage, name].append(lack)
+    together: dict[tuple[Stage, tuple[Lack, ...]], list[str]] = defaultdict(list)
+    for (stage, name), lacks in lacking.items():
+        together[stage, tuple(lacks)].append(name)
+    return [missing_finding(stage, lacks, nodes) for (stage, lacks), nodes in together.items()]
 
 
 def missing_finding(
-    stage: Stage, metrics: tuple[str, ...], nodes: list[str], whose: str = "that most nodes have"
+    stage: Stage, lacks: Sequence[Lack], nodes: list[str], whose: str = "that most nodes have"
 ) -> Finding:
-    count = f"{len(metrics)} metrics {whose}, first: " if len(metrics) > 1 else ""
+    count = f"{len(lacks)} metrics {whose}, first: " if len(lacks) > 1 else ""
     return Finding(
         severity="fail",
         kind="missing",
         stage=stage,
         nodes=tuple(sorted(nodes)),
-        metric=metrics[0].rsplit(" ", 1)[-1],
-        message=f"did not report {count}{metrics[0]}",
+        metric=lacks[0].metric,
+        message=f"did not report {count}{lacks[0]}",
         remedy=remedy("missing", None),
-        details=metrics[1:50],
+        details=tuple(map(str, lacks[1:50])),
     )

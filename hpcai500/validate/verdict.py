@@ -16,7 +16,7 @@ from hpcai500.validate.findings import KINDS, SEVERITIES, Finding
 from hpcai500.validate.links import compare_links
 from hpcai500.validate.measurement import Plan, Stage, Trouble
 from hpcai500.validate.merging import findings_of, merge_equal, of_troubles
-from hpcai500.validate.peers import column, compare_figures, compare_sameness, missing
+from hpcai500.validate.peers import Excuse, Lack, column, compare_figures, compare_sameness, missing
 from hpcai500.validate.reading import Key, Reading, Series, needed, read
 from hpcai500.validate.remedies import remedy
 from hpcai500.words import counted
@@ -96,10 +96,10 @@ def _is_skip(trouble: Trouble) -> bool:
     return trouble.kind == "failed" and trouble.severity == "warn" and bool(trouble.metric)
 
 
-def _excuses(trouble: Trouble) -> list[tuple[str, ...]]:
+def _excuses(trouble: Trouble) -> list[Excuse]:
     """What it explains if it is missing: one metric, or all of a node's in the stage."""
-    one = (trouble.device, trouble.metric) if _is_skip(trouble) else ()
-    return [(trouble.stage, name, *one) for name in trouble.nodes]
+    lack = Lack(trouble.device, trouble.metric) if _is_skip(trouble) else None
+    return [Excuse(trouble.stage, name, lack) for name in trouble.nodes]
 
 
 def _weighed(trouble: Trouble, reading: Reading) -> Trouble:

@@ -28,9 +28,10 @@ def a_run(tmp_path, *, nodes=1, procs=1, batch=256, seed=0, problem="full", stru
 
 def micro_file(path, nodes, num_ranks):
     link = Link(latency_sec=1e-6, bytes_per_sec=200e9)
+    kind = {"part": "collectives", "family": "all_reduce", "unit": "s"}
     samples = [
-        {"metric": f"all_reduce_{n}_sec", "value": sec, "lower_quartile": sec, "upper_quartile": sec}
+        {**kind, "size_bytes": n, "value": sec, "lower_quartile": sec, "upper_quartile": sec}
         for n, sec in ((n, ring_sec(n, num_ranks, link)) for n in (8, 1 << 20, 1 << 24))
     ]
-    path.write_text(json.dumps({"nodes": nodes, "num_ranks": num_ranks, "samples": samples}))
+    path.write_text(json.dumps({"schema_version": 2, "nodes": nodes, "num_ranks": num_ranks, "samples": samples}))
     return str(path)

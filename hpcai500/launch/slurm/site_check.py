@@ -192,18 +192,20 @@ def _check_nodes(site: Site, nodes: int, name: str, all_nodes: list[Node]) -> It
         yield Finding("error", "GPUs", f"{name} has no GPUs of type {kind!r}; {nearest(kind, types)}")
     else:
         num_gpus = available(lambda node: node.gpus.get(kind, 0) if kind else node.num_gpus)
-        yield _fits("GPUs", request.gpus_per_node, num_gpus, nodes, name)
+        yield _fits("GPUs", "GPUs", request.gpus_per_node, num_gpus, nodes, name)
     cpus = request.procs_per_node * max(1, request.cpus_per_task)
-    yield _fits("CPUs", cpus, available(lambda node: node.num_cpus), nodes, name)
+    yield _fits("CPUs", "CPUs", cpus, available(lambda node: node.num_cpus), nodes, name)
     if request.memory not in ("", "0"):
-        yield _fits("MB of memory", _megabytes(request.memory), available(lambda node: node.memory_mb), nodes, name)
+        yield _fits(
+            "memory", "MB of memory", _megabytes(request.memory), available(lambda node: node.memory_mb), nodes, name
+        )
 
 
-def _fits(what: str, asked: int, available: int, nodes: int, partition: str) -> Finding:
+def _fits(subject: str, what: str, asked: int, available: int, nodes: int, partition: str) -> Finding:
     if asked > available:
         message = f"asks for {asked:,} {what} a node; in {partition}, {nodes} at once have {available:,} each"
-        return Finding("error", what.split()[-1], message)
-    return Finding("ok", what.split()[-1], f"{asked:,} of {available:,} {what} a node")
+        return Finding("error", subject, message)
+    return Finding("ok", subject, f"{asked:,} of {available:,} {what} a node")
 
 
 def _check_mpi(site: Site, cluster: Cluster) -> Finding:

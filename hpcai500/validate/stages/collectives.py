@@ -1,8 +1,8 @@
 """Collectives over growing sets of nodes, 2, 4, 8 … and all: each node in a group of each size, all at once."""
 
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from hpcai500.launch.launchers.per_node import PerNode, rank_variables
 from hpcai500.launch.layout import Layout
@@ -11,6 +11,9 @@ from hpcai500.validate.children import run_children
 from hpcai500.validate.measurement import Measurement, Trouble
 from hpcai500.validate.place import Found, Place
 from hpcai500.validate.schedule import groups, growing_sizes
+
+if TYPE_CHECKING:
+    from hpcai500.micro.sample import Sample
 
 BUDGET_SEC = {1: 4.0, 2: 15.0, 3: 30.0}
 """Of a set, by level."""
@@ -59,9 +62,9 @@ def measure(place: Place, names: str, local_rank: str) -> Iterator[Found]:
     nodes = tuple(sorted(group))
     for sample in findings.samples:
         if not sample.correct:
-            blamed = tuple(sorted({group[number // ranks_a_node] for number in _ranks_of(sample.detail)})) or nodes
             yield Trouble(
-                stage="collectives", nodes=blamed, kind="wrong_result", metric=sample.metric,
+                stage="collectives", nodes=blamed(sample, group, ranks_a_node), kind="wrong_result",
+                metric=sample.metric,
                 message=f"{sample.name} gives a wrong result over {len(group)} nodes",
                 remedy="drain the node, test its memory and network: whatever it sends cannot be trusted",
             )  # fmt: skip
@@ -71,7 +74,6 @@ def measure(place: Place, names: str, local_rank: str) -> Iterator[Found]:
         )  # fmt: skip
 
 
-def _ranks_of(detail: str) -> list[int]:
-    """The ranks in `wrong on rank(s) 1, 3`."""
-    match = re.search(r"wrong on rank\(s\) ([\d, ]+)", detail)
-    return [int(number) for number in re.findall(r"\d+", match[1])] if match else []
+def blamed(sample: "Sample", group: Sequence[str], ranks_a_node: int) -> tuple[str, ...]:
+    """The nodes of the ranks that got a wrong result; all of the group if none of them is named."""
+    return tuple(sorted({group[rank // ranks_a_node] for rank in sample.wrong_ranks})) or tuple(sorted(group))

@@ -42,11 +42,10 @@ def measure(place: Place, device: str) -> Iterator[Found | None]:
         if kernel.family in _KERNELS and (name or kernel.flops <= _LARGEST_ON_PROCESSORS_FLOPS)
     ]
     findings = measure_kernels(kernels, where, BUDGET_SEC[place.plan.level])
-    metrics = {kernel.label: kernel.metric for kernel in kernels}
     for skipped in findings.skipped:
         yield Trouble(
             stage="micro", nodes=(place.node,), device=name, kind="failed", severity="warn",
-            metric=metrics[skipped.name], message=f"{skipped.name} is not measured: {skipped.reason}",
+            metric=skipped.metric, message=f"{skipped.name} is not measured: {skipped.reason}",
             remedy="if other nodes measure it, compare hardware, clocks and libraries with theirs, and look for "
             "processes that hold the device's memory (nvidia-smi)",
         )  # fmt: skip

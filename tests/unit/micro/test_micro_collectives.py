@@ -155,6 +155,8 @@ def test_a_corrupted_collective_and_the_rank_that_got_it_are_named(name):
     wrong = {sample.metric.rpartition("_sec")[0] for sample in findings[0].samples if not sample.correct}
     assert {metric[: len(name)] for metric in wrong if metric} == {name}
     assert all("wrong on rank(s) 1" in s.detail for s in findings[0].samples if not s.correct)
+    assert {s.wrong_ranks for s in findings[0].samples} == {(1,), ()}
+    assert all(s.correct == (not s.wrong_ranks) for s in findings[0].samples)
     assert all(s.correct for s in findings[0].samples if not s.metric.startswith(name))
     assert findings[0] == findings[1] == findings[2]
 
@@ -170,6 +172,9 @@ def test_each_size_gives_a_time_and_a_bandwidth_that_follow_from_each_other():
     seconds, bandwidth = by_metric["all_gather_1000_sec"], by_metric["all_gather_1000_bus_bytes_per_sec"]
     assert bandwidth.value == pytest.approx(1000 / seconds.value * 0.5)
     assert (seconds.better, bandwidth.better) == ("lower", "higher")
+    assert {(s.part, s.family, s.size_bytes) for s in findings.samples} == {
+        ("collectives", name, size) for name in ("all_reduce", "all_gather") for size in (8, 1000)
+    }
 
 
 def test_one_rank_alone_has_no_collectives():

@@ -81,7 +81,7 @@ def blocks(x):
 
 ELEMENTS = 2 * 3 * 4 * 6
 SIMPLE = {
-    "convolution": (lambda: convolution(2, 3, 5, "fp32", name="aibench_convolution"), convolved, 18 * 9 * 50),
+    "convolution": (lambda: convolution(2, 3, 5, "fp32", family="aibench"), convolved, 18 * 9 * 50),
     "fully_connected": (lambda: aibench.fully_connected(5, 7), lambda x, w: x @ w.T, 2 * 5 * 7 * 7),
     "cosine_normalisation": (lambda: aibench.cosine_normalisation(5, 7), cosines, 2 * 5 * 7 * 7),
     "max_pooling": (lambda: aibench.pooling("max_pooling", SMALL), lambda x: blocks(x).max(-1), 5 * ELEMENTS),

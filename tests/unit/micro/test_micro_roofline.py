@@ -5,7 +5,7 @@ import pytest
 
 from hpcai500.errors import InputError
 from hpcai500.micro.document import MicroDocument
-from hpcai500.micro.roofline import ceilings_of, points_of_runs
+from hpcai500.micro.roofline import ceilings_of, points_of_runs, read_ceilings
 from hpcai500.micro.sample import Sample
 from hpcai500.report.roofline_text import roofline_plot, roofline_text
 from hpcai500.score.roofline import Ceilings, Point, Roofline, place, roof
@@ -76,9 +76,10 @@ def test_the_plot_is_an_svg_with_units_and_every_workload():
         assert said in texts
 
 
-def sample(metric, value, unit="FLOPS", precision="bf16", **fields) -> Sample:
+def sample(family, value, unit="FLOPS", precision="bf16", **fields) -> Sample:
     return Sample(
-        name=metric, metric=metric, unit=unit, value=value, lower_quartile=value, upper_quartile=value,
+        name=family, metric=f"{family}_1024", part="kernels", family=family, unit=unit,
+        value=value, lower_quartile=value, upper_quartile=value,
         num_repeats=5, better="higher", precision=precision, **fields,
     )  # fmt: skip
 
@@ -90,14 +91,39 @@ def document(*samples) -> MicroDocument:
 
 
 def test_ceilings_are_the_best_kernels_of_each_precision():
-    memory = sample("copy_bytes_per_sec", 9.0, "B/s", "")
-    kernels = [sample("gemm_1024_bf16_flops", 3.0), sample("gemm_2048_bf16_flops", 4.0)]
-    found = ceilings_of(document(*kernels, sample("convolution_256_bf16_flops", 5.0), memory), "file")
+    memory = sample("copy", 9.0, "B/s", "")
+    kernels = [sample("gemm", 3.0), sample("gemm", 4.0)]
+    found = ceilings_of(document(*kernels, sample("convolution", 5.0), memory), "file")
     assert (found.gemm, found.convolution, found.memory_bytes_per_sec) == ({"bf16": 4.0}, {"bf16": 5.0}, 9.0)
     with pytest.raises(InputError, match="holds no kernels' speed"):
         ceilings_of(document(*kernels), "file")
-    with pytest.raises(InputError, match="gemm_1024_bf16_flops gave a wrong result"):
-        ceilings_of(document(sample("gemm_1024_bf16_flops", 3.0, correct=False), memory), "file")
+    with pytest.raises(InputError, match="gemm_1024 gave a wrong result"):
+        ceilings_of(document(sample("gemm", 3.0, correct=False), memory), "file")
+
+
+def test_a_file_of_the_first_version_gives_the_same_ceilings(tmp_path):
+    """Its samples say by their names alone what they are; among them is a shape of a workload called gemm."""
+    kinds = {
+        "gemm_2048_bf16_flops": ("FLOPS", 4.0), "convolution_256_bf16_flops": ("FLOPS", 5.0),
+        "aibench_convolution_fp32_flops": ("FLOPS", 7.0), "my_gemm_mini.mm.8x8_bf16_flops": ("FLOPS", 8.0),
+        "copy_bytes_per_sec": ("B/s", 9.0), "storage_hdf5_random_bytes_per_sec": ("B/s", 10.0),
+        "all_reduce_8_sec": ("s", 11.0),
+    }  # fmt: skip
+    samples = [
+        {
+            "name": metric, "metric": metric, "unit": unit, "value": value, "lower_quartile": value,
+            "upper_quartile": value, "num_repeats": 5, "better": "higher",
+            "precision": "bf16" if "bf16" in metric else "",
+        }
+        for metric, (unit, value) in kinds.items()
+    ]  # fmt: skip
+    record = document().model_dump(mode="json") | {"schema_version": 1, "samples": samples}
+    (tmp_path / "old.json").write_text(json.dumps(record))
+    found = read_ceilings(tmp_path / "old.json")
+    assert (found.gemm, found.convolution, found.memory_bytes_per_sec) == ({"bf16": 4.0}, {"bf16": 5.0}, 9.0)
+    own = document(sample("gemm", 4.0), sample("copy", 9.0, "B/s", ""))
+    (tmp_path / "new.json").write_text(own.model_dump_json())
+    assert read_ceilings(tmp_path / "new.json").gemm == {"bf16": 4.0}
 
 
 def test_a_runs_point_is_the_flops_of_one_device_while_it_trained(make_spec, write_run):

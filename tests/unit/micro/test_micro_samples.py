@@ -1,14 +1,17 @@
+from itertools import pairwise
+
 import pytest
 
 from hpcai500.cli.micro_command import micro_text
 from hpcai500.micro.document import MicroDocument
-from hpcai500.micro.sample import Findings, Sample, Skipped, rate, spread
+from hpcai500.micro.sample import Coverage, Findings, Sample, Shape, Skipped, rate, spread
 
 
 def sample(**fields) -> Sample:
     given = {
         "name": "GEMM 2048", "metric": "gemm_2048_fp32_flops", "unit": "FLOPS", "value": 1e12, "lower_quartile": 9e11,
         "upper_quartile": 1.1e12, "num_repeats": 7, "better": "higher", "precision": "fp32",
+        "part": "kernels", "family": "gemm",
     }  # fmt: skip
     return Sample(**{**given, **fields})
 
@@ -45,6 +48,25 @@ def test_a_table_names_wrong_results_and_what_was_not_measured_within_100_column
     assert "gemm tf32: no TF32" in text
     assert "±10%" in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_each_table_is_headed_by_the_part_that_measured_it_whatever_a_detail_says():
+    shape = sample(metric="mine_mini.mm.8x8_fp32_flops", part="workloads", family="shape")
+    coverage = Coverage(
+        workload="mine", problem="mini", precision="fp32", num_samples=8, pass_flops=1e9, num_shapes=2, share=0.9,
+        shapes=(Shape(metric=shape.metric, count=1, share=0.9),), together="any_name",
+    )  # fmt: skip
+    found = document(
+        sample(detail="of all ranks"), sample(name="aibench relu", family="aibench"), shape,
+        sample(metric="any_name", part="workloads", family=""), sample(part="storage", family="storage"),
+        sample(part="collectives", family="broadcast", detail="8 B"),
+    )  # fmt: skip
+    lines = micro_text(found.model_copy(update={"coverages": (coverage,)})).splitlines()
+    headings = [line for before, line in pairwise(lines) if not before]
+    assert [heading.partition(",")[0] for heading in headings[:-1]] == [
+        "Kernels", "AIBench's twelve kernels", "mine mini fp32", "Storage", "Collectives",
+    ]  # fmt: skip
+    assert any(line.startswith("relu fp32") for line in lines)
 
 
 @pytest.mark.parametrize(

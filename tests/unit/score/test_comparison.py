@@ -5,6 +5,7 @@ from honest import edit_json, honest_run, reseal
 
 from hpcai500.score.comparison import compare
 from hpcai500.spec.levels import Level
+from hpcai500.spec.reference import find_reference
 
 
 def test_equal_runs_may_be_compared_at_hardware_level(make_spec):
@@ -38,6 +39,16 @@ def test_another_model_leaves_free_level_and_another_target_none(make_spec):
     assert comparison.comparable_at is None
     assert "Layer 9 differs (target_quality 0.85 / 0.5)" in comparison.verdict
     assert any("never ranked" in line for line in comparison.cautions)
+
+
+def test_another_model_is_told_as_the_others_and_not_as_a_references(make_spec):
+    known = find_reference("resnet", "mini").known.model.model_dump(mode="json")
+    wider = {name: 2 * flops for name, flops in known["layer_flops"].items()}
+    structure = {"digest": "0" * 64, "num_tensors": 161, **known, "layer_flops": wider}
+    left, right = honest_run(make_spec()), honest_run(make_spec(system="b"), structure=structure)
+    reasons = [found.reason for found in compare(left, right).obstacles]
+    assert any("layers need other FLOPs than the other's, first" in reason for reason in reasons)
+    assert not any("reference" in reason for reason in reasons)
 
 
 def test_open_values_show_as_differences_and_close_no_level(make_spec):

@@ -14,9 +14,10 @@ from hpcai500.score.compliance import breaches_of, check, check_entry
 from hpcai500.score.rules import RULES
 from hpcai500.score.system import read_system
 from hpcai500.spec.levels import Level
+from hpcai500.spec.metrics import kind_of
 from hpcai500.spec.models import parse
 from hpcai500.spec.run import RunSpec, read_run
-from hpcai500.spec.workload import MOST_FLOP_BATCHES, shipped_workloads
+from hpcai500.spec.workload import MOST_FLOP_BATCHES, load_rules, shipped_workloads
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "levels-and-rules.md"
 
@@ -525,3 +526,48 @@ def test_nodes_that_differ_are_noted(honest_set):
     report = check_entry(folders)
     assert report.breaches == ()
     assert any("n7 differ in Layer 2: kernel is '5.4', not '6.1'" in note for note in report.notes)
+
+
+def test_runs_are_one_entry_by_what_they_record_and_not_by_their_folders_names(honest_set, tmp_path):
+    folders = honest_set()
+    for number, folder in enumerate(folders):  # what a user may call them
+        folder.rename(folder.with_name(f"try-{number}-of-a-b-seed{9 - number}0"))
+    (report,) = check([tmp_path / "results"])
+    assert (len(report.runs), report.breaches) == (5, ())
+
+
+def test_a_run_that_does_not_say_what_it_is_of_stays_with_the_entry_beside_it(honest_set, make_spec, tmp_path):
+    folders = honest_set()
+    (folders[1] / "run.json").write_text("{")
+    (report,) = check([tmp_path / "results"])  # by its result.json
+    assert {str(breach.run) for breach in report.breaches if breach.rule == "1.1"} == {str(folders[1])}
+    (folders[1] / "result.json").unlink()
+    (report,) = check([tmp_path / "results"])  # by the runs beside it
+    assert len(report.runs) == 5
+    honest_run(make_spec(level=Level.HARDWARE, seed=0, procs_per_node=2))
+    assert [len(report.runs) for report in check([tmp_path / "results"])] == [4, 1, 1]  # two entries are beside it
+
+
+@pytest.mark.parametrize(
+    ("metric", "quality", "breaks", "is_noted"),
+    [
+        ("top-1 accuracy", 0.9001, True, False),
+        ("accuracy", 0.9001, True, False),
+        ("top-1 accuracy", 0.9, False, False),
+        ("mAP@0.5", 0.9001, False, False),
+        ("inaccuracy of my own", 0.9001, False, True),
+    ],
+)
+def test_a_quality_must_be_a_number_of_right_answers_if_its_metric_counts_them(
+    make_spec, metric, quality, breaks, is_noted
+):
+    spec = make_spec(level=Level.FREE, overrides={"problem.metric": metric}, unranked=True)
+    report = check_entry([honest_run(spec, [quality] * 4)], whole_set=False)
+    found = [breach.message for breach in report.breaches if "no number of right answers" in breach.message]
+    assert bool(found) == breaks
+    assert any("does not know the metric" in note for note in report.notes) == is_noted
+
+
+@pytest.mark.parametrize("workload", shipped_workloads(), ids=lambda folder: folder.name)
+def test_the_metric_of_every_shipped_problem_is_known(workload):
+    assert all(kind_of(settings.problem.metric) for settings in load_rules(workload).problems.values())

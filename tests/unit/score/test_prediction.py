@@ -373,7 +373,8 @@ def test_the_command_prints_json_and_draws_a_plot(tmp_path, capsys):
     assert len(root.findall(".//{*}polygon")) == 1
 
 
-def test_a_micro_file_gives_the_network(tmp_path, capsys):
+def test_a_micro_file_of_the_first_version_gives_the_network(tmp_path, capsys):
+    """It has the operation and the size in the metric's name alone."""
     link = Link(latency_sec=30e-6, bytes_per_sec=2e9)
     samples = [
         {"metric": f"all_reduce_{n}_sec", "value": sec, "lower_quartile": sec / 1.5, "upper_quartile": sec * 2}

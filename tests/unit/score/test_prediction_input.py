@@ -103,7 +103,7 @@ def test_a_range_that_no_link_has_is_refused(tmp_path, capsys, text):
         (lambda record: record["samples"][0].update(upper_quartile=0), "an all-reduce of 8 bytes in 0 s"),
         (lambda record: record["samples"][1].update(value=-1), "in -1 s"),
         (lambda record: record["samples"][1].update(value=float("nan")), "in nan s"),
-        (lambda record: record["samples"][0].update(metric="all_reduce_0_sec"), "an all-reduce of 0 bytes"),
+        (lambda record: record["samples"][0].update(size_bytes=0), "an all-reduce of 0 bytes"),
         (lambda record: record.update(samples=[1]), "not what `hpcai500 micro --json` writes"),
         (lambda record: record.update(nodes=float("inf")), "not what `hpcai500 micro --json` writes"),
         (lambda record: record.update(nodes=9), "nodes and num_ranks: no such numbers"),

@@ -131,6 +131,20 @@ def test_the_published_list_is_reproduced_with_exponent_10_and_not_with_5():
     assert 1.10 < worst < 1.12
 
 
+def test_a_row_is_marked_by_its_own_column_whatever_the_note_says(tmp_path):
+    assert {entry.source for entry in rank_published(PUBLISHED).entries if entry.is_suspect} == {"Tencent", "PFN"}
+    shutil.copytree(PUBLISHED.parents[1], tmp_path / "mine")
+    rules, rows = tmp_path / "mine" / "workload.toml", tmp_path / "mine" / "published" / "2020-07.csv"
+    rules.write_text(rules.read_text().replace("Tencent (4) and PFN (5) appear", "Sony (3) appears"))
+    assert {entry.source for entry in rank_published(rows).entries if entry.is_suspect} == {"Tencent", "PFN"}
+    text = rows.read_text()
+    rows.write_text(text.replace(",true", ",false"))
+    assert not any(entry.is_suspect for entry in rank_published(rows).entries)
+    rows.write_text(text.replace(",true", ",maybe"))
+    with pytest.raises(InputError, match=r"2020-07.csv:5: 'maybe' is neither true nor false"):
+        rank_published(rows)
+
+
 def test_a_published_list_that_no_workload_names_is_refused(tmp_path):
     folder = tmp_path / "mine" / "published"
     folder.mkdir(parents=True)

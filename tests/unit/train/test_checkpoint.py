@@ -5,6 +5,7 @@ import torch
 
 from hpcai500.errors import HpcAi500Error
 from hpcai500.train.checkpoint import Checkpoints, Record, find_newest
+from hpcai500.train.state import RankState, RunState
 
 
 def record(epoch, step=0, **fields):
@@ -94,3 +95,27 @@ def test_what_the_file_system_says_reaches_the_run(tmp_path):
     checkpoints.write({}, record(1))
     with pytest.raises(HpcAi500Error, match="c/epoch0001"):
         checkpoints.wait()
+
+
+def test_a_state_is_read_back_as_it_was_and_another_versions_is_refused(tmp_path):
+    rank = RankState(
+        generator=torch.get_rng_state(), device_generator=None, loss_sum=1.5, data_wait_sec=0.25,
+        buffers={"mean": torch.ones(2)},
+    )  # fmt: skip
+    state = RunState(
+        model={"weight": torch.arange(3.0)}, optimizer={"state": {}}, scaler={}, train_sec=2.0, energy_joules=3.0,
+        borrowed_steps=4, ranks=(rank, rank),
+    )  # fmt: skip
+    checkpoints = Checkpoints(tmp_path / "c")
+    checkpoints.write(state.record(), record(1))
+    checkpoints.wait()
+    stored = newest(tmp_path / "c").state
+    found = RunState.of_record(dict(stored))
+    assert (found.train_sec, found.energy_joules, found.borrowed_steps) == (2.0, 3.0, 4)
+    assert torch.equal(found.model["weight"], state.model["weight"])
+    assert [(own.loss_sum, own.data_wait_sec, own.buffers["mean"].tolist()) for own in found.ranks] == [
+        (1.5, 0.25, [1.0, 1.0])
+    ] * 2
+    for changed in ({key: value for key, value in stored.items() if key != "borrowed_steps"}, stored | {"more": 1}):
+        with pytest.raises(TypeError, match="borrowed_steps|more"):
+            RunState.of_record(changed)

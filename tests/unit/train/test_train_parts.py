@@ -8,7 +8,7 @@ from hpcai500.errors import DataError, InputError, MachineError, SpecError
 from hpcai500.ranks.torch_ranks import average_buffers, choose_device
 from hpcai500.system.capture import capture_node
 from hpcai500.system.nodes import group_nodes
-from hpcai500.train.energy import EnergyMeter
+from hpcai500.train.energy import CounterName, EnergyMeter, Missing, coverage
 from hpcai500.train.loading import Loader, choose_num_workers
 from hpcai500.train.workload import load_workload
 
@@ -55,8 +55,19 @@ def test_rapl_counts_all_packages_and_survives_a_wrap(tmp_path):
 def test_a_machine_without_counters_says_so(tmp_path):
     meter = EnergyMeter(CPU, node_leader=True, rapl=tmp_path)
     assert meter.sources == []
-    assert meter.reasons == [f"RAPL: no counters under {tmp_path}"]
-    assert EnergyMeter(CPU, node_leader=False, rapl=tmp_path).reasons == []
+    assert [str(reason) for reason in meter.missing] == [f"RAPL: no counters under {tmp_path}"]
+    assert EnergyMeter(CPU, node_leader=False, rapl=tmp_path).missing == []
+
+
+def test_energy_is_complete_if_every_rank_that_should_has_the_counter_that_matters():
+    no_nvml, no_rapl = Missing("nvml", "see nvml, or rapl"), Missing("rapl", "/nvml: denied")
+    both: list[CounterName] = ["nvml", "rapl"]
+    assert coverage([(both, []), (["nvml"], [])], "cuda") == (("nvml", "rapl"), (), True)
+    assert coverage([(both, [no_rapl])], "cuda").is_complete  # a reason that names the other counter's file
+    assert not coverage([(both, [no_rapl])], "cpu").is_complete
+    assert not coverage([(both, []), ([], [no_nvml])], "cuda").is_complete
+    assert coverage([(["rapl"], [no_nvml]), ([], [])], "cpu").is_complete
+    assert not coverage([([], [])], "cpu").is_complete
 
 
 class TwoRanks:

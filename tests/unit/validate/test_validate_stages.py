@@ -15,6 +15,7 @@ import pytest
 
 from hpcai500.errors import SpecError
 from hpcai500.launch.slurm.cluster import NodeState, parse_states
+from hpcai500.micro.collectives import _samples
 from hpcai500.spec.site import load_site
 from hpcai500.validate.agent import attend
 from hpcai500.validate.children import run_children
@@ -26,6 +27,7 @@ from hpcai500.validate.place import Order, Place, Progress, read_progress, write
 from hpcai500.validate.schedule import groups, growing_sizes, rounds
 from hpcai500.validate.script import agent_site, render_agents
 from hpcai500.validate.stages import health_gpu, links, micro
+from hpcai500.validate.stages.collectives import blamed
 from hpcai500.validate.stages.inventory import flattened, metric_name
 from hpcai500.validate.stages.storage import spread_evenly
 from hpcai500.validate.watch import Limits, watch
@@ -570,3 +572,12 @@ def test_an_agent_that_cannot_begin_says_why_and_ends(tmp_path, monkeypatch):
     assert (found["type"], found["kind"], found["nodes"]) == ("trouble", "failed", ["n1"])
     assert "no network interface 'absent0'" in found["message"]
     assert read_progress(tmp_path, "n1").ended
+
+
+def test_the_nodes_of_the_ranks_that_got_something_wrong_are_blamed():
+    (first, *_) = _samples("all_reduce", 8, 8, 8, [1e-6], [1, 6, 7])
+    assert blamed(first, ["b", "a", "d", "c"], 2) == ("b", "c")
+    reworded = first.model_copy(update={"detail": "some ranks are wrong"})
+    assert blamed(reworded, ["b", "a", "d", "c"], 2) == ("b", "c")
+    unnamed = first.model_copy(update={"wrong_ranks": ()})
+    assert blamed(unnamed, ["b", "a"], 4) == ("a", "b")
