@@ -4,7 +4,8 @@ from typing import Any
 
 from hpcai500.ranks.torch_ranks import Ranks
 from hpcai500.spec.levels import Level
-from hpcai500.spec.run import SYNTHETIC, RunSpec, resolve
+from hpcai500.spec.record import SYNTHETIC
+from hpcai500.spec.run import RunSpec, resolve
 from hpcai500.train.build import build
 from hpcai500.train.journal import open_journal
 from hpcai500.train.loop import Trainer

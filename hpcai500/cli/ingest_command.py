@@ -18,8 +18,8 @@ from hpcai500.score.manifest import MANIFEST, Manifest, seal, sha256_of
 from hpcai500.score.result import Result, read_result, write_result
 from hpcai500.score.soundness import bound_fault
 from hpcai500.score.timing import TIMING, Timing
+from hpcai500.spec.foreign_run import ForeignRun
 from hpcai500.spec.models import parse
-from hpcai500.spec.run import RunSpec
 from hpcai500.words import one_line
 
 
@@ -81,7 +81,7 @@ def same_log(output: Path, sha256: str) -> Path | None:
     return None
 
 
-def store(spec: RunSpec, events: list[Event], log: Path, timing: Timing | None) -> Result:
+def store(spec: ForeignRun, events: list[Event], log: Path, timing: Timing | None) -> Result:
     """Write the run's folder whole or not at all.
 
     Raises:

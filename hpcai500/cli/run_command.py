@@ -16,7 +16,8 @@ from hpcai500.launch.slurm.step import train_in_allocation
 from hpcai500.launch.start import train
 from hpcai500.score.result import Result, read_result, write_result
 from hpcai500.spec.levels import Level
-from hpcai500.spec.run import SYNTHETIC, RunSpec, parse_overrides, parse_seeds, read_run, resolve
+from hpcai500.spec.record import SYNTHETIC
+from hpcai500.spec.run import RunSpec, parse_overrides, parse_seeds, read_run, read_spec, resolve
 from hpcai500.spec.site import Site, load_site
 from hpcai500.spec.workload import find_workload
 from hpcai500.system.devices import native_precision, num_gpus
@@ -92,7 +93,7 @@ def require_continues(spec: RunSpec) -> None:
     path = Path(spec.resume_from) / "run.json"
     if not path.exists():
         raise SpecError(f"--resume-from {spec.resume_from}: no run.json there", "give the folder of a run")
-    earlier = read_run(path)
+    earlier = read_spec(path)
     if earlier.seed != spec.seed:
         raise SpecError(f"--resume-from: that run's seed is {earlier.seed}", f"use --seed {earlier.seed}")
     if earlier.training_digest != spec.training_digest:
@@ -159,7 +160,7 @@ def run_once(spec: RunSpec, start: Callable[[RunSpec], None], *, resume: bool, q
     except OccupiedError:
         if not (resume and same_run(spec)):
             raise
-        earlier = read_run(spec.folder / "run.json")
+        earlier = read_spec(spec.folder / "run.json")
     else:
         earlier = spec
     if earlier.launcher != spec.launcher:

@@ -9,8 +9,7 @@ from typing import IO, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hpcai500.errors import InputError
-from hpcai500.events.vocabulary import Key, Type
-from hpcai500.events.writer import TOKEN
+from hpcai500.events.vocabulary import TOKEN, Key, Type
 
 MOST_LOG_BYTES = 256 * 2**20
 """Of a whole log, with what a foreign program prints between its events."""
@@ -30,6 +29,9 @@ class Event(BaseModel):
     key: str
     value: Any = None
     metadata: dict[str, Any] = {}
+    source: Path | None = None
+    """The file that the line stands in; like `line`, never what the line itself says of it."""
+    line: int | None = None
 
 
 def parse_lines(lines: Iterable[str], source: Path) -> Iterator[Event]:
@@ -46,9 +48,20 @@ def parse_lines(lines: Iterable[str], source: Path) -> Iterator[Event]:
         if torn:
             raise InputError("not a valid event", "the file was altered after it was written", at=source, line=torn)
         try:
-            yield Event.model_validate(json.loads(line[position + len(TOKEN) :]))
+            yield event_of(json.loads(line[position + len(TOKEN) :]), source, number)
         except (ValueError, ValidationError):
             torn = number
+
+
+def event_of(record: Any, source: Path, line: int) -> Event:
+    """The event of one line's `record`.
+
+    Raises:
+        ValidationError: if it is none.
+    """
+    if isinstance(record, dict):
+        record = {**record, "source": source, "line": line}
+    return Event.model_validate(record)
 
 
 def read_events(path: Path) -> list[Event]:

@@ -2,6 +2,9 @@
 
 from enum import StrEnum
 
+TOKEN = ":::MLLOG"
+"""What an event's line begins with."""
+
 
 class Type(StrEnum):
     POINT = "POINT_IN_TIME"

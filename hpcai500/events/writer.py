@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpcai500.events.vocabulary import Key, Type
+from hpcai500.events.typed import Payload
+from hpcai500.events.vocabulary import TOKEN, Key, Type
 from hpcai500.files import storage
-
-TOKEN = ":::MLLOG"
 
 
 def format_line(
@@ -52,29 +51,13 @@ class EventWriter:
             content = path.read_bytes()
             os.ftruncate(self._fd, content.rfind(b"\n") + 1)
 
-    def point(self, key: Key, value: Any = None, **metadata: Any) -> None:
-        self._write(key, Type.POINT, value, metadata)
-
-    def start(self, key: Key, value: Any = None, **metadata: Any) -> None:
-        self._write(key, Type.START, value, metadata)
-
-    def end(self, key: Key, value: Any = None, **metadata: Any) -> None:
-        self._write(key, Type.END, value, metadata)
-
-    def sync(self) -> int:
-        """Have the lines so far survive a power cut too; how many bytes they are."""
-        with storage(self._path):
-            os.fsync(self._fd)
-            return os.fstat(self._fd).st_size
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-    def _write(self, key: Key, event_type: Type, value: Any, metadata: Mapping[str, Any]) -> None:
-        caller = sys._getframe(2)
+    def log(self, payload: Payload) -> None:
+        """Write one event, at this moment."""
+        caller = sys._getframe(1)
+        value, metadata = payload.written()
         line = format_line(
-            key,
-            event_type,
+            payload.key,
+            payload.event_type,
             value,
             metadata,
             time_ms=time.time_ns() // 1_000_000,
@@ -85,3 +68,12 @@ class EventWriter:
         with storage(self._path):
             while remaining:
                 remaining = remaining[os.write(self._fd, remaining) :]
+
+    def sync(self) -> int:
+        """Have the lines so far survive a power cut too; how many bytes they are."""
+        with storage(self._path):
+            os.fsync(self._fd)
+            return os.fstat(self._fd).st_size
+
+    def close(self) -> None:
+        os.close(self._fd)

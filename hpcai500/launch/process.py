@@ -23,6 +23,7 @@ from hpcai500.errors import (
     RankError,
     parse_failure,
 )
+from hpcai500.events.payloads import RunFailure, RunStop
 from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.events.writer import EventWriter
@@ -208,8 +209,8 @@ def close_log(path: Path, failure: HpcAi500Error) -> None:
         return
     writer = EventWriter(path)
     try:
-        writer.point(Key.FAILURE, str(failure), status="aborted")
-        writer.end(Key.RUN_STOP, None, status=RunStatus.ABORTED.value)
+        writer.log(RunFailure.of(str(failure), "aborted"))
+        writer.log(RunStop.of(RunStatus.ABORTED))
         writer.sync()
     except HpcAi500Error:
         pass  # a full disk: the missing run_stop says the same

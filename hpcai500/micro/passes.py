@@ -12,7 +12,8 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTenso
 from hpcai500.micro.sample import Spread, rate
 from hpcai500.micro.tracing import Trace, trace
 from hpcai500.spec.levels import Level
-from hpcai500.spec.run import SYNTHETIC, RunSpec, resolve
+from hpcai500.spec.record import SYNTHETIC
+from hpcai500.spec.run import RunSpec, resolve
 from hpcai500.spec.workload import find_workload, load_rules, problem_settings
 from hpcai500.train.loop import loss_of
 from hpcai500.train.optim import build_optimizer

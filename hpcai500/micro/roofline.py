@@ -18,7 +18,7 @@ from hpcai500.score.result import Result
 from hpcai500.score.roofline import Ceilings, Point
 from hpcai500.score.system import read_system
 from hpcai500.spec.models import parse
-from hpcai500.spec.run import RunSpec, read_run
+from hpcai500.spec.run import RunSpec, read_spec
 from hpcai500.spec.workload import find_workload
 from hpcai500.words import counted
 
@@ -112,7 +112,7 @@ def points_of_runs(paths: Iterable[Path]) -> list[Point]:
 def _point_of(runs: Mapping[Path, Result]) -> Point:
     """The FLOPS of one device while it trained, median over seeds; bytes are counted here, on the runs' own batch."""
     folder, result = next(iter(runs.items()))
-    spec, of = read_run(folder / "run.json"), result.identity
+    spec, of = read_spec(folder / "run.json"), result.identity
     is_on_processors = read_system(folder / "system.json").layer(1).get("cpu_model") == of.accelerator
     num_devices = of.nodes if is_on_processors else of.world_size
     if not Path(spec.workload.folder).is_dir():

@@ -17,7 +17,7 @@ from hpcai500.launch.diagnosis import START_MARK, explain
 from hpcai500.launch.slurm.queue import Job, ended_jobs, has_slurm, queued_jobs
 from hpcai500.score.folders import run_places
 from hpcai500.score.result import Result, derive
-from hpcai500.spec.run import RunSpec, read_run
+from hpcai500.spec.run import AnyRun, read_run
 
 _TAIL_BYTES = 20_000
 
@@ -42,7 +42,7 @@ class Progress(NamedTuple):
     """One run's line."""
 
     folder: Path
-    spec: RunSpec
+    spec: AnyRun
     state: State
     detail: str
     """Slurm's reason, or why it failed."""

@@ -6,19 +6,21 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from hpcai500.errors import InputError, SpecError
-from hpcai500.events.reader import first, read_events
-from hpcai500.events.vocabulary import Key
+from hpcai500.events import payloads as events
+from hpcai500.events.payloads import Structure
+from hpcai500.events.reader import read_events
+from hpcai500.events.typed import Lenient, payload
 from hpcai500.files import read_json
 from hpcai500.score.collection import newest_result
 from hpcai500.score.communication import Gradient, Network, Sync, all_reduce, gradients, synchronize
 from hpcai500.score.folders import run_folders
 from hpcai500.score.result import Result
 from hpcai500.score.soundness import fault
-from hpcai500.spec.models import Frozen, Model, parse
-from hpcai500.spec.run import RunSpec, read_run
+from hpcai500.spec.models import Model, parse
+from hpcai500.spec.run import AnyRun, read_run
 
 BACKWARD = 2 / 3
 """Of a step's computation: the backward pass needs twice the FLOPs of the forward pass."""
@@ -37,17 +39,10 @@ _UNTOUCHED = "take the folder as the run left it"
 _SAME = ("system", "accelerator", "workload", "problem", "backend", "precision", "code_digest")
 
 
-class _Logged(Frozen):
-    """Of what a run logged, the part that a prediction starts from."""
-
-    model_config = ConfigDict(extra="ignore")
-
-
 _Count = Annotated[int, Field(ge=1, le=1_000_000)]
-_Loaders = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
-class _Structure(_Logged):
+class _Structure(Structure):
     num_parameters: int = Field(ge=1, le=10**15)
     num_tensors: _Count = 1
     layer_parameters: dict[str, Annotated[int, Field(ge=0)]] | None = None
@@ -60,40 +55,37 @@ class _Structure(_Logged):
         return self
 
 
-class _Input(_Logged):
-    loader_processes: _Loaders | None = None
-    """Beside a rank; 0 where it reads its own data."""
-    loader_threads: _Loaders | None = None
-    """Within a rank's process."""
+class _Model(events.Model):
+    value: _Structure
 
 
-class _Hardware(_Logged):
+class _Hardware(Lenient):
     num_cores: _Count | None = None
 
 
-class _Process(_Logged):
+class _Process(Lenient):
     device: str | None = None
     num_cores: _Count | None = None
     num_threads: _Count | None = None
 
 
-class _Layers(_Logged):
+class _Layers(Lenient):
     hardware: _Hardware = Field(alias="1")
     process: _Process = Field(alias="6")
 
 
-class _Group(_Logged):
+class _Group(Lenient):
     layers: _Layers
 
 
-class _System(_Logged):
+class _System(Lenient):
     nodes: Annotated[tuple[_Group, ...], Field(min_length=1)]
 
 
 class Sized(NamedTuple):
     """All runs of one size."""
 
-    spec: RunSpec
+    spec: AnyRun
     result: Result
     """Of the first seed."""
     step_sec: float
@@ -174,7 +166,7 @@ def read_sizes(paths: Iterable[Path], left_out: list[str] | None = None) -> list
         InputError: for a run named itself that has not succeeded, for one whose times cannot be, runs of different
             systems or experiments, or none that is finished.
     """
-    runs: dict[int, list[tuple[RunSpec, Result, Path]]] = {}
+    runs: dict[int, list[tuple[AnyRun, Result, Path]]] = {}
     skipped = [] if left_out is None else left_out
     for folder, is_named in _folders(paths):
         spec = read_run(folder / "run.json")
@@ -225,7 +217,7 @@ def _timing_fault(result: Result) -> str | None:
     return None
 
 
-def _require_same(runs: Sequence[tuple[RunSpec, Result, Path]]) -> None:
+def _require_same(runs: Sequence[tuple[AnyRun, Result, Path]]) -> None:
     one, reference, _ = runs[0]
     for spec, result, folder in runs[1:]:
         for field in _SAME:
@@ -241,7 +233,7 @@ def _require_same(runs: Sequence[tuple[RunSpec, Result, Path]]) -> None:
             raise InputError(f"{folder}: another experiment of the same size", "name runs of one experiment a size")
 
 
-def _sized(members: Sequence[tuple[RunSpec, Result, Path]]) -> Sized:
+def _sized(members: Sequence[tuple[AnyRun, Result, Path]]) -> Sized:
     spec, result, folder = members[0]
     results = [each for _, each, _ in members]
     epochs = [epoch for each in results for epoch in each.epochs[1:] or each.epochs]
@@ -286,20 +278,20 @@ def _record(model: type[Model], value: Any, source: str) -> Model:
         raise InputError(error.message, _UNTOUCHED) from error
 
 
-def _logged(log: Path) -> tuple[_Structure, _Input]:
+def _logged(log: Path) -> tuple[_Structure, events.Reading]:
     """The model and the input of a run's events.
 
     Raises:
         InputError: for a log without its model, or with figures that no run has.
     """
-    events = read_events(log) if log.exists() else []
-    model, reading = first(events, Key.MODEL), first(events, Key.INPUT)
+    found = read_events(log) if log.exists() else []
+    try:
+        model, reading = payload(found, _Model), payload(found, events.Input)
+    except InputError as error:
+        raise InputError(error.fault, _UNTOUCHED, at=error.at, line=error.line) from error
     if model is None:
         raise InputError(f"{log}: no structure of the model", "predict from a run of this version of hpcai500")
-    return (
-        _record(_Structure, model.value, f"{log}: {model.key}"),
-        _record(_Input, reading.value, f"{log}: {reading.key}") if reading else _Input(),
-    )
+    return model.value, reading.value if reading else events.Reading()
 
 
 def _cores(path: Path, per_node: int) -> tuple[int | None, int | None]:
@@ -343,7 +335,7 @@ def as_step(sized: Sized, compute_sec: float) -> Step:
         micro_batches=spec.samples_per_rank // spec.micro_batch_size,
         grads=sized.grads,
         backend=spec.backend,
-        wire_bytes=0.5 if spec.settings.execution.gradient_compression == "fp16" else 1.0,
+        wire_bytes=spec.gradient_share,
     )
 
 

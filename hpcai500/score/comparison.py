@@ -8,6 +8,7 @@ from typing import Any
 from hpcai500.errors import InputError
 from hpcai500.score.compliance import check_entry
 from hpcai500.score.evidence import Evidence, gather
+from hpcai500.score.kinds import own_rules
 from hpcai500.score.layer_rules import OTHER_BACKWARD, model_differences
 from hpcai500.score.record_rules import same
 from hpcai500.score.source import Source, SourceName, source_of
@@ -91,20 +92,8 @@ def _evidence(source: Source) -> Evidence:
     return gather(folder)
 
 
-def layers_of(evidence: Evidence) -> dict[int, dict[str, Any]]:
-    """All nine, 8 and 9 by run.json itself."""
-    settings = evidence.spec.settings.model_dump(mode="json")
-    layers = {number: dict(evidence.system.layer(number)) for number in range(1, 10)}
-    if evidence.spec.program:  # whose layers are what it states
-        return layers
-    layers[7] |= {"code_digest": evidence.spec.workload.code_digest, **{t: settings[t] for t in ("model", "data")}}
-    layers[8] = {table: settings[table] for table in ("batch", "optimizer", "schedule")}
-    layers[9] = {**settings["problem"], "data": evidence.system.layer(9).get("data")}
-    return layers
-
-
 def _rows(one: Evidence, other: Evidence) -> Iterator[Row]:
-    left, right = layers_of(one), layers_of(other)
+    left, right = own_rules(one).layers(), own_rules(other).layers()
     for number in range(1, 10):
         here, there = dict(flat(left[number])), dict(flat(right[number]))
         for key in sorted({*here, *there}):
@@ -115,8 +104,7 @@ def _rows(one: Evidence, other: Evidence) -> Iterator[Row]:
 def _obstacles(one: Evidence, other: Evidence) -> Iterator[Obstacle]:
     for reason in _problem(one, other):
         yield from (Obstacle(level=level, layer=Layer.PROBLEM_DOMAIN, reason=reason) for level in Level)
-    if one.spec.program or other.spec.program:
-        reason = "a foreign program, which is compared at free level alone"
+    if reason := own_rules(one).free_only or own_rules(other).free_only:
         for level in (Level.HARDWARE, Level.SYSTEM):
             yield Obstacle(level=level, layer=Layer.WORKLOAD_IMPLEMENTATION, reason=reason)
         return
@@ -152,7 +140,7 @@ def _model(one: Evidence, other: Evidence) -> Iterator[tuple[Layer, str]]:
         return
     varying = (*here.varying_layers, *there.varying_layers)
     other_model = there.model_copy(update={"varying_layers": varying})
-    lines = model_differences(here.model_dump(), other_model, whose="the other's")
+    lines = model_differences(here, other_model, whose="the other's")
     yield from ((Layer.WORKLOAD_IMPLEMENTATION, line) for line in lines)
     sizes = [e.result.flops.per_sample for e in (one, other) if e.result.flops]
     if len(sizes) == 2 and not math.isclose(*sizes, rel_tol=OTHER_BACKWARD):
@@ -170,7 +158,7 @@ def _structure(evidence: Evidence) -> ModelReference | None:
 def _fixed_values(one: Evidence, other: Evidence) -> Iterator[tuple[Layer, str]]:
     reference = one.reference or other.reference
     openings = reference.rules.levels.system if reference else _USUALLY_OPEN
-    here, there = layers_of(one), layers_of(other)
+    here, there = own_rules(one).layers(), own_rules(other).layers()
     for layer in (Layer.WORKLOAD_IMPLEMENTATION, Layer.HYPER_PARAMETERS):
         tables = ("model", "data") if layer is Layer.WORKLOAD_IMPLEMENTATION else ("batch", "optimizer", "schedule")
         left, right = (dict(flat({t: layers[layer][t] for t in tables})) for layers in (here, there))

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hpcai500.errors import HpcAi500Error
-from hpcai500.events.vocabulary import Key
 from hpcai500.score.collection import MALFORMED
-from hpcai500.score.evidence import Evidence, gather, settings_of
+from hpcai500.score.evidence import Evidence, gather
 from hpcai500.score.folders import run_folders
-from hpcai500.score.layer_rules import disclosed_changes, layer_findings
+from hpcai500.score.kinds import own_rules
+from hpcai500.score.layer_rules import layer_findings
 from hpcai500.score.record_rules import record_findings
 from hpcai500.score.result import read_result
 from hpcai500.score.rules import MOST_UNCONVERGED, NUM_RUNS, Breach
@@ -49,7 +49,9 @@ def check_entry(
     for folder in runs:
         try:
             evidence = gather(folder)
-            found = [*record_findings(evidence), *training_findings(evidence), *layer_findings(evidence, framework)]
+            kind = own_rules(evidence)
+            found = [*record_findings(evidence, kind), *training_findings(evidence)]
+            found += layer_findings(evidence, kind, framework)
         except HpcAi500Error as error:
             breaches.append(Breach(rule="1.1", run=folder, message=str(folder.named(error))))
             continue
@@ -65,7 +67,7 @@ def check_entry(
         runs=tuple(runs),
         breaches=tuple(breaches),
         notes=(*_notes(held, framework, whole_set=whole_set), *_altered_notes(runs)),
-        changes=tuple(dict.fromkeys(line for evidence in held for line in disclosed_changes(evidence))),
+        changes=tuple(dict.fromkeys(line for evidence in held for line in _disclosed_changes(evidence))),
     )
 
 
@@ -133,6 +135,15 @@ def _experiment(folder: Path) -> tuple[str, ...] | None:
         return None
 
 
+def _disclosed_changes(evidence: Evidence) -> Iterator[str]:
+    """Everything in which a run differs from the reference, allowed or not: what free level must show."""
+    if evidence.reference is None:
+        yield f"no shipped workload has benchmark {evidence.spec.workload.benchmark!r} with problem " + (
+            f"{evidence.spec.problem!r}: a problem of its own"
+        )
+    yield from own_rules(evidence).changes()
+
+
 def _name(evidence: Evidence) -> str:
     spec = evidence.spec
     return (
@@ -179,32 +190,14 @@ def _shared(held: Sequence[Evidence]) -> dict[str, set[str]]:
         "system": {evidence.spec.system for evidence in held},
         "accelerator": {evidence.result.identity.accelerator for evidence in held},
         "processor": {_processors(evidence.system) for evidence in held},
-        "data set": {str((evidence.value(Key.DATASET) or {}).get("digest")) for evidence in held},
+        "data set": {str(evidence.dataset_digest) for evidence in held},
         "Layer 5": {str(evidence.system.frameworks()) for evidence in held},
-        "model": {str((evidence.structure or {}).get("parameters_digest")) for evidence in held},
+        "model": {str(evidence.structure and evidence.structure.parameters_digest) for evidence in held},
     }
 
 
 def _processors(system: SystemRecord) -> str:
     return " and ".join(sorted({str(kind.layers.get("1", {}).get("cpu_model")) for kind in system.kinds}))
-
-
-def _foreign_notes(held: Sequence[Evidence]) -> Iterator[str]:
-    numbers = sorted({number for evidence in held for number in evidence.system.stated})
-    yield f"a foreign program: Layers {', '.join(map(str, numbers))} are as it states them; nobody captured them"
-    untimed = [evidence.folder.name for evidence in held if evidence.timing is None]
-    if untimed:
-        yield f"timed by the program's own clock alone (rule 2.4): {', '.join(untimed)}"
-    fastest = max((e.result.flops.flops_per_rank for e in held if e.result.flops), default=None)
-    if fastest is not None:
-        yield (
-            "FLOPs are counted by the program's own table of its layers, which nothing proves: hold "
-            f"{fastest:.4g} FLOPS a rank against the peak of {held[0].result.identity.accelerator}"
-        )
-    for evidence in held:
-        if evidence.timing and evidence.result.time:
-            wall = (evidence.timing.ended_ms - evidence.timing.started_ms) / 1_000
-            yield f"{evidence.folder.name}: {evidence.result.time.total_sec:g} of the {wall:g} s that the program ran"
 
 
 def _altered_notes(runs: Sequence[Source]) -> Iterator[str]:
@@ -222,10 +215,7 @@ def _notes(held: Sequence[Evidence], framework: SystemRecord | None, *, whole_se
         yield "Layer 5 was held against no reference (rule 4.6): --reference RUN names one"
     if first.reference and not (first.reference.known and first.reference.known.dataset_digest):
         yield "the reference has no digest of its data set (rule 4.2): compare it with other results'"
-    if first.spec.program:
-        yield from _foreign_notes(held)
-    elif settings_of(first.reference, first.spec) is None:
-        yield "the workload is not the shipped one of this version: rule 1.6 was held against run.json alone"
+    yield from own_rules(first).notes(held)
     if kind_of(metric := first.spec.settings.problem.metric) is None:
         yield f"this version does not know the metric {metric!r}: rule 3.2 cannot tell which qualities are possible"
     for evidence in held:

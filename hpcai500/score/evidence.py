@@ -3,22 +3,24 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from hpcai500.errors import InputError
-from hpcai500.events.reader import Event, find, first, read_events
+from hpcai500.events.payloads import ONCE_AN_EPOCH, Dataset, Epoch, EpochReport, Model, OfEpoch, Structure
+from hpcai500.events.reader import Event, first, read_events
+from hpcai500.events.typed import parsed, payload, payloads
 from hpcai500.events.vocabulary import Key
 from hpcai500.files import read_json
 from hpcai500.score.collection import MALFORMED
-from hpcai500.score.result import Epoch, Result, derive
+from hpcai500.score.result import Result, derive
 from hpcai500.score.soundness import require_plain_files
 from hpcai500.score.source import Source
 from hpcai500.score.system import SystemRecord, read_system
 from hpcai500.score.timing import Timing, read_timing
-from hpcai500.spec.models import parse
 from hpcai500.spec.reference import Reference, find_reference
-from hpcai500.spec.run import RunSpec, read_run
+from hpcai500.spec.run import AnyRun, read_run
 
 Finding = tuple[str, str]
 """Number of a rule, and what breaches it."""
@@ -28,9 +30,9 @@ Finding = tuple[str, str]
 class Evidence:
     source: Source
     """Of the run's folder."""
-    spec: RunSpec
+    spec: AnyRun
     events: list[Event]
-    epochs: tuple[Epoch, ...]
+    reports: tuple[EpochReport, ...]
     system: SystemRecord
     result: Result
     """Derived anew from the files above."""
@@ -43,15 +45,34 @@ class Evidence:
         return self.source.on_disk
 
     def value(self, key: Key) -> Any:
-        """Of the first event of `key`."""
+        """All that the first event of `key` holds, as it stands there."""
         event = first(self.events, key)
         return event.value if event else None
 
     @property
-    def structure(self) -> dict[str, Any] | None:
-        """The model's, as logged; a foreign program may leave out what only torch can tell."""
-        logged = self.value(Key.MODEL)
-        return {"parameters_digest": None, "varying_layers": [], **logged} if logged else None
+    def epochs(self) -> tuple[Epoch, ...]:
+        return tuple(report.value for report in self.reports)
+
+    @cached_property
+    def structure(self) -> Structure | None:
+        """The model's, as logged."""
+        model = payload(self.events, Model)
+        return model.value if model else None
+
+    @cached_property
+    def dataset_digest(self) -> str | None:
+        """The data set's, as logged."""
+        dataset = payload(self.events, Dataset)
+        return dataset.value.digest if dataset else None
+
+    @cached_property
+    def of_epoch(self) -> dict[tuple[int, str], list[Event]]:
+        """Number of an epoch and key to events, of the keys that stand once an epoch."""
+        found: dict[tuple[int, str], list[Event]] = defaultdict(list)
+        for event in self.events:
+            if event.key in ONCE_AN_EPOCH:
+                found[parsed(event, OfEpoch).metadata.epoch_num, event.key].append(event)
+        return dict(found)
 
     @property
     def converged(self) -> bool:
@@ -70,12 +91,11 @@ def gather(source: Source) -> Evidence:
         spec = read_run(folder / "run.json")
         log = folder / "events.log"
         events = read_events(log)
-        rows = [parse(Epoch, event.value, log, event.key) for event in find(events, Key.EPOCH)]
         return Evidence(
             source=source,
             spec=spec,
             events=events,
-            epochs=tuple(rows),
+            reports=tuple(payloads(events, EpochReport)),
             system=read_system(folder / "system.json"),
             result=derive(folder),
             reference=find_reference(spec.workload.benchmark, spec.problem),
@@ -85,7 +105,7 @@ def gather(source: Source) -> Evidence:
         raise InputError(f"not the files of a run ({type(error).__name__}: {error})", at=folder) from error
 
 
-def settings_of(reference: Reference | None, spec: RunSpec) -> dict[str, Any] | None:
+def settings_of(reference: Reference | None, spec: AnyRun) -> dict[str, Any] | None:
     """The values of the workload.toml that the run was made from, as far as it is at hand unchanged."""
     if reference and reference.code_digest == spec.workload.code_digest:
         return reference.settings.model_dump(mode="json")
@@ -99,11 +119,5 @@ def stored_result(folder: Path) -> Any:
 
 def pairs(evidence: Evidence) -> Iterator[tuple[Epoch, dict[Key, list[Event]]]]:
     """Each epoch's row with the events that must surround it."""
-    keys = (Key.EPOCH_START, Key.EPOCH_STOP, Key.EVAL_START, Key.EVAL_ACCURACY, Key.EVAL_STOP)
-    held: dict[tuple[str, Any], list[Event]] = defaultdict(list)
-    for event in evidence.events:
-        number = event.metadata.get("epoch_num")
-        if event.key in keys and isinstance(number, int | float):
-            held[event.key, number].append(event)
     for row in evidence.epochs:
-        yield row, {key: held.get((key, row.epoch_num), []) for key in keys}
+        yield row, {key: evidence.of_epoch.get((row.epoch_num, key), []) for key in ONCE_AN_EPOCH}

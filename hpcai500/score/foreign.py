@@ -6,23 +6,38 @@ What is read here may come from anyone: sizes, keys and values are held against 
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from pydantic import ValidationError
 
 from hpcai500.errors import InputError, nearest
-from hpcai500.events.reader import Event, find, first
-from hpcai500.events.vocabulary import Key
-from hpcai500.events.writer import TOKEN
+from hpcai500.events.payloads import (
+    AT_LEAST_ONCE,
+    ONCE,
+    Dataset,
+    GlobalBatchSize,
+    OptBaseLearningRate,
+    OptLearningRateWarmupEpochs,
+    OptWeightDecay,
+    RunStop,
+    Seed,
+    StatedLayer,
+    SubmissionBenchmark,
+    SubmissionDivision,
+    SubmissionPlatform,
+)
+from hpcai500.events.reader import Event, event_of, first
+from hpcai500.events.typed import Payload, payload, payloads
+from hpcai500.events.vocabulary import TOKEN, Key, RunStatus
 from hpcai500.files import digest_tree, source_files
 from hpcai500.score.foreign_forms import MOST_TEXT, require_form, require_layer
-from hpcai500.score.record_rules import AT_LEAST_ONCE, ONCE
+from hpcai500.spec.foreign_run import ForeignRun
 from hpcai500.spec.levels import Level
 from hpcai500.spec.models import parse
-from hpcai500.spec.run import SYNTHETIC, RunSpec
+from hpcai500.spec.record import SYNTHETIC
 from hpcai500.spec.workload import find_workload, load_rules, problem_settings
 from hpcai500.words import printable
 
@@ -32,11 +47,9 @@ MOST_SOURCE_BYTES = 64 * 2**20
 
 _OURS = "hpcai500."
 _SEE = "docs/results-format.md lists the lines that a program must write"
-_STATED = range(1, 10)
 _MUST_BE_STATED = (6, 7)
 """Without these there is no number of ranks, and no name of a model."""
 _HYPER_PARAMETERS = ("opt_", "lars_", "sgd_", "lamb_", "global_batch_size", "gradient_accumulation_steps")
-_STATUSES = ("success", "aborted")
 _ONCE_HERE = (
     Key.SEED, Key.OPT_BASE_LEARNING_RATE, Key.OPT_LEARNING_RATE_WARMUP_EPOCHS, Key.OPT_WEIGHT_DECAY, Key.ENERGY,
 )  # fmt: skip
@@ -75,27 +88,31 @@ def _events(path: Path) -> Iterator[Event]:
                 text = line.decode(errors="replace")
                 position = text.find(TOKEN)
                 if position >= 0:
-                    yield _event(text[position + len(TOKEN) :], f"{path}:{number}")
+                    yield _event(text[position + len(TOKEN) :], path, number)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
 
 
-def _event(text: str, where: str) -> Event:
+def _event(text: str, source: Path, line: int) -> Event:
     try:
-        event = Event.model_validate(json.loads(text, parse_constant=_no_number))
+        event = event_of(json.loads(text, parse_constant=_no_number), source, line)
         # 1e999 is infinite, half a surrogate is no letter: nobody can write them again
         json.dumps([event.key, event.value, event.metadata], allow_nan=False, ensure_ascii=False).encode()
         if not math.isfinite(event.time_ms):
             raise ValueError(event.time_ms)
     except (ValueError, ValidationError, RecursionError) as error:
-        raise InputError(f"{where}: not a valid event", f"write it as `{TOKEN} {{...}}`; {_SEE}") from error
+        raise InputError(
+            "not a valid event", f"write it as `{TOKEN} {{...}}`; {_SEE}", at=source, line=line
+        ) from error
     if event.key.startswith(_OURS) and event.key not in set(Key):
         known = [key for key in Key if key.startswith(_OURS)]
         raise InputError(
-            f"{where}: key {_short(event.key)} is none that this version knows",
+            f"key {_short(event.key)} is none that this version knows",
             f"{nearest(event.key[:MOST_TEXT], known)}; or update hpcai500",
+            at=source,
+            line=line,
         )
-    require_form(event, where)
+    require_form(event)
     return event
 
 
@@ -121,10 +138,8 @@ def _require_keys(path: Path, events: list[Event]) -> None:
             raise InputError(
                 f"{path}: {key.value} is an event of this harness's own runs", "rank its folder as it is"
             )
-    status = _first(events, Key.RUN_STOP).metadata.get("status")
-    if status not in _STATUSES:
-        raise InputError(f"{path}: run_stop has the status {_short(status)}", f"write one of {', '.join(_STATUSES)}")
-    if status == "success" and not counts[Key.EPOCH]:
+    stop = payload(events, RunStop)
+    if stop and stop.metadata.status is RunStatus.SUCCESS and not counts[Key.EPOCH]:
         raise InputError(f"{path}: no {Key.EPOCH.value} event", _SEE)
 
 
@@ -146,15 +161,12 @@ def stated_layers(events: list[Event], log: Path) -> dict[int, dict[str, Any]]:
             and where Layer 6 or 7 is not stated.
     """
     stated: dict[int, dict[str, Any]] = {}
-    for event in find(events, Key.LAYER):
-        number = event.metadata.get("layer")
-        if type(number) is not int or number not in _STATED:
-            raise InputError(f"{log}: {Key.LAYER.value} of layer {_short(number)}", "its metadata names 1 to 9")
-        if number in stated or not isinstance(event.value, dict):
-            fault = "stands twice" if number in stated else "has no record as its value"
-            raise InputError(f"{log}: {Key.LAYER.value} of layer {number} {fault}", _SEE)
-        require_layer(number, event.value, f"{log}: {Key.LAYER.value} of layer {number}")
-        stated[number] = event.value
+    for layer in payloads(events, StatedLayer):
+        number = layer.metadata.layer
+        if number in stated:
+            raise InputError(f"{log}: {Key.LAYER.value} of layer {number} stands twice", _SEE)
+        require_layer(number, layer.value, log)
+        stated[number] = layer.value
     for number in _MUST_BE_STATED:
         if number not in stated:
             raise InputError(f"{log}: no {Key.LAYER.value} of layer {number}", _SEE)
@@ -175,7 +187,7 @@ def spec_of(
     nodes: int = 1,
     source: Path | None = None,
     argv: tuple[str, ...] = (),
-) -> RunSpec:
+) -> ForeignRun:
     """The run that `events` tell of; `system` and `seed` are the log's own unless given.
 
     Raises:
@@ -184,15 +196,16 @@ def spec_of(
     folder = find_workload(workload)
     rules = load_rules(folder)
     reference = problem_settings(rules, problem)
-    logged = _logged(events, log)
     stated = stated_layers(events, log)
-    expected = {
-        Key.SUBMISSION_BENCHMARK: rules.benchmark, Key.SUBMISSION_DIVISION: Level.FREE.division,
-        Key.SUBMISSION_PLATFORM: system, Key.SEED: seed,
+    logged = _Logged(events, log)
+    expected: dict[type[Payload], Any] = {
+        SubmissionBenchmark: rules.benchmark, SubmissionDivision: Level.FREE.division,
+        SubmissionPlatform: system, Seed: seed,
     }  # fmt: skip
-    for key, value in expected.items():
-        if value is not None and logged(key) != value:
-            raise InputError(f"{log}: {key.value} is {_short(logged(key))}, not {value!r}", "one of the two is wrong")
+    for kind, value in expected.items():
+        if value is not None and logged.value(kind) != value:
+            shown = f"{kind.key.value} is {_short(logged.value(kind))}, not {value!r}"
+            raise InputError(f"{log}: {shown}", "one of the two is wrong")
     execution = stated[6]
     world_size = execution["world_size"]
     if not nodes <= world_size <= 2**31:
@@ -201,48 +214,48 @@ def spec_of(
             "state how many ranks there were, at least one a node",
         )
     procs = math.ceil(world_size / nodes)
-    rate = logged(Key.OPT_BASE_LEARNING_RATE)
+    command = command_of(argv, source)
     record = {
         "workload": {
             "name": folder.name, "folder": str(source) if source else "",
             "code_digest": source_digest(source) if source else "", "title": rules.title,
             "benchmark": rules.benchmark, "model": stated[7]["model"],
         },
-        "problem": problem, "level": Level.FREE, "backend": "foreign", "launcher": "foreign",
+        "problem": problem, "level": Level.FREE, "backend": ForeignRun.BACKEND,
         "nodes": nodes, "procs_per_node": procs, "num_ranks": 0 if procs * nodes == world_size else world_size,
-        "seed": logged(Key.SEED), "system": logged(Key.SUBMISSION_PLATFORM), "output": output,
-        "data": SYNTHETIC if _synthetic(logged(Key.DATASET)) else "",
+        "seed": logged.value(Seed), "system": logged.value(SubmissionPlatform), "output": output,
+        "data": SYNTHETIC if logged.value(Dataset).synthetic else "",
         "settings": {
             "problem": {**reference.problem.model_dump(mode="json"), **stated.get(9, {})},
-            "model": {}, "data": {},
-            "batch": {"global_batch_size": logged(Key.GLOBAL_BATCH_SIZE), "micro_batch_size": 1},
+            "batch": {"global_batch_size": logged.value(GlobalBatchSize)},
             "optimizer": {
-                "name": "stated", "learning_rate": rate, "reference_batch_size": logged(Key.GLOBAL_BATCH_SIZE),
-                "momentum": 0.0, "weight_decay": logged(Key.OPT_WEIGHT_DECAY),
+                "learning_rate": logged.value(OptBaseLearningRate), "weight_decay": logged.value(OptWeightDecay),
             },
-            "schedule": {"name": "stated", "warmup_epochs": logged(Key.OPT_LEARNING_RATE_WARMUP_EPOCHS)},
+            "schedule": {"warmup_epochs": logged.value(OptLearningRateWarmupEpochs)},
             "execution": {"precision": execution["precision"], "device": execution.get("device", "auto")},
         },
         "program": {
-            "command": (command := command_of(argv, source)), "num_arguments": len(argv) - len(command),
+            "command": command, "num_arguments": len(argv) - len(command),
             "stated": {str(n): stated[n] for n in sorted(stated) if 3 <= n <= 8},
         },
     }  # fmt: skip
-    return parse(RunSpec, record, log)
+    return parse(ForeignRun, record, log)
 
 
-def _logged(events: list[Event], log: Path) -> Callable[[Key], Any]:
-    def value(key: Key) -> Any:
-        found = first(events, key)
-        if found is None or found.value is None:
-            raise InputError(f"{log}: no {key.value} with a value", _SEE)
+class _Logged(NamedTuple):
+    events: list[Event]
+    log: Path
+
+    def value(self, kind: type[Payload]) -> Any:
+        """The value of the first event of one key.
+
+        Raises:
+            InputError: if there is none.
+        """
+        found = payload(self.events, kind)
+        if found is None:
+            raise InputError(f"{self.log}: no {kind.key.value} with a value", _SEE)
         return found.value
-
-    return value
-
-
-def _synthetic(dataset: Any) -> bool:
-    return isinstance(dataset, dict) and bool(dataset.get("synthetic"))
 
 
 def command_of(argv: Sequence[str], source: Path | None) -> tuple[str, ...]:
@@ -269,7 +282,7 @@ def source_digest(source: Path) -> str:
 
 
 def system_of(
-    spec: RunSpec, events: list[Event], log: Path, captured: Mapping[int, dict[str, Any]], host: str
+    spec: ForeignRun, events: list[Event], log: Path, captured: Mapping[int, dict[str, Any]], host: str
 ) -> dict[str, Any]:
     """The run's system.json: layers that were captured on `host`, and the others as the program states them."""
     stated = stated_layers(events, log)

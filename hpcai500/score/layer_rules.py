@@ -2,18 +2,15 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
-from hpcai500.events.vocabulary import Key
+from hpcai500.events.payloads import Structure
 from hpcai500.score.evidence import Evidence, Finding
+from hpcai500.score.kind import Kind
 from hpcai500.score.system import SystemRecord
 from hpcai500.spec.layers import Layer, layer_of
 from hpcai500.spec.levels import Level
 from hpcai500.spec.reference import ModelReference, Reference, changes, closed_changes
-from hpcai500.words import printable
 
-_LONGEST = 300
-"""Letters of a layer that one line shows; system.json has it whole."""
 _SAME, OTHER_BACKWARD = 1e-6, 0.01
 """How far FLOPs may lie from the reference's: where the code is the same; and where another implementation may, say,
 compute the gradient of its input too."""
@@ -21,19 +18,12 @@ _VARIES = 0.5
 """How far the FLOPs of a layer that depends on the data may lie from the reference's."""
 
 
-def layer_findings(evidence: Evidence, framework: SystemRecord | None) -> Iterator[Finding]:
+def layer_findings(evidence: Evidence, kind: Kind, framework: SystemRecord | None) -> Iterator[Finding]:
     """`framework` is the system of the run whose Layer 5 is the reference."""
-    level, reference, program = evidence.spec.level, evidence.reference, evidence.spec.program
+    level, reference = evidence.spec.level, evidence.reference
     if missing := evidence.system.missing_layers:
-        how = "neither captured nor stated" if program else "not captured"
-        yield "4.7", f"system.json: Layers {', '.join(missing)} were {how}"
-    if program and not evidence.spec.workload.code_digest:
-        yield (
-            "4.7",
-            "the program's source was not given, so that Layer 7 is not disclosed: `ingest --source DIR` does",
-        )
-    if program and Layer.PROBLEM_DOMAIN not in evidence.system.stated:
-        yield "4.7", "the program does not state its target, epochs and metric (hpcai500.layer of layer 9)"
+        yield "4.7", f"system.json: Layers {', '.join(missing)} were {kind.not_captured}"
+    yield from kind.layer_findings()
     if reference is None:
         if level is not Level.FREE:
             yield "4.1", f"no shipped workload has the benchmark {evidence.spec.workload.benchmark!r} to compare with"
@@ -52,24 +42,27 @@ def layer_findings(evidence: Evidence, framework: SystemRecord | None) -> Iterat
 def _is_unchanged(evidence: Evidence, reference: Reference) -> bool:
     """The model is the reference's whatever the level: its code, and the values that it is built from."""
     spec = evidence.spec
+    changed = changes(spec.compared_settings(), reference.settings)
     return spec.workload.code_digest == reference.code_digest and not any(
-        layer_of(key) is Layer.WORKLOAD_IMPLEMENTATION for key in changes(spec.settings, reference.settings)
+        layer_of(key) is Layer.WORKLOAD_IMPLEMENTATION for key in changed
     )
 
 
 def _values(evidence: Evidence, reference: Reference) -> Iterator[Finding]:
-    for key, (here, there) in closed_changes(evidence.spec.level, evidence.spec.settings, reference).items():
+    for key, (here, there) in closed_changes(
+        evidence.spec.level, evidence.spec.compared_settings(), reference
+    ).items():
         rule = "4.1" if layer_of(key) is Layer.PROBLEM_DOMAIN else "4.5"
         yield rule, f"{key} is {here!r}, in {reference.name} {there!r}"
 
 
 def _data_set(evidence: Evidence, reference: Reference) -> Iterator[Finding]:
-    held = evidence.value(Key.DATASET) or {}
+    digest = evidence.dataset_digest
     expected = reference.known.dataset_digest if reference.known else None
-    if not held.get("digest"):
+    if not digest:
         yield "4.2", "events.log: no digest of the data set"
-    elif expected and held["digest"] != expected:
-        yield "4.2", f"the data set's digest is {held['digest']!s:.16}, the reference's {expected:.16}"
+    elif expected and digest != expected:
+        yield "4.2", f"the data set's digest is {digest:.16}, the reference's {expected:.16}"
 
 
 def _training_flops(evidence: Evidence, reference: Reference) -> Iterator[Finding]:
@@ -93,19 +86,21 @@ def _framework(system: SystemRecord, reference: SystemRecord | None) -> Iterator
             yield "4.6", f"{name} is {own}, in the reference {others}; system level allows it"
 
 
-def model_differences(structure: Any, reference: ModelReference, whose: str = "the reference's") -> Iterator[str]:
+def model_differences(
+    structure: Structure | ModelReference | None, reference: ModelReference, whose: str = "the reference's"
+) -> Iterator[str]:
     """How a model's structure, as logged, differs from the reference's, or from `whose` it is."""
-    if not structure:
+    if structure is None:
         yield "events.log: no structure of the model"
         return
-    if structure["parameters_digest"] != reference.parameters_digest:
+    if structure.parameters_digest != reference.parameters_digest:
         yield (
-            f"names and shapes of the model's {structure['num_parameters']:,} parameters differ from "
+            f"names and shapes of the model's {structure.num_parameters:,} parameters differ from "
             f"{whose} {reference.num_parameters:,}"
         )
-    elif structure["num_parameters"] != reference.num_parameters:
-        yield f"{structure['num_parameters']:,} parameters are logged, not {reference.num_parameters:,}"
-    here, there, varying = structure["layer_flops"], reference.layer_flops, reference.varying_layers
+    elif structure.num_parameters != reference.num_parameters:
+        yield f"{structure.num_parameters:,} parameters are logged, not {reference.num_parameters:,}"
+    here, there, varying = structure.layer_flops, reference.layer_flops, reference.varying_layers
     wrong = [
         name
         for name in sorted({*here, *there})
@@ -117,38 +112,3 @@ def model_differences(structure: Any, reference: ModelReference, whose: str = "t
             f"{len(wrong)} layers need other FLOPs than {whose}, first {first!r}: "
             f"{here.get(first, 0):g} a sample, not {there.get(first, 0):g}"
         )
-
-
-def disclosed_changes(evidence: Evidence) -> Iterator[str]:
-    """Everything in which a run differs from the reference, allowed or not: what free level must show."""
-    if evidence.reference is None:
-        yield f"no shipped workload has benchmark {evidence.spec.workload.benchmark!r} with problem " + (
-            f"{evidence.spec.problem!r}: a problem of its own"
-        )
-        return
-    for key, (here, there) in changes(evidence.spec.settings, evidence.reference.settings).items():
-        if evidence.spec.program is None or layer_of(key) is Layer.PROBLEM_DOMAIN:
-            yield f"{key}: {there!r} -> {here!r}"
-    if evidence.spec.program:
-        yield from _stated_lines(evidence)
-        return
-    if evidence.spec.workload.code_digest != evidence.reference.code_digest:
-        yield f"the code of the workload ({evidence.spec.workload.name}, {evidence.spec.workload.code_digest:.16})"
-    if evidence.reference.known and evidence.structure:
-        yield from (
-            f"the model: {line}" for line in model_differences(evidence.structure, evidence.reference.known.model)
-        )
-
-
-def _stated_lines(evidence: Evidence) -> Iterator[str]:
-    """Of a foreign program nothing is the reference's but Layer 9: what it is instead."""
-    source = evidence.spec.workload.code_digest
-    yield f"the program: {f'source {source:.16}' if source else 'source not disclosed'}"
-    structure = evidence.structure or {}
-    yield f"the model: {evidence.spec.workload.model}, {structure.get('num_parameters')!r} parameters"
-    for number in range(1, 9):
-        layer = Layer(number)
-        origin = "stated" if number in evidence.system.stated else "captured"
-        values = {key: value for key, value in evidence.system.layer(number).items() if key != "structure"}
-        text = ", ".join(f"{key} {value!r}" for key, value in values.items()) or "not disclosed"
-        yield f"Layer {number} ({layer.title}, {origin}): {printable(text[:_LONGEST])}"

@@ -23,8 +23,7 @@ from hpcai500.score.folders import run_folders
 from hpcai500.score.manifest import MANIFEST, SEALED
 from hpcai500.score.soundness import require_plain_files
 from hpcai500.spec.models import Frozen, parse
-from hpcai500.spec.reference import CODE
-from hpcai500.spec.run import RunSpec, read_run
+from hpcai500.spec.run import AnyRun, read_run
 
 SUFFIX = ".zip"
 CONTENTS = "package.json"
@@ -136,9 +135,9 @@ def _files_of(folder: Path) -> dict[str, Path]:
     return found | _source_of(spec)
 
 
-def _source_of(spec: RunSpec) -> dict[str, Path]:
+def _source_of(spec: AnyRun) -> dict[str, Path]:
     """Of the workload, or of a foreign program; nothing where it is not what ran any more."""
-    folder, suffixes = Path(spec.workload.folder), () if spec.program else CODE
+    folder, suffixes = Path(spec.workload.folder), spec.source_suffixes
     if not spec.workload.folder or digest_tree(folder, suffixes) != spec.workload.code_digest:
         return {}
     place = _source_place(spec.workload.code_digest, spec.workload.name)

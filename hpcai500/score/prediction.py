@@ -248,7 +248,7 @@ class _Model:
         spec = self.base.spec
         settings = spec.settings
         measured, most = settings.batch.global_batch_size, settings.problem.num_train_samples
-        good = largest_batch(self.limits, settings.optimizer.name, measured, settings.problem.target_quality)
+        good = largest_batch(self.limits, spec.optimizer_name, measured, settings.problem.target_quality)
         weak = spec.samples_per_rank * num_ranks
         wanted = {
             "weak": weak,
@@ -269,7 +269,7 @@ class _Model:
         return reach(
             batch,
             self.limits,
-            settings.optimizer.name,
+            self.base.spec.optimizer_name,
             measured=settings.batch.global_batch_size,
             achieved=statistics.fmean(self.base.qualities),
             target=problem.target_quality,
@@ -330,7 +330,7 @@ def _about_epochs(sizes: Sequence[Sized]) -> list[str]:
     planned = base.spec.settings.problem.num_epochs
     said = []
     if base.num_epochs < planned:
-        target = ", up to its target" if base.spec.settings.execution.stop_at_target else ""
+        target = ", up to its target" if base.spec.stops_at_target else ""
         said.append(f"the run trained {base.num_epochs:g} of {planned} epochs{target}: every total is of as many")
     return said + [
         f"{each.spec.world_size} measured ranks trained {counted(each.num_epochs, 'epoch')}: what their total and "

@@ -7,18 +7,14 @@ from itertools import pairwise
 from typing import Any
 
 from hpcai500.errors import HpcAi500Error
+from hpcai500.events import payloads, typed
+from hpcai500.events.payloads import AT_LEAST_ONCE, ONCE_AN_EPOCH, OfEpoch
 from hpcai500.events.reader import Event, find, first
+from hpcai500.events.typed import Payload
 from hpcai500.events.vocabulary import Key
-from hpcai500.score.evidence import Evidence, Finding, pairs, settings_of, stored_result
+from hpcai500.score.evidence import Evidence, Finding, pairs, stored_result
+from hpcai500.score.kind import CrossCheck, Kind
 from hpcai500.score.manifest import MANIFEST, altered
-from hpcai500.spec.workload import MOST_FLOP_BATCHES
-
-ONCE = (
-    Key.SUBMISSION_ORG, Key.SUBMISSION_PLATFORM, Key.SUBMISSION_DIVISION, Key.SUBMISSION_BENCHMARK,
-    Key.SUBMISSION_STATUS, Key.INIT_STOP, Key.RUN_START, Key.RUN_STOP, Key.TRAIN_SAMPLES, Key.EVAL_SAMPLES,
-    Key.GLOBAL_BATCH_SIZE, Key.OPT_NAME, Key.RUN, Key.DATASET, Key.MODEL, Key.FLOPS_PER_SAMPLE,
-)  # fmt: skip
-AT_LEAST_ONCE = (Key.CACHE_CLEAR, Key.INIT_START, Key.SEED, Key.EVAL_ACCURACY)
 
 _SLACK_SEC, _SLACK = 0.5, 0.02
 """Between a clock read by the loop and the event beside it: a write to a shared file system, and rounding."""
@@ -26,26 +22,16 @@ _CLOCK_MS = 1_000
 """Between a program's clock and that of whoever ran it."""
 
 
-def record_findings(evidence: Evidence) -> Iterator[Finding]:
+def record_findings(evidence: Evidence, kind: Kind) -> Iterator[Finding]:
     yield from _unaltered(evidence)
-    yield from _one_run(evidence)
+    yield from _one_run(evidence, kind)
     yield from _result_follows(evidence)
-    yield from _keys(evidence)
-    yield from _overrides(evidence)
+    yield from _keys(evidence, kind.once)
+    yield from kind.record_findings()
     yield from (("1.7", f"never ranked: {reason}") for reason in evidence.result.unranked)
-    yield from _read_early(evidence)
     yield from _clock(evidence)
     yield from _seconds(evidence)
     yield from _timed(evidence)
-
-
-def _read_early(evidence: Evidence) -> Iterator[Finding]:
-    num_batches = evidence.spec.settings.execution.num_flop_batches
-    if num_batches > MOST_FLOP_BATCHES:
-        yield (
-            "1.7",
-            f"{num_batches} batches were to be read before the clock started, at most {MOST_FLOP_BATCHES} may",
-        )
 
 
 def _unaltered(evidence: Evidence) -> Iterator[Finding]:
@@ -57,89 +43,58 @@ def _unaltered(evidence: Evidence) -> Iterator[Finding]:
         yield "1.2", f"cannot be told: {evidence.source.named(error)}"
 
 
-def _one_run(evidence: Evidence) -> Iterator[Finding]:
-    for name, logged, expected in _twice_told(evidence):
+def _one_run(evidence: Evidence, kind: Kind) -> Iterator[Finding]:
+    for name, logged, expected in (*_cross_checks(evidence), *kind.cross_checks()):
         if not same(logged, expected):
-            yield "1.3", f"{name} is {_short(logged)}, which run.json makes {_short(expected)}"
+            yield "1.3", f"{name} is {shortened(logged)}, which run.json makes {shortened(expected)}"
     system, events = evidence.system, evidence.events
     held = {"structure": (system.layer(7).get("structure"), evidence.value(Key.MODEL))}
     held["data set"] = (system.layer(9).get("data"), evidence.value(Key.DATASET))
     for name, (captured, logged) in held.items():
         if first(events, Key.MODEL) and system.layers and captured != logged:
             yield "1.3", f"system.json's {name} is not that of events.log"
-    if evidence.spec.program is None:
-        logged = (evidence.value(Key.RUN) or {}).get("torch_version")
-        captured = {kind.layers.get("5", {}).get("torch") for kind in system.kinds}
-        if logged not in captured:
-            yield "1.3", f"events.log: torch_version is {_short(logged)}, and no node of system.json has it"
 
 
-def _twice_told(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
-    """What stands in the log or system.json, and what it must be by run.json."""
-    spec, settings = evidence.spec, evidence.spec.settings
-    optimizer, batch = settings.optimizer, settings.batch
-    run = evidence.value(Key.RUN) or {}
-    known = {
-        "run_id": spec.run_id,
-        "experiment_digest": spec.experiment_digest,
-        "code_digest": spec.workload.code_digest,
-        "hpcai500_version": spec.hpcai500_version,
-    }
-    for name, expected in known.items() if spec.program is None else ():  # a foreign program cannot know them
-        yield f"events.log: {name}", run.get(name), expected
-    num_micro_batches = spec.samples_per_rank // spec.micro_batch_size
-    logged: tuple[tuple[Key, Any], ...] = (
-        (Key.SEED, spec.seed),
-        (Key.SUBMISSION_PLATFORM, spec.system),
-        (Key.SUBMISSION_DIVISION, spec.level.division),
-        (Key.SUBMISSION_BENCHMARK, spec.workload.benchmark),
-        (Key.TRAIN_SAMPLES, settings.problem.num_train_samples),
-        (Key.EVAL_SAMPLES, settings.problem.num_eval_samples),
-        (Key.GLOBAL_BATCH_SIZE, batch.global_batch_size),
-        *(() if spec.program else ((Key.GRADIENT_ACCUMULATION_STEPS, num_micro_batches),)),
-        (Key.OPT_NAME, spec.program.stated.get("8", {}).get("opt_name") if spec.program else optimizer.name),
-        (
-            Key.OPT_BASE_LEARNING_RATE,
-            optimizer.learning_rate * batch.global_batch_size / optimizer.reference_batch_size,
-        ),
-        (Key.OPT_LEARNING_RATE_WARMUP_EPOCHS, settings.schedule.warmup_epochs),
-        (Key.OPT_WEIGHT_DECAY, optimizer.weight_decay),
+def _cross_checks(evidence: Evidence) -> Iterator[CrossCheck]:
+    """What stands in the log or system.json, and what it must be by run.json, whoever trained the run."""
+    spec, settings, system = evidence.spec, evidence.spec.settings, evidence.system
+    logged: tuple[tuple[type[Payload], Any], ...] = (
+        (payloads.Seed, spec.seed),
+        (payloads.SubmissionPlatform, spec.system),
+        (payloads.SubmissionDivision, spec.level.division),
+        (payloads.SubmissionBenchmark, spec.workload.benchmark),
+        (payloads.TrainSamples, settings.problem.num_train_samples),
+        (payloads.EvalSamples, settings.problem.num_eval_samples),
+        (payloads.GlobalBatchSize, settings.batch.global_batch_size),
+        (payloads.OptBaseLearningRate, spec.peak_learning_rate),
+        (payloads.OptLearningRateWarmupEpochs, settings.schedule.warmup_epochs),
+        (payloads.OptWeightDecay, settings.optimizer.weight_decay),
     )
-    for key, value in logged:
-        for found in [event.value for event in find(evidence.events, key)] or [None]:
-            yield f"events.log: {key.value}", found, value
-    told = settings.model_dump(mode="json")
-    system = evidence.system
-    programming: dict[str, Any] = {
+    for form, value in logged:
+        yield from logged_values(evidence.events, form, value)
+    programming = {
         "world_size": spec.world_size,
         "precision": settings.execution.precision,
         "backend": spec.backend,
     }
-    if spec.program is None:
-        changed = ("compile", "gradient_compression", "deterministic")
-        programming |= {"nodes": spec.nodes, "launcher": spec.launcher}
-        programming |= {name: told["execution"][name] for name in changed}
-    for kind in system.nodes:
-        held = kind.layers.get("6", {})
+    for group in system.nodes:
+        held = group.layers.get("6", {})
         for name, expected in programming.items():
-            yield f"system.json: Layer 6 of {', '.join(kind.hosts)[:80]}, {name}", held.get(name), expected
-    if spec.program is None:
-        yield "system.json: the number of nodes", sum(group.count for group in system.nodes), spec.nodes
-        synthetic = (evidence.value(Key.DATASET) or {}).get("synthetic")
-        yield "events.log: the data set's `synthetic`", synthetic, spec.is_synthetic
+            yield f"system.json: Layer 6 of {', '.join(group.hosts)[:80]}, {name}", held.get(name), expected
     if system.layers:
-        seven = {"code_digest": spec.workload.code_digest}
-        if spec.program is None:
-            seven |= {"workload": spec.workload.name, "model": told["model"], "data": told["data"]}
-        for name, expected in seven.items():
-            yield f"system.json: Layer 7, {name}", system.layer(7).get(name), expected
-        tables = {name: told[name] for name in ("batch", "optimizer", "schedule")}
-        yield "system.json: Layer 8", system.layer(8), spec.program.stated.get("8", {}) if spec.program else tables
+        code_digest = system.layer(7).get("code_digest")
+        yield "system.json: Layer 7, code_digest", code_digest, spec.workload.code_digest
         nine = {key: value for key, value in system.layer(9).items() if key != "data"}
-        yield "system.json: Layer 9", nine, told["problem"]
+        yield "system.json: Layer 9", nine, settings.problem.model_dump(mode="json")
 
 
-def _short(value: Any) -> str:
+def logged_values(events: list[Event], form: type[Payload], expected: Any) -> Iterator[CrossCheck]:
+    """Each value of one key in the log, or None if there is none, beside the one expected."""
+    for found in [event.value for event in typed.payloads(events, form)] or [None]:
+        yield f"events.log: {form.key.value}", found, expected
+
+
+def shortened(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -173,10 +128,10 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(held) for held in value] if isinstance(value, list) else value
 
 
-def _keys(evidence: Evidence) -> Iterator[Finding]:
+def _keys(evidence: Evidence, once: tuple[Key, ...]) -> Iterator[Finding]:
     counts = Counter(event.key for event in evidence.events)
-    for key in ONCE:
-        if counts[key] != 1 and not (key is Key.RUN and evidence.spec.program):
+    for key in once:
+        if counts[key] != 1:
             yield "1.5", f"events.log: {key.value} stands {counts[key]} times, not once"
     for key in AT_LEAST_ONCE:
         if not counts[key]:
@@ -187,28 +142,12 @@ def _keys(evidence: Evidence) -> Iterator[Finding]:
                 yield "1.5", f"events.log: {key.value} of epoch {row.epoch_num} stands {len(found)} times, not once"
 
 
-def _overrides(evidence: Evidence) -> Iterator[Finding]:
-    told = evidence.spec.settings.model_dump(mode="json")
-    original = settings_of(evidence.reference, evidence.spec)
-    for key, value in evidence.spec.overrides.items():
-        table, _, name = key.partition(".")
-        if told.get(table, {}).get(name) != (list(value) if isinstance(value, tuple) else value):
-            yield "1.6", f"run.json: {key} is recorded as overridden with {value!r}, and is {told[table].get(name)!r}"
-    for table, values in (original or {}).items():
-        for name, value in values.items():
-            if told[table].get(name) != value and f"{table}.{name}" not in evidence.spec.overrides:
-                yield (
-                    "1.6",
-                    f"run.json: {table}.{name} is {told[table].get(name)!r}; its rules say {value!r}",
-                )
-
-
 _ORDER = (Key.EPOCH_START, Key.EPOCH_STOP, Key.EVAL_START, Key.EVAL_STOP)
 
 
 def _sequence(evidence: Evidence) -> Iterator[Finding]:
     """One epoch after the other, each trained before it is evaluated."""
-    at = {(event.metadata.get("epoch_num"), event.key): event.time_ms for event in evidence.events}
+    at = {place: events[-1].time_ms for place, events in evidence.of_epoch.items()}
     known = [(number, key) for number in range(1, len(evidence.epochs) + 1) for key in _ORDER if (number, key) in at]
     for (before, earlier), (number, later) in pairwise(known):
         if at[number, later] < at[before, earlier]:
@@ -226,10 +165,11 @@ def _clock(evidence: Evidence) -> Iterator[Finding]:
                 f"events.log: {later.key} is {(earlier.time_ms - later.time_ms) / 1e3:g} s before {earlier.key}",
             )
     start, stop = first(evidence.events, Key.RUN_START), first(evidence.events, Key.RUN_STOP)
-    inside = (Key.EPOCH_START, Key.EPOCH_STOP, Key.EVAL_START, Key.EVAL_STOP, Key.EVAL_ACCURACY, Key.EPOCH)
+    inside = (*ONCE_AN_EPOCH, Key.EPOCH)
     for event in evidence.events:
         if event.key in inside and start and not _between(start, event, stop):
-            yield "2.2", f"events.log: {event.key} of epoch {event.metadata.get('epoch_num')} lies outside the run"
+            number = typed.parsed(event, OfEpoch).metadata.epoch_num
+            yield "2.2", f"events.log: {event.key} of epoch {number} lies outside the run"
     yield from _sequence(evidence)
     ready = first(evidence.events, Key.INIT_STOP)
     if ready and start and ready.time_ms > start.time_ms:

@@ -8,29 +8,18 @@ from typing import Any, Literal
 from pydantic import Field
 
 from hpcai500.errors import InputError
+from hpcai500.events import payloads as logged
+from hpcai500.events.payloads import Epoch, Interruption
 from hpcai500.events.reader import Event, find, first, read_events
-from hpcai500.events.vocabulary import Key
+from hpcai500.events.typed import parsed, payload, payloads
+from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.files import read_json, write_json
 from hpcai500.score.metric import valid_flops
 from hpcai500.spec.levels import Level
 from hpcai500.spec.models import Frozen, parse
-from hpcai500.spec.run import RunSpec, read_run
+from hpcai500.spec.run import AnyRun, read_run
 
 Status = Literal["success", "aborted", "diverged", "preempted", "running"]
-
-
-class Epoch(Frozen):
-    epoch_num: int
-    train_loss: float
-    quality: float
-    num_samples: int
-    flops: float
-    train_sec: float
-    eval_sec: float
-    learning_rate: float
-    energy_joules: float | None
-    data_wait_sec: float | None = None
-    """The part of `train_sec` for which steps waited for their batches; null in records without it."""
 
 
 class Identity(Frozen):
@@ -89,21 +78,6 @@ class Time(Frozen):
     """The part of `init_sec` that compiled and warmed up."""
 
 
-class Interruption(Frozen):
-    """A stop from outside and what it cost; both are part of `total_sec`."""
-
-    epoch: int
-    """The epoch that training went on with."""
-    step: int
-    """Steps of that epoch that were kept."""
-    graceful: bool
-    """After a signal and a checkpoint, so that no work was lost."""
-    down_sec: float
-    """From the last event before to training again."""
-    lost_sec: float
-    """Work before that was done again."""
-
-
 class Energy(Frozen):
     joules: float | None
     sources: tuple[str, ...]
@@ -152,14 +126,14 @@ def derive(folder: Path) -> Result:
     spec = read_run(folder / "run.json")
     log = folder / "events.log"
     events = read_events(log) if log.exists() else []
-    epochs = tuple(parse(Epoch, event.value, log, event.key) for event in find(events, Key.EPOCH))
-    status, failure = _status(events)
+    epochs = epochs_of(events)
+    status, failure = _status(events, epochs)
     stop = first(events, Key.RUN_STOP)
     start = first(events, Key.RUN_START)
     time = _time(events, epochs) if start and stop else None
     flops = _flops(spec, events, epochs, time) if time and epochs else None
     energy = _energy(events, epochs)
-    memory = _value(events, Key.PEAK_MEMORY)
+    memory = payload(events, logged.PeakMemory)
     return Result(
         identity=_identity(spec, events, folder),
         status=status,
@@ -173,8 +147,8 @@ def derive(folder: Path) -> Result:
         flops=flops,
         energy=energy,
         score=_score(spec, events, epochs, flops, energy, time) if flops else None,
-        peak_host_bytes=memory.get("host_bytes"),
-        peak_device_bytes=memory.get("device_bytes"),
+        peak_host_bytes=memory.value.host_bytes if memory else None,
+        peak_device_bytes=memory.value.device_bytes if memory else None,
     )
 
 
@@ -190,24 +164,16 @@ def read_result(path: Path) -> Result:
     return parse(Result, read_json(path), path)
 
 
-def _value(events: list[Event], key: Key) -> dict[str, Any]:
-    event = first(events, key)
-    if event is None:
-        return {}
-    if not isinstance(event.value, dict):
-        raise InputError(f"events.log: {key.value} has no record as its value")
-    return event.value
+def epochs_of(events: list[Event]) -> tuple[Epoch, ...]:
+    return tuple(report.value for report in payloads(events, logged.EpochReport))
 
 
 def _interruptions(events: list[Event]) -> tuple[Interruption, ...]:
-    names = Interruption.model_fields
-    return tuple(
-        parse(Interruption, {name: event.value[name] for name in names}, event.key)
-        for event in find(events, Key.RESUMED)
-    )
+    return tuple(resumed.value.interruption for resumed in payloads(events, logged.Resumed))
 
 
-def _identity(spec: RunSpec, events: list[Event], folder: Path) -> Identity:
+def _identity(spec: AnyRun, events: list[Event], folder: Path) -> Identity:
+    dataset = payload(events, logged.Dataset)
     return Identity(
         run_id=spec.run_id,
         workload=spec.workload.name,
@@ -224,61 +190,51 @@ def _identity(spec: RunSpec, events: list[Event], folder: Path) -> Identity:
         seed=spec.seed,
         experiment_digest=spec.experiment_digest,
         code_digest=spec.workload.code_digest,
-        dataset_digest=_value(events, Key.DATASET).get("digest"),
+        dataset_digest=dataset.value.digest if dataset else None,
     )
 
 
-def _accelerator(folder: Path, spec: RunSpec) -> str:
+def _accelerator(folder: Path, spec: AnyRun) -> str:
     path = folder / "system.json"
     if not path.exists():
         return "unknown"
     layers = read_json(path)["nodes"][0]["layers"]
-    if spec.program and "1" not in layers:
+    hardware = layers.get("1")
+    if hardware is None:
         return "not disclosed"
-    hardware = layers["1"]
     device = layers.get("6", {}).get("device", spec.settings.execution.device)
     gpus = [] if device == "cpu" else hardware.get("gpus")
     return str(gpus[0]["model"] if gpus else hardware.get("cpu_model", "unknown"))
 
 
-def _fault(events: list[Event]) -> str:
+def _fault(events: list[Event], epochs: tuple[Epoch, ...]) -> str:
     """What no single run can have written; empty where there is nothing."""
     for key in (Key.RUN_START, Key.RUN_STOP):
         if len(find(events, key)) > 1:
             return f"events.log: {key.value} stands there twice: two processes wrote it, or it was altered"
-    numbers = [event.value["epoch_num"] for event in find(events, Key.EPOCH)]
+    numbers = [epoch.epoch_num for epoch in epochs]
     if any(later != earlier + 1 for earlier, later in pairwise(numbers)):
         return f"events.log: epochs {numbers} are not those of one run: two processes wrote it, or it was altered"
     return ""
 
 
-def _status(events: list[Event]) -> tuple[Status, str | None]:
-    stop = first(events, Key.RUN_STOP)
-    failure = first(events, Key.FAILURE)
-    reason = str(failure.value) if failure else None
-    if failure and failure.metadata.get("status") == "diverged":
+def _status(events: list[Event], epochs: tuple[Epoch, ...]) -> tuple[Status, str | None]:
+    stop, failure = payload(events, logged.RunStop), payload(events, logged.RunFailure)
+    reason = failure.value if failure else None
+    if failure and failure.metadata.status == "diverged":
         return "diverged", reason
-    if fault := _fault(events):
+    if fault := _fault(events, epochs):
         return "aborted", fault
     if stop is None:
         ends = [event.key for event in events if event.key in (Key.INTERRUPTED, Key.RESUMED)]
         if ends[-1:] == [Key.INTERRUPTED]:
             return "preempted", "stopped by a signal; --resume goes on with it"
         return "aborted", reason or "events.log has no run_stop"
-    return ("success", None) if stop.metadata.get("status") == "success" else ("aborted", reason)
+    return ("success", None) if stop.metadata.status is RunStatus.SUCCESS else ("aborted", reason)
 
 
-def _unranked(spec: RunSpec, status: Status) -> tuple[str, ...]:
-    reasons = []
-    if spec.is_synthetic:
-        reasons.append("synthetic data")
-    if spec.unranked:
-        reasons.append("a trial (--unranked)")
-    if spec.resume_from:
-        reasons.append("starts from another run's checkpoint")
-    if status != "success":
-        reasons.append(f"status {status}")
-    return tuple(reasons)
+def _unranked(spec: AnyRun, status: Status) -> tuple[str, ...]:
+    return spec.unranked_reasons if status == "success" else (*spec.unranked_reasons, f"status {status}")
 
 
 def _seconds_between(events: list[Event], start: Key, stop: Key) -> float:
@@ -287,26 +243,27 @@ def _seconds_between(events: list[Event], start: Key, stop: Key) -> float:
 
 
 def _time(events: list[Event], epochs: tuple[Epoch, ...]) -> Time:
+    warm_up = payload(events, logged.WarmUp)
     return Time(
         total_sec=_seconds_between(events, Key.RUN_START, Key.RUN_STOP),
         train_sec=sum(epoch.train_sec for epoch in epochs),
         eval_sec=sum(epoch.eval_sec for epoch in epochs),
         init_sec=_seconds_between(events, Key.INIT_START, Key.INIT_STOP),
-        warm_up_sec=_value(events, Key.WARM_UP).get("warm_up_sec", 0.0),
+        warm_up_sec=warm_up.value.warm_up_sec if warm_up else 0.0,
     )
 
 
-def _flops(spec: RunSpec, events: list[Event], epochs: tuple[Epoch, ...], time: Time) -> Flops:
-    event = first(events, Key.FLOPS_PER_SAMPLE)
-    if event is None:
+def _flops(spec: AnyRun, events: list[Event], epochs: tuple[Epoch, ...], time: Time) -> Flops:
+    counted = payload(events, logged.FlopsPerSample)
+    if counted is None:
         raise InputError("events.log: no hpcai500.flops_per_sample")
     num_samples = sum(epoch.num_samples for epoch in epochs)
-    total = num_samples * event.value["mean"]
+    total = num_samples * counted.value.mean
     published = spec.settings.problem.published_flops_per_sample
     return Flops(
-        convention=event.metadata["convention"],
-        per_sample=event.value["mean"],
-        per_sample_standard_deviation=event.value["standard_deviation"],
+        convention=counted.metadata.convention,
+        per_sample=counted.value.mean,
+        per_sample_standard_deviation=counted.value.standard_deviation,
         total=total,
         flops=total / time.total_sec,
         flops_per_rank=total / time.total_sec / spec.world_size,
@@ -316,20 +273,20 @@ def _flops(spec: RunSpec, events: list[Event], epochs: tuple[Epoch, ...], time: 
 
 
 def _energy(events: list[Event], epochs: tuple[Epoch, ...]) -> Energy | None:
-    record = _value(events, Key.ENERGY)
-    if not record:
+    meters = payload(events, logged.Energy)
+    if meters is None:
         return None
     used = [epoch.energy_joules for epoch in epochs]
     known = [joules for joules in used if joules is not None]
     return Energy(
-        joules=sum(known) if known and len(known) == len(used) and record["sources"] else None,
-        sources=tuple(record["sources"]),
-        missing=tuple(record["missing"]),
+        joules=sum(known) if known and len(known) == len(used) and meters.value.sources else None,
+        sources=meters.value.sources,
+        missing=meters.value.missing,
     )
 
 
 def _score(
-    spec: RunSpec,
+    spec: AnyRun,
     events: list[Event],
     epochs: tuple[Epoch, ...],
     flops: Flops,
@@ -356,5 +313,7 @@ def _score(
 def _time_to_quality(events: list[Event], epoch_num: int) -> float | None:
     """From `run_start` to the `eval_stop` of the first evaluation at or above the target."""
     start = first(events, Key.RUN_START)
-    stop = next((e for e in find(events, Key.EVAL_STOP) if e.metadata.get("epoch_num") == epoch_num), None)
+    stop = next(
+        (e for e in find(events, Key.EVAL_STOP) if parsed(e, logged.EvalStop).metadata.epoch_num == epoch_num), None
+    )
     return (stop.time_ms - start.time_ms) / 1_000 if start and stop else None

@@ -5,7 +5,9 @@ import math
 from collections.abc import Iterator
 
 from hpcai500.errors import HpcAi500Error
+from hpcai500.events.payloads import FlopsPerSample
 from hpcai500.events.reader import Event, find
+from hpcai500.events.typed import payloads
 from hpcai500.events.vocabulary import Key
 from hpcai500.files import read_json
 from hpcai500.score.evidence import Evidence, Finding, pairs
@@ -32,11 +34,11 @@ def _epochs(evidence: Evidence) -> Iterator[Finding]:
     numbers = [row.epoch_num for row in evidence.epochs]
     if numbers != list(range(1, len(numbers) + 1)):
         yield "3.1", f"events.log: the epochs are {numbers}, not 1, 2, 3 and so on"
-    stops = evidence.spec.settings.execution.stop_at_target
+    stops = evidence.spec.stops_at_target
     reached = bool(evidence.epochs) and evidence.epochs[-1].quality >= problem.target_quality
     if len(numbers) != problem.num_epochs and not (stops and reached and len(numbers) < problem.num_epochs):
         yield "3.1", f"events.log: {len(numbers)} of {problem.num_epochs} epochs"
-    begun = {event.metadata.get("epoch_num") for event in find(evidence.events, Key.EPOCH_START)}
+    begun = {number for number, key in evidence.of_epoch if key == Key.EPOCH_START}
     if len(begun) > len(numbers):
         yield "3.1", f"events.log: {len(begun)} epochs begin, {len(numbers)} are reported"
 
@@ -44,16 +46,14 @@ def _epochs(evidence: Evidence) -> Iterator[Finding]:
 def _evaluations(evidence: Evidence) -> Iterator[Finding]:
     problem = evidence.spec.settings.problem
     counts_answers = kind_of(problem.metric) == "right answers"
-    details = {event.metadata.get("epoch_num"): event.metadata for event in find(evidence.events, Key.EPOCH)}
-    for row, events in pairs(evidence):
+    for report, (row, events) in zip(evidence.reports, pairs(evidence), strict=True):
         where = f"epoch {row.epoch_num}"
         if any(event.value != row.quality for event in events[Key.EVAL_ACCURACY]):
             yield "3.2", f"{where}: quality {row.quality:g} is not that of its eval_accuracy"
         if not 0 <= row.quality <= 1:
             yield "3.2", f"{where}: quality {row.quality:g} is no fraction"
-        unsaid = None if evidence.reference else problem.num_eval_samples
-        evaluated = details[row.epoch_num].get("num_samples", unsaid)
-        if evaluated != problem.num_eval_samples:
+        evaluated = report.metadata.num_samples
+        if evaluated != problem.num_eval_samples and not (evaluated is None and evidence.reference is None):
             shown = "an untold number" if evaluated is None else f"{evaluated:,}"
             yield "3.2", f"{where}: {shown} of {problem.num_eval_samples:,} samples were evaluated"
         correct = row.quality * problem.num_eval_samples
@@ -66,7 +66,7 @@ def _predictions(evidence: Evidence) -> Iterator[Finding]:
     """evaluation.json, where a workload keeps one, names each sample of the evaluation set once."""
     path = evidence.folder / "evaluation.json"
     epochs = find(evidence.events, Key.EPOCH)
-    logged = epochs[-1].metadata.get("num_records") if epochs and evidence.result.status == "success" else None
+    logged = evidence.reports[-1].metadata.num_records if epochs and evidence.result.status == "success" else None
     required = _keeps_predictions(evidence)
     if required and logged is None and epochs:
         yield "3.2", "events.log: the last epoch has no num_records, and this workload keeps its predictions"
@@ -116,20 +116,21 @@ def _samples(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _flops(evidence: Evidence) -> Iterator[Finding]:
-    counted = [event for event in evidence.events if event.key == Key.FLOPS_PER_SAMPLE]
+    counted = payloads(evidence.events, FlopsPerSample)
     if len(counted) != 1:
         return  # rule 1.5 says so
-    if counted[0].metadata.get("convention") != CONVENTION:
-        yield "3.4", f"events.log: FLOPs are counted by {counted[0].metadata.get('convention')!r}, not {CONVENTION!r}"
-    per_sample = counted[0].value["mean"]
+    convention = counted[0].metadata.convention
+    if convention != CONVENTION:
+        yield "3.4", f"events.log: FLOPs are counted by {convention!r}, not {CONVENTION!r}"
+    per_sample = counted[0].value.mean
     for row in evidence.epochs:
         if not math.isclose(row.flops, row.num_samples * per_sample, rel_tol=1e-9):
             yield "3.4", f"epoch {row.epoch_num}: {row.flops:g} FLOPs are not its samples times {per_sample:g}"
     structure = evidence.structure
-    if not structure:
+    if structure is None:
         yield "3.4", "events.log: no layers (hpcai500.model) that the count of FLOPs could be held against"
     else:
-        forward = sum(structure["layer_flops"].values())
+        forward = sum(structure.layer_flops.values())
         if not forward * (1 - 1e-6) <= per_sample <= forward * _MOST_PASSES * (1 + 1e-6):
             yield (
                 "3.4",

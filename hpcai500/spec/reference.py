@@ -67,11 +67,15 @@ def _known(folder: Path, problem: str) -> ProblemReference | None:
     return parse(References, read_json(path), path).problems.get(problem) if path.exists() else None
 
 
-def changes(settings: Settings, reference: Settings) -> dict[str, tuple[Any, Any]]:
-    """Dotted key to (here, in the reference), wherever they differ; None for a key that one lacks."""
-    here, there = settings.model_dump(mode="json"), reference.model_dump(mode="json")
+Tables = Mapping[str, Mapping[str, Any]]
+"""Settings as JSON, by table."""
+
+
+def changes(here: Tables, reference: Settings) -> dict[str, tuple[Any, Any]]:
+    """Dotted key to (here, in the reference) of the tables `here` that differ; None for a missing key."""
+    there = reference.model_dump(mode="json")
     found = {}
-    for table in there:
+    for table in here:
         for key in sorted({*here[table], *there[table]}):
             pair = here[table].get(key), there[table].get(key)
             if pair[0] != pair[1]:
@@ -79,7 +83,7 @@ def changes(settings: Settings, reference: Settings) -> dict[str, tuple[Any, Any
     return found
 
 
-def closed_changes(level: Level, settings: Settings, reference: Reference) -> dict[str, tuple[Any, Any]]:
+def closed_changes(level: Level, settings: Tables, reference: Reference) -> dict[str, tuple[Any, Any]]:
     """Those of `changes` that `level` forbids, by the reference's own rules.
 
     At system level another implementation may have other keys for model and data; what both name must agree.
@@ -108,7 +112,7 @@ def require_reference(level: Level, benchmark: str, problem: str, settings: Sett
         )
     if reference is None:
         return
-    for key, (here, there) in closed_changes(level, settings, reference).items():
+    for key, (here, there) in closed_changes(level, settings.model_dump(mode="json"), reference).items():
         allowing = allowing_level(key, reference.rules.levels.by_level())
         layer = layer_of(key)
         raise SpecError(

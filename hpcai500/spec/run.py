@@ -5,19 +5,19 @@ import tomllib
 from collections.abc import Sequence
 from datetime import date, time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from hpcai500 import __version__
 from hpcai500.errors import OccupiedError, SpecError
 from hpcai500.files import digest, digest_tree, new_folder, read_json, storage, write_atomic
+from hpcai500.spec.foreign_run import ForeignRun, without_placeholders
 from hpcai500.spec.levels import Level, require_open
-from hpcai500.spec.models import Frozen, parse
+from hpcai500.spec.models import parse
+from hpcai500.spec.record import NAME, RunRecord
 from hpcai500.spec.reference import CODE, require_reference
 from hpcai500.spec.workload import (
     MOST_FLOP_BATCHES,
-    Count,
     Settings,
     find_workload,
     load_rules,
@@ -25,103 +25,35 @@ from hpcai500.spec.workload import (
     with_overrides,
 )
 
-SYNTHETIC = "synthetic"
-"""The value of `--data` that trains on random batches."""
-
 _MOST_SEEDS = 10_000
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
-class WorkloadIdentity(Frozen):
-    name: str
-    folder: str
-    code_digest: str
-    """SHA-256 of the folder's Python and TOML files: Layer 7's identity."""
-    title: str
-    benchmark: str
-    model: str
+class RunSpec(RunRecord):
+    """What `run.json` holds of a run that this harness trains: everything resolved."""
 
-
-class Program(Frozen):
-    """A foreign program: one that trains by itself, and whose log `hpcai500 ingest` took in."""
-
-    command: tuple[str, ...] = ()
-    """The program that `ingest --run` started, and its script where that is a file of its source; empty where its log
-    alone was given. Other arguments may hold secrets, and are not kept."""
-    num_arguments: Annotated[int, Field(ge=0)] = 0
-    """How many those were."""
-    stated: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Layers 3 to 8 as its log states them, by number."""
-
-
-class RunSpec(Frozen):
-    """What `run.json` holds. Equal digests mean the same experiment but for the seed and the place."""
-
-    schema_version: Literal[1] = 1
-    hpcai500_version: str = __version__
-    workload: WorkloadIdentity
-    problem: str
-    level: Level
-    backend: Literal["torch", "horovod", "foreign"] = "torch"
-    launcher: Annotated[str, Field(pattern=_NAME)] = "local"
+    backend: Literal["torch", "horovod"] = "torch"
+    launcher: Annotated[str, Field(pattern=NAME)] = "local"
     """What starts the ranks: a name of `hpcai500.launch.launchers`."""
-    nodes: Count = 1
-    procs_per_node: Count = 1
-    """Ranks on a node; on the fullest one where they are uneven."""
-    num_ranks: Annotated[int, Field(ge=0)] = 0
-    """Ranks in all, where nodes hold different numbers of them; 0: `nodes * procs_per_node`."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
     settings: Settings
     overrides: dict[str, Any] = Field(default_factory=dict)
     """What `--set` and its short forms changed: dotted key to new value."""
     unranked: bool = False
     """A trial: any key may be overridden, and the result is never ranked."""
-    system: Annotated[str, Field(pattern=_NAME)]
-    """The machine's name in rankings."""
-    data: str
-    """The data set's folder, or `synthetic`."""
-    output: str
-    """The results directory that holds this run's folder."""
     staging: str = ""
     """A folder on each node's own disk, to copy the data to before the clock starts; empty for none."""
     resume_from: str = ""
     """The folder of another run, whose newest checkpoint this one starts from; it is then never ranked."""
-    program: Program | None = None
-    """Of a run that this harness did not train."""
-
-    @model_validator(mode="after")
-    def _is_foreign_or_not(self) -> "RunSpec":
-        foreign = {self.backend, self.launcher, self.settings.optimizer.name, self.settings.schedule.name}
-        if (self.program is None) == bool(foreign & {"foreign", "stated"}):
-            raise ValueError(
-                "'foreign' and 'stated' are words for runs that `hpcai500 ingest` takes in, and for no other"
-            )
-        return self
+    source_suffixes: ClassVar[tuple[str, ...]] = CODE
+    """Files of `workload.folder` that are the workload's source."""
 
     @model_validator(mode="after")
     def _ranks_share_the_batch(self) -> "RunSpec":
-        if self.num_ranks and not self.nodes <= self.num_ranks < self.nodes * self.procs_per_node:
-            raise ValueError(
-                f"num_ranks ({self.num_ranks}) must be below nodes * procs_per_node "
-                f"({self.nodes * self.procs_per_node}), at least one a node, and 0 where every node is full"
-            )
-        if self.program is None and self.settings.batch.global_batch_size % self.world_size:
+        if self.settings.batch.global_batch_size % self.world_size:
             raise ValueError(
                 f"batch.global_batch_size ({self.settings.batch.global_batch_size}) must be a multiple of "
                 f"the number of ranks ({self.world_size})"
             )
-        if self.settings.batch.global_batch_size > self.settings.problem.num_train_samples:
-            raise ValueError("batch.global_batch_size exceeds problem.num_train_samples")
         return self
-
-    @property
-    def world_size(self) -> int:
-        return self.num_ranks or self.nodes * self.procs_per_node
-
-    @property
-    def samples_per_rank(self) -> int:
-        """Samples of one global batch that one rank trains."""
-        return self.settings.batch.global_batch_size // self.world_size
 
     @property
     def micro_batch_size(self) -> int:
@@ -131,12 +63,35 @@ class RunSpec(Frozen):
         return next(size for size in range(limit, 0, -1) if share % size == 0)
 
     @property
-    def steps_per_epoch(self) -> int:
-        return self.settings.problem.num_train_samples // self.settings.batch.global_batch_size
+    def optimizer_name(self) -> str:
+        return self.settings.optimizer.name
 
     @property
-    def is_synthetic(self) -> bool:
-        return self.data == SYNTHETIC
+    def peak_learning_rate(self) -> float:
+        """The learning rate after warm-up, for the run's global batch."""
+        optimizer = self.settings.optimizer
+        return optimizer.learning_rate * self.settings.batch.global_batch_size / optimizer.reference_batch_size
+
+    @property
+    def gradient_share(self) -> float:
+        """Bytes of a gradient that travel between ranks, over those of fp32."""
+        return 0.5 if self.settings.execution.gradient_compression == "fp16" else 1.0
+
+    @property
+    def stops_at_target(self) -> bool:
+        return self.settings.execution.stop_at_target
+
+    @property
+    def unranked_reasons(self) -> tuple[str, ...]:
+        reasons = [*super().unranked_reasons]
+        if self.unranked:
+            reasons.append("a trial (--unranked)")
+        if self.resume_from:
+            reasons.append("starts from another run's checkpoint")
+        return tuple(reasons)
+
+    def compared_settings(self) -> dict[str, dict[str, Any]]:
+        return self.settings.model_dump(mode="json")
 
     @property
     def experiment_digest(self) -> str:
@@ -158,33 +113,11 @@ class RunSpec(Frozen):
         }  # fmt: skip
         record = self.model_dump(mode="json", exclude=places)
         del record["workload"]["folder"]
-        if self.program is None:
-            del record["program"]
-        else:
-            del record["program"]["command"], record["program"]["num_arguments"]  # of this seed, at this place
         return record | {"synthetic": self.is_synthetic}
 
     def with_seed(self, seed: int) -> "RunSpec":
         """The run of the same experiment with another seed."""
         return parse(RunSpec, self.model_dump(mode="json") | {"seed": seed}, "run")
-
-    @property
-    def run_id(self) -> str:
-        return f"{self._run_stem}{self.seed}"
-
-    @property
-    def _run_stem(self) -> str:
-        size = f"{self.nodes}x{self.procs_per_node}" + (f"-{self.num_ranks}ranks" if self.num_ranks else "")
-        precision = self.settings.execution.precision
-        return f"{self.backend}-{size}-{precision}-{self.experiment_digest[:8]}-seed"
-
-    @property
-    def _folder_of_runs(self) -> Path:
-        return Path(self.output) / self.system / self.workload.name / f"{self.problem}-{self.level}"
-
-    @property
-    def folder(self) -> Path:
-        return self._folder_of_runs / self.run_id
 
     @property
     def run_prefix(self) -> str:
@@ -212,9 +145,29 @@ class RunSpec(Frozen):
         return self.folder / "run.json"
 
 
-def read_run(path: Path) -> RunSpec:
-    """The RunSpec of a `run.json`."""
-    return parse(RunSpec, read_json(path), path)
+AnyRun = RunSpec | ForeignRun
+
+
+def read_run(path: Path) -> AnyRun:
+    """The run of a `run.json`, whoever trained it."""
+    record = read_json(path)
+    if isinstance(record, dict) and record.get("backend") == ForeignRun.BACKEND:
+        return parse(ForeignRun, without_placeholders(record), path)
+    if isinstance(record, dict) and record.get("program", ...) is None:  # as older records of trained runs say
+        del record["program"]
+    return parse(RunSpec, record, path)
+
+
+def read_spec(path: Path) -> RunSpec:
+    """The RunSpec of a `run.json`.
+
+    Raises:
+        SpecError: if it is a foreign program's, too.
+    """
+    run = read_run(path)
+    if isinstance(run, ForeignRun):
+        raise SpecError("the run of a foreign program", "name a run that hpcai500 trained", at=path)
+    return run
 
 
 def resolve(

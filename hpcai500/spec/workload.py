@@ -42,8 +42,7 @@ class Batch(Frozen):
 
 
 class Optimizer(Frozen):
-    name: Literal["sgd", "lars", "adamw", "stated"]
-    """`stated`: of a foreign program, whose log says what it is."""
+    name: Literal["sgd", "lars", "adamw"]
     learning_rate: Annotated[float, Field(gt=0)]
     """The peak, for a global batch of `reference_batch_size`; scales linearly with the global batch."""
     reference_batch_size: Count
@@ -62,7 +61,7 @@ class Optimizer(Frozen):
 class Schedule(Frozen):
     """Linear warm-up from zero, then a decay to `final_fraction` of the peak at the last step."""
 
-    name: Literal["cosine", "polynomial", "stated"]
+    name: Literal["cosine", "polynomial"]
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     power: Annotated[float, Field(gt=0)] = 2.0
     """Of the polynomial alone."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from hpcai500.errors import SpecError
+from hpcai500.events.payloads import Energy, EnergySources, Model, WarmUp, WarmUpTime
 from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key
 from hpcai500.files import read_json, write_json
@@ -50,8 +51,8 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
     flops_per_sample = resumption.flops_per_sample
     if flops_per_sample is None:
         counted = count_flops(workload, model, ranks)
-        journal.point(Key.FLOPS_PER_SAMPLE, counted.record(), convention=flops.CONVENTION)
-        journal.point(Key.MODEL, structure_of(model, counted.layers))
+        journal.log(counted.event())
+        journal.log(Model(value=structure_of(model, counted.layers)))
         flops_per_sample = counted.mean
     write_system(spec, ranks, captured, resumes=resumption.resumes)
     torch.manual_seed((spec.seed + 1) * 1_000_003 + ranks.rank)  # dropout differs between ranks
@@ -80,7 +81,7 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
     log_hyper_parameters(journal, spec, trainer.peak)
     # DDP settles its buckets, and with them the order of summation, in its first steps: not in the middle of a run
     if execution.compile or execution.deterministic or ranks.device.type == "cuda":
-        journal.point(Key.WARM_UP, {"warm_up_sec": warm_up(trainer)})
+        journal.log(WarmUp(value=WarmUpTime(warm_up_sec=warm_up(trainer))))
     if resumption.state is not None:
         trainer.restore(resumption.state, resumption.epoch, resumption.step, borrowed=resumption.borrowed)
     return trainer
@@ -147,8 +148,8 @@ def log_energy(energy: EnergyMeter, ranks: Ranks, journal: Journal) -> bool:
     """Log what is measured where; True if every GPU, or every node's packages, has a counter."""
     found = coverage(ranks.gather((energy.sources, energy.missing)), ranks.device.type)
     is_complete = ranks.broadcast(found.is_complete)
-    missing = [str(reason) for reason in found.missing]
-    journal.point(Key.ENERGY, {"sources": list(found.sources) if is_complete else [], "missing": missing})
+    sources = tuple(found.sources) if is_complete else ()
+    journal.log(Energy(value=EnergySources(sources=sources, missing=tuple(map(str, found.missing)))))
     return is_complete
 
 

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from hpcai500.errors import DataError
-from hpcai500.events.vocabulary import Key
+from hpcai500.events.payloads import Dataset, DatasetIdentity, Input, Reading, StagingStart, StagingStop
 from hpcai500.ranks.torch_ranks import Ranks
+from hpcai500.spec.models import parse
 from hpcai500.spec.run import RunSpec
 from hpcai500.train.journal import Journal
 from hpcai500.train.synthetic import SyntheticData
-from hpcai500.train.workload import DatasetInfo, Workload
+from hpcai500.train.workload import Workload
 
 
 def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal, earlier: str | None) -> Workload:
@@ -19,7 +20,7 @@ def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal,
     if spec.is_synthetic:
         workload = SyntheticData(workload)
         workload.open_data(Path(spec.data), ranks)
-        journal.point(Key.DATASET, {"synthetic": True})
+        journal.log(Dataset(value=DatasetIdentity(synthetic=True)))
         return workload
     if spec.staging:
         stage_data(workload, spec, ranks, journal)
@@ -32,21 +33,26 @@ def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal,
             f"samples; problem {spec.problem!r} is defined on {expected[0]:,} and {expected[1]:,}",
             f"complete the data set, or see `hpcai500 data verify {spec.workload.name}`",
         )
-    record = DatasetInfo._asdict(info)
-    journal.point(Key.INPUT, record.pop("reading") or {})
+    journal.log(Input(value=parse(Reading, info.reading or {}, f"{spec.workload.folder}: DatasetInfo.reading")))
     if earlier and info.digest != earlier:
         raise DataError(
             f"{spec.data}: the data set's digest is {info.digest:.40}, and was {earlier:.40} when the run began",
             "bring the data set back as it was, or train anew with another --output",
         )
-    journal.point(Key.DATASET, {"synthetic": False, **record})
+    identity = DatasetIdentity(
+        synthetic=False,
+        digest=info.digest,
+        num_train_samples=info.num_train_samples,
+        num_eval_samples=info.num_eval_samples,
+    )
+    journal.log(Dataset(value=identity))
     return workload
 
 
 def stage_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal) -> None:
     """Have each node's first rank copy the data to the node's own disk."""
-    journal.start(Key.STAGING_START)
+    journal.log(StagingStart())
     if ranks.local_rank == 0:
         workload.stage_data(Path(spec.data), Path(spec.staging))
     ranks.barrier()
-    journal.end(Key.STAGING_STOP)
+    journal.log(StagingStop())

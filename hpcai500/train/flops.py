@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hpcai500.events.payloads import Convention, FlopsPerSample, SampleFlops
 from hpcai500.score.metric import CONVENTION as CONVENTION
 from hpcai500.train.structure import LayerFlops, layer_flops
 
@@ -23,9 +24,11 @@ class FlopCount(NamedTuple):
     layers: dict[str, LayerFlops]
     """Of the forward pass."""
 
-    def record(self) -> dict[str, Any]:
-        """The value of `hpcai500.flops_per_sample`."""
-        return {"mean": self.mean, "standard_deviation": self.standard_deviation, "num_batches": self.num_batches}
+    def event(self) -> FlopsPerSample:
+        counted = SampleFlops(
+            mean=self.mean, standard_deviation=self.standard_deviation, num_batches=self.num_batches
+        )
+        return FlopsPerSample(value=counted, metadata=Convention(convention=CONVENTION))
 
 
 def count_flops(

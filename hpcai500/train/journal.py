@@ -3,40 +3,22 @@
 import sys
 import time
 from collections.abc import Sized
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol
 
 import torch
 from tqdm import tqdm
 
-from hpcai500.events.vocabulary import Key, RunStatus
+from hpcai500.events import payloads as events
+from hpcai500.events.payloads import Epoch
+from hpcai500.events.typed import Payload
 from hpcai500.events.writer import EventWriter
 from hpcai500.files import write_json
 from hpcai500.spec.run import RunSpec
 from hpcai500.train.workload import Quality
 
 
-class EpochRow(TypedDict):
-    """The value of `hpcai500.epoch`, and a row of result.json."""
-
-    epoch_num: int
-    train_loss: float
-    quality: float
-    num_samples: int
-    flops: float
-    """FLOPs of the epoch, over all ranks."""
-    train_sec: float
-    eval_sec: float
-    data_wait_sec: float
-    """The part of `train_sec` for which steps waited for their batches, the mean over ranks."""
-    learning_rate: float
-    """Of the epoch's last step."""
-    energy_joules: float | None
-
-
 class Journal(Protocol):
-    def point(self, key: Key, value: Any = None, **metadata: Any) -> None: ...
-    def start(self, key: Key, value: Any = None, **metadata: Any) -> None: ...
-    def end(self, key: Key, value: Any = None, **metadata: Any) -> None: ...
+    def log(self, payload: Payload) -> None: ...
     def set_flops_per_sample(self, flops: float) -> None:
         """What a progress bar needs to show FLOPS."""
 
@@ -46,7 +28,7 @@ class Journal(Protocol):
         `waited_sec`: how long the epoch's steps have waited for their batches.
         """
 
-    def epoch(self, row: EpochRow, quality: Quality) -> None:
+    def epoch(self, row: Epoch, quality: Quality) -> None:
         """An epoch has been evaluated."""
 
     def sync(self) -> int:
@@ -58,12 +40,10 @@ class Journal(Protocol):
 class SilentJournal:
     """Of every rank but 0."""
 
-    def point(self, key: Key, value: Any = None, **metadata: Any) -> None: ...
-    def start(self, key: Key, value: Any = None, **metadata: Any) -> None: ...
-    def end(self, key: Key, value: Any = None, **metadata: Any) -> None: ...
+    def log(self, payload: Payload) -> None: ...
     def set_flops_per_sample(self, flops: float) -> None: ...
     def step(self, epoch: int, loss: torch.Tensor, waited_sec: float) -> None: ...
-    def epoch(self, row: EpochRow, quality: Quality) -> None: ...
+    def epoch(self, row: Epoch, quality: Quality) -> None: ...
     def sync(self) -> int:
         return 0
 
@@ -73,10 +53,10 @@ class SilentJournal:
 class RunJournal:
     """Of rank 0."""
 
-    def __init__(self, spec: RunSpec, events: EventWriter) -> None:
+    def __init__(self, spec: RunSpec, writer: EventWriter) -> None:
         self._spec = spec
-        self._events = events
-        self.point, self.start, self.end, self.sync = events.point, events.start, events.end, events.sync
+        self._writer = writer
+        self.log, self.sync = writer.log, writer.sync
         self._bar = ProgressBar(spec) if sys.stdout.isatty() else None
         self._records: Any = None
 
@@ -88,13 +68,14 @@ class RunJournal:
         if self._bar:
             self._bar.step(epoch, loss, waited_sec)
 
-    def epoch(self, row: EpochRow, quality: Quality) -> None:
-        details: dict[str, Any] = {"epoch_num": row["epoch_num"], **quality.details}
+    def epoch(self, row: Epoch, quality: Quality) -> None:
+        details: dict[str, Any] = {**quality.details}
         if isinstance(quality.records, Sized):
             details["num_records"] = len(quality.records)
-        self._events.point(Key.EPOCH, dict(row), **details)
+        evaluation = events.Evaluation(epoch_num=row.epoch_num, **details)
+        self._writer.log(events.EpochReport(value=row, metadata=evaluation))
         self._records = quality.records
-        self._events.sync()
+        self._writer.sync()
         print_line = self._bar.print if self._bar else _print
         print_line(epoch_line(row, self._spec))
 
@@ -103,21 +84,21 @@ class RunJournal:
             self._bar.close()
         if self._records is not None:
             write_json(self._spec.folder / "evaluation.json", self._records)
-        self._events.sync()
-        self._events.close()
+        self._writer.sync()
+        self._writer.close()
 
 
-def epoch_line(row: EpochRow, spec: RunSpec) -> str:
+def epoch_line(row: Epoch, spec: RunSpec) -> str:
     problem = spec.settings.problem
     width = len(str(problem.num_epochs))
-    reached = " (target)" if row["quality"] >= problem.target_quality else ""
+    reached = " (target)" if row.quality >= problem.target_quality else ""
     return (
-        f"epoch {row['epoch_num']:>{width}}/{problem.num_epochs}  loss {row['train_loss']:.4f}  "
-        f"{problem.metric} {row['quality']:.4f}{reached}  "
-        f"{row['num_samples'] / row['train_sec']:,.0f} samples/s  "
-        f"{row['flops'] / row['train_sec'] / 1e12:.4g} TFLOPS  "
-        f"train {row['train_sec']:.1f} s ({row['data_wait_sec'] / row['train_sec']:.1%} waiting for data)  "
-        f"eval {row['eval_sec']:.1f} s"
+        f"epoch {row.epoch_num:>{width}}/{problem.num_epochs}  loss {row.train_loss:.4f}  "
+        f"{problem.metric} {row.quality:.4f}{reached}  "
+        f"{row.num_samples / row.train_sec:,.0f} samples/s  "
+        f"{row.flops / row.train_sec / 1e12:.4g} TFLOPS  "
+        f"train {row.train_sec:.1f} s ({(row.data_wait_sec or 0.0) / row.train_sec:.1%} waiting for data)  "
+        f"eval {row.eval_sec:.1f} s"
     )
 
 
@@ -194,37 +175,32 @@ def open_journal(spec: RunSpec, rank: int) -> "RunJournal | SilentJournal":
 
 def log_submission(journal: Journal, spec: RunSpec) -> None:
     """The first lines of a run: what is submitted, and that no cache was cleared."""
-    journal.point(Key.CACHE_CLEAR, False, reason="the harness clears no cache: data may be warm from earlier runs")
-    journal.start(Key.INIT_START)
-    journal.point(
-        Key.RUN,
-        {
-            "run_id": spec.run_id,
-            "experiment_digest": spec.experiment_digest,
-            "code_digest": spec.workload.code_digest,
-            "hpcai500_version": spec.hpcai500_version,
-            "torch_version": torch.__version__,
-        },
+    reason = "the harness clears no cache: data may be warm from earlier runs"
+    journal.log(events.CacheClear(value=False, metadata=events.Explanation(reason=reason)))
+    journal.log(events.InitStart())
+    identity = events.RunIdentity(
+        run_id=spec.run_id,
+        experiment_digest=spec.experiment_digest,
+        code_digest=spec.workload.code_digest,
+        hpcai500_version=spec.hpcai500_version,
+        torch_version=str(torch.__version__),
     )
-    journal.point(Key.SUBMISSION_ORG, "unaffiliated")
-    journal.point(Key.SUBMISSION_PLATFORM, spec.system)
-    journal.point(Key.SUBMISSION_DIVISION, spec.level.division)
-    journal.point(Key.SUBMISSION_BENCHMARK, spec.workload.benchmark)
-    journal.point(Key.SUBMISSION_STATUS, "research")
+    journal.log(events.Run(value=identity))
+    journal.log(events.SubmissionOrg(value="unaffiliated"))
+    journal.log(events.SubmissionPlatform(value=spec.system))
+    journal.log(events.SubmissionDivision(value=spec.level.division))
+    journal.log(events.SubmissionBenchmark(value=spec.workload.benchmark))
+    journal.log(events.SubmissionStatus(value="research"))
 
 
 def log_hyper_parameters(journal: Journal, spec: RunSpec, peak_learning_rate: float) -> None:
     settings = spec.settings
-    journal.point(Key.SEED, spec.seed)
-    journal.point(Key.TRAIN_SAMPLES, settings.problem.num_train_samples)
-    journal.point(Key.EVAL_SAMPLES, settings.problem.num_eval_samples)
-    journal.point(Key.GLOBAL_BATCH_SIZE, settings.batch.global_batch_size)
-    journal.point(Key.GRADIENT_ACCUMULATION_STEPS, spec.samples_per_rank // spec.micro_batch_size)
-    journal.point(Key.OPT_NAME, settings.optimizer.name)
-    journal.point(Key.OPT_BASE_LEARNING_RATE, peak_learning_rate)
-    journal.point(Key.OPT_LEARNING_RATE_WARMUP_EPOCHS, settings.schedule.warmup_epochs)
-    journal.point(Key.OPT_WEIGHT_DECAY, settings.optimizer.weight_decay)
-
-
-def end_run(journal: Journal, status: RunStatus, **metadata: Any) -> None:
-    journal.end(Key.RUN_STOP, None, status=status.value, **metadata)
+    journal.log(events.Seed(value=spec.seed))
+    journal.log(events.TrainSamples(value=settings.problem.num_train_samples))
+    journal.log(events.EvalSamples(value=settings.problem.num_eval_samples))
+    journal.log(events.GlobalBatchSize(value=settings.batch.global_batch_size))
+    journal.log(events.GradientAccumulationSteps(value=spec.samples_per_rank // spec.micro_batch_size))
+    journal.log(events.OptName(value=settings.optimizer.name))
+    journal.log(events.OptBaseLearningRate(value=peak_learning_rate))
+    journal.log(events.OptLearningRateWarmupEpochs(value=settings.schedule.warmup_epochs))
+    journal.log(events.OptWeightDecay(value=settings.optimizer.weight_decay))

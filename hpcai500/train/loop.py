@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from hpcai500.errors import DivergedError, PreemptedError
-from hpcai500.events.vocabulary import Key
+from hpcai500.events.payloads import Epoch, EpochStart, EpochStop, EvalAccuracy, EvalStart, EvalStop, Interrupted
 from hpcai500.ranks.torch_ranks import Ranks, average_buffers
 from hpcai500.spec.run import RunSpec
 from hpcai500.train.checkpoint import Checkpoints, Record
 from hpcai500.train.clock import Clock
 from hpcai500.train.compilation import begin_pass, clear_gradients
 from hpcai500.train.energy import EnergyMeter
-from hpcai500.train.journal import EpochRow, Journal
+from hpcai500.train.journal import Journal
 from hpcai500.train.loading import Timed
 from hpcai500.train.optim import learning_rate, peak_learning_rate
 from hpcai500.train.preemption import StopRequest
@@ -80,25 +80,25 @@ class Trainer:
     def run_epoch(self, epoch: int) -> float:
         before = self.progress  # of an earlier start, where this one goes on within the epoch
         if before.step == 0:
-            self.journal.start(Key.EPOCH_START, epoch_num=epoch)
+            self.journal.log(EpochStart.of(epoch))
         started = self.clock.read_sec()
         loss, waited_sec = self.train_epoch(epoch, started)
         trained = self.clock.read_sec()
-        self.journal.end(Key.EPOCH_STOP, epoch_num=epoch)
+        self.journal.log(EpochStop.of(epoch))
         if not math.isfinite(loss):
             raise DivergedError(
                 f"epoch {epoch}: the mean training loss is {loss}",
                 "lower the learning rate or lengthen the warm-up",
             )
-        self.journal.start(Key.EVAL_START, epoch_num=epoch)
+        self.journal.log(EvalStart.of(epoch))
         quality = self.evaluate()
         evaluated = self.clock.read_sec()
-        self.journal.point(Key.EVAL_ACCURACY, quality.value, epoch_num=epoch)
-        self.journal.end(Key.EVAL_STOP, epoch_num=epoch)
+        self.journal.log(EvalAccuracy.of(epoch, quality.value))
+        self.journal.log(EvalStop.of(epoch))
         own_steps = self.spec.steps_per_epoch - before.borrowed_steps
         num_samples = own_steps * self.spec.settings.batch.global_batch_size
         joules = before.energy_joules + self.energy_joules()
-        row = EpochRow(
+        row = Epoch(
             epoch_num=epoch,
             train_loss=loss,
             quality=quality.value,
@@ -193,7 +193,7 @@ class Trainer:
             energy_joules=before.energy_joules + self.energy_joules(),
             borrowed_steps=before.borrowed_steps,
         )
-        self.journal.point(Key.INTERRUPTED, {"epoch": epoch, "step": step}, epoch_num=epoch)
+        self.journal.log(Interrupted.of(epoch, step))
         self.save(graceful=True)
         self.checkpoints.wait()
         self.ranks.barrier()  # the first rank to leave has the others ended

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from hpcai500.errors import InputError
+from hpcai500.events.payloads import Dataset, FlopsPerSample, Restart, Resumed, RunStop
 from hpcai500.events.reader import Event, find, first, parse_lines, read_events
+from hpcai500.events.typed import payload
 from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.files import hold, storage, write_atomic
 from hpcai500.spec.run import RunSpec
@@ -39,16 +41,17 @@ class Resumption(NamedTuple):
     """Time up to which work is kept, or was lost before."""
     passed_over: tuple[str, ...] = ()
 
-    def record(self) -> dict[str, Any]:
-        """The value of the event that says so, at the moment when training goes on."""
-        return {
-            "epoch": self.epoch,
-            "step": self.step,
-            "graceful": self.graceful,
-            "down_sec": max(0.0, time.time() - self.last_sign_ms / 1_000),
-            "lost_sec": max(0.0, (self.last_sign_ms - self.kept_ms) / 1_000),
-            "passed_over": list(self.passed_over),
-        }
+    def event(self) -> Resumed:
+        """What the log says of it, at the moment when training goes on."""
+        restart = Restart(
+            epoch=self.epoch,
+            step=self.step,
+            graceful=self.graceful,
+            down_sec=max(0.0, time.time() - self.last_sign_ms / 1_000),
+            lost_sec=max(0.0, (self.last_sign_ms - self.kept_ms) / 1_000),
+            passed_over=self.passed_over,
+        )
+        return Resumed(value=restart)
 
 
 def find_resumption(spec: RunSpec) -> Resumption:
@@ -64,8 +67,8 @@ def find_resumption(spec: RunSpec) -> Resumption:
     if not log.exists():
         return _beginning(spec)
     events = read_events(log)
-    stop, start = first(events, Key.RUN_STOP), first(events, Key.RUN_START)
-    if stop and stop.metadata.get("status") == RunStatus.SUCCESS:
+    stop, start = payload(events, RunStop), first(events, Key.RUN_START)
+    if stop and stop.metadata.status is RunStatus.SUCCESS:
         return Resumption(finished=True)
     if start is None:
         rewind(log, 0)
@@ -147,8 +150,8 @@ def _state(found: Found, folder: Path) -> RunState | None:
 
 
 def _resumption(events: list[Event], start: Event, found: Found, folder: Path) -> Resumption:
-    counted = first(events, Key.FLOPS_PER_SAMPLE)
-    dataset = first(events, Key.DATASET)
+    counted = payload(events, FlopsPerSample)
+    dataset = payload(events, Dataset)
     record = found.record
     earlier = [event.time_ms for event in find(events, Key.RESUMED)]  # what was lost before is counted there
     return Resumption(
@@ -157,8 +160,8 @@ def _resumption(events: list[Event], start: Event, found: Found, folder: Path) -
         epoch=record.epoch if record else 1,
         step=record.step if record else 0,
         graceful=record.graceful if record else False,
-        flops_per_sample=counted.value["mean"] if counted else None,
-        dataset_digest=dataset.value.get("digest") if dataset else None,
+        flops_per_sample=counted.value.mean if counted else None,
+        dataset_digest=dataset.value.digest if dataset else None,
         last_sign_ms=_last_sign(events).time_ms,
         kept_ms=max([record.time_ms if record else start.time_ms, *earlier]),
         passed_over=found.passed_over,

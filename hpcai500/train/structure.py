@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from hpcai500.events.payloads import Structure
 from hpcai500.files import digest
 
 OUTSIDE = "outside"
@@ -20,8 +21,8 @@ class LayerFlops(NamedTuple):
     """With what the batch holds, as in the heads of a detector."""
 
 
-def structure_of(model: nn.Module, layers: Mapping[str, LayerFlops]) -> dict[str, Any]:
-    """The value of `hpcai500.model`: the digest is over what does not depend on the batch.
+def structure_of(model: nn.Module, layers: Mapping[str, LayerFlops]) -> Structure:
+    """The model's structure, whose digest is over what does not depend on the batch.
 
     `layer_parameters` keeps the order in which the model registers its layers.
     """
@@ -30,15 +31,15 @@ def structure_of(model: nn.Module, layers: Mapping[str, LayerFlops]) -> dict[str
     for name, parameter in model.named_parameters():
         layer_parameters[name.rpartition(".")[0]] += parameter.numel()
     fixed = {name: layer.mean for name, layer in sorted(layers.items()) if not layer.varies}
-    return {
-        "digest": digest({"parameters": parameters, "layer_flops": fixed}),
-        "parameters_digest": digest(parameters),
-        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "num_tensors": len(parameters),
-        "layer_parameters": layer_parameters,
-        "layer_flops": {name: layer.mean for name, layer in sorted(layers.items())},
-        "varying_layers": sorted(name for name, layer in layers.items() if layer.varies),
-    }
+    return Structure(
+        digest=digest({"parameters": parameters, "layer_flops": fixed}),
+        parameters_digest=digest(parameters),
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        num_tensors=len(parameters),
+        layer_parameters=dict(layer_parameters),
+        layer_flops={name: layer.mean for name, layer in sorted(layers.items())},
+        varying_layers=tuple(sorted(name for name, layer in layers.items() if layer.varies)),
+    )
 
 
 def layer_flops(batches: Sequence[tuple[Mapping[str, Mapping[Any, int]], int]]) -> dict[str, LayerFlops]:

@@ -20,7 +20,8 @@ from hpcai500.errors import (
     RankError,
     format_failure,
 )
-from hpcai500.events.vocabulary import Key, RunStatus
+from hpcai500.events import payloads as events
+from hpcai500.events.vocabulary import RunStatus
 from hpcai500.files import storage_error
 from hpcai500.launch.layout import layout_of
 from hpcai500.launch.registry import find_launcher
@@ -28,9 +29,9 @@ from hpcai500.ranks.joining import join
 from hpcai500.ranks.torch_ranks import Ranks, first_line, read_once
 from hpcai500.score.manifest import seal
 from hpcai500.score.result import write_result
-from hpcai500.spec.run import RunSpec, read_run
+from hpcai500.spec.run import RunSpec, read_spec
 from hpcai500.train.build import build
-from hpcai500.train.journal import SilentJournal, end_run, log_submission, open_journal
+from hpcai500.train.journal import SilentJournal, log_submission, open_journal
 from hpcai500.train.resumption import find_resumption
 
 
@@ -50,49 +51,48 @@ def run(spec: RunSpec, stop: StopRequest) -> None:
     trainer = build(spec, ranks, start_up, stop, resumption)
     trainer.journal = journal
     journal.set_flops_per_sample(trainer.flops_per_sample)
-    start_up.end(Key.INIT_STOP)
+    start_up.log(events.InitStop())
     ranks.barrier()
     if resumption.resumes:
-        journal.point(Key.RESUMED, resumption.record())
+        journal.log(resumption.event())
     else:
         if resumption.borrowed:
-            journal.point(
-                Key.CONTINUED, {"run": spec.resume_from, "epoch": resumption.epoch, "step": resumption.step}
-            )
-        journal.start(Key.RUN_START)
+            origin = events.Origin(run=spec.resume_from, epoch=resumption.epoch, step=resumption.step)
+            journal.log(events.Continued(value=origin))
+        journal.log(events.RunStart())
     if resumption.borrowed and resumption.step > 0:  # this log has not seen its epoch begin
-        journal.start(Key.EPOCH_START, epoch_num=resumption.epoch)
+        journal.log(events.EpochStart.of(resumption.epoch))
     stop.training = True
     try:
         trainer.train()
     except DivergedError as error:
-        journal.point(Key.FAILURE, str(error), status="diverged")
-        end_run(journal, RunStatus.ABORTED)
+        journal.log(events.RunFailure.of(str(error), "diverged"))
+        journal.log(events.RunStop.of(RunStatus.ABORTED))
         ranks.barrier()  # a rank that leaves has the others ended: not before this is written
         raise
-    end_run(journal, RunStatus.SUCCESS)
+    journal.log(events.RunStop.of(RunStatus.SUCCESS))
     trainer.save(keep=1)  # the trained model, outside the clock
-    journal.point(Key.PEAK_MEMORY, peak_memory(ranks))
+    journal.log(events.PeakMemory(value=peak_memory(ranks)))
     trainer.checkpoints.wait()
     journal.close()
     ranks.close()
 
 
-def peak_memory(ranks: Ranks) -> dict[str, int | None]:
+def peak_memory(ranks: Ranks) -> events.MostBytes:
     """The most memory that any rank held, in bytes: on the host, and allocated on its GPU."""
     import resource
 
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     device = torch.cuda.max_memory_allocated() if ranks.device.type == "cuda" else None
     gathered = ranks.gather((host, device))
-    return {
-        "host_bytes": max((h for h, _ in gathered), default=0),
-        "device_bytes": max((d for _, d in gathered if d is not None), default=None),
-    }
+    return events.MostBytes(
+        host_bytes=max((h for h, _ in gathered), default=0),
+        device_bytes=max((d for _, d in gathered if d is not None), default=None),
+    )
 
 
 def main() -> int:
-    spec = read_run(Path(sys.argv[1]))
+    spec = read_spec(Path(sys.argv[1]))
     rank = find_launcher(spec.launcher).rank(os.environ)
     try:
         run(spec, STOP or StopRequest())

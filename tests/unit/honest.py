@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from hpcai500.events.vocabulary import Key, Type
+from hpcai500.events import payloads as events
+from hpcai500.events.vocabulary import Key, RunStatus, Type
 from hpcai500.events.writer import format_line
 from hpcai500.score.manifest import seal
 from hpcai500.score.metric import CONVENTION
@@ -24,18 +25,15 @@ class Log:
         self.lines: list[str] = []
         self.time_ms = START_MS
 
-    def _add(self, event_type, key, value, metadata):
-        place = {"time_ms": self.time_ms, "file": "by_hand.py", "lineno": 1}
-        self.lines.append(format_line(key, event_type, value, metadata, **place))
+    def log(self, payload):
+        self._add(payload.event_type, payload.key, *payload.written())
 
     def point(self, key, value=None, **metadata):
         self._add(Type.POINT, key, value, metadata)
 
-    def start(self, key, value=None, **metadata):
-        self._add(Type.START, key, value, metadata)
-
-    def end(self, key, value=None, **metadata):
-        self._add(Type.END, key, value, metadata)
+    def _add(self, event_type, key, value, metadata):
+        place = {"time_ms": self.time_ms, "file": "by_hand.py", "lineno": 1}
+        self.lines.append(format_line(key, event_type, value, metadata, **place))
 
 
 def honest_run(
@@ -64,18 +62,18 @@ def honest_run(
     log_hyper_parameters(
         log, spec, optimizer.learning_rate * batch.global_batch_size / optimizer.reference_batch_size
     )
-    log.end(Key.INIT_STOP)
-    log.start(Key.RUN_START)
+    log.log(events.InitStop())
+    log.log(events.RunStart())
     num_samples = spec.steps_per_epoch * spec.settings.batch.global_batch_size
     train_ms = 10_000 + 10 * spec.seed
     for epoch, quality in enumerate(qualities, start=1):
-        log.start(Key.EPOCH_START, epoch_num=epoch)
+        log.log(events.EpochStart.of(epoch))
         log.time_ms += train_ms
-        log.end(Key.EPOCH_STOP, epoch_num=epoch)
-        log.start(Key.EVAL_START, epoch_num=epoch)
+        log.log(events.EpochStop.of(epoch))
+        log.log(events.EvalStart.of(epoch))
         log.time_ms += 2_000
-        log.point(Key.EVAL_ACCURACY, quality, epoch_num=epoch)
-        log.end(Key.EVAL_STOP, epoch_num=epoch)
+        log.log(events.EvalAccuracy.of(epoch, quality))
+        log.log(events.EvalStop.of(epoch))
         row = {
             "epoch_num": epoch, "train_loss": (1 + spec.seed / 100) / epoch, "quality": quality,
             "num_samples": num_samples,
@@ -84,7 +82,7 @@ def honest_run(
         }  # fmt: skip
         records = {"num_records": problem.num_eval_samples} if known.keeps_predictions else {}
         log.point(Key.EPOCH, row, epoch_num=epoch, num_samples=problem.num_eval_samples, **records)
-    log.end(Key.RUN_STOP, None, status="success")
+    log.log(events.RunStop.of(RunStatus.SUCCESS))
     log.point(Key.PEAK_MEMORY, {"host_bytes": 1, "device_bytes": None})
     (spec.folder / "events.log").write_text("\n".join(log.lines) + "\n")
     edit_log(spec.folder, Key.RUN, lambda record: record["value"].update(torch_version=torch))

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from hpcai500.events.reader import find, read_events
-from hpcai500.events.vocabulary import Key
+from hpcai500.events.payloads import EpochReport
+from hpcai500.events.reader import read_events
+from hpcai500.events.typed import payloads
 from hpcai500.launch.environment import this_machine
 from hpcai500.launch.launcher import Step
 from hpcai500.launch.launchers.per_node import PerNode
@@ -12,7 +13,8 @@ from hpcai500.launch.layout import layout_of
 from hpcai500.launch.process import execute
 from hpcai500.launch.start import plan, train, training_worker
 from hpcai500.spec.levels import Level
-from hpcai500.spec.run import SYNTHETIC, RunSpec, resolve
+from hpcai500.spec.record import SYNTHETIC
+from hpcai500.spec.run import RunSpec, resolve
 from hpcai500.system.devices import num_gpus
 from hpcai500.validate.children import run_children
 from hpcai500.validate.measurement import Measurement
@@ -92,8 +94,8 @@ def short_spec(place: Place, nodes: int, name: str, launcher: str) -> RunSpec:
 
 def _figures(spec: RunSpec, company: str, nodes: tuple[str, ...]) -> Iterator[Measurement]:
     """Of the last epoch: samples a second of one node, and, where nodes ran alone, the loss to its last digit."""
-    last = find(read_events(spec.folder / "events.log"), Key.EPOCH)[-1].value
-    rate = last["num_samples"] / last["train_sec"] / spec.nodes
+    last = payloads(read_events(spec.folder / "events.log"), EpochReport)[-1].value
+    rate = last.num_samples / last.train_sec / spec.nodes
     yield Measurement(
         stage="training", metric=f"{company}_samples_per_sec", unit="1/s", value=rate, better="higher", nodes=nodes,
         detail="of one node",
@@ -102,7 +104,7 @@ def _figures(spec: RunSpec, company: str, nodes: tuple[str, ...]) -> Iterator[Me
         stage="training",
         metric=f"{company}_loss",
         unit="",
-        value=repr(last["train_loss"]),
+        value=repr(last.train_loss),
         better="same",
         nodes=nodes,
     )

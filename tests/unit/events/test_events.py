@@ -3,6 +3,7 @@ import json
 import pytest
 
 from hpcai500.errors import InputError
+from hpcai500.events import payloads
 from hpcai500.events.reader import read_events
 from hpcai500.events.vocabulary import Key, Type
 from hpcai500.events.writer import EventWriter, format_line
@@ -32,8 +33,8 @@ def test_keys_are_official_or_carry_our_prefix():
 
 def test_events_read_back_in_order_and_name_their_caller(tmp_path):
     writer = EventWriter(tmp_path / "events.log")
-    writer.start(Key.EPOCH_START, epoch_num=1)
-    writer.point(Key.EVAL_ACCURACY, 0.5, epoch_num=1)
+    writer.log(payloads.EpochStart.of(1))
+    writer.log(payloads.EvalAccuracy.of(1, 0.5))
     writer.close()
     events = read_events(tmp_path / "events.log")
     assert [(e.key, e.value, e.metadata["epoch_num"]) for e in events] == [
@@ -46,13 +47,13 @@ def test_events_read_back_in_order_and_name_their_caller(tmp_path):
 def test_a_torn_last_line_is_dropped_by_the_reader_and_cut_by_the_next_writer(tmp_path):
     path = tmp_path / "events.log"
     writer = EventWriter(path)
-    writer.point(Key.SEED, 1)
+    writer.log(payloads.Seed(value=1))
     writer.close()
     whole = path.read_text()
     path.write_text(whole + ':::MLLOG {"namespace": "", "time')
     assert [event.key for event in read_events(path)] == ["seed"]
     writer = EventWriter(path)
-    writer.point(Key.OPT_NAME, "sgd")
+    writer.log(payloads.OptName(value="sgd"))
     writer.close()
     assert [event.key for event in read_events(path)] == ["seed", "opt_name"]
 

@@ -101,7 +101,10 @@ BAD = [
     (drop("hpcai500.dataset"), "no hpcai500.dataset event"),
     (drop("opt_base_learning_rate"), "no opt_base_learning_rate with a value"),
     (change("run_stop", time_ms=START_MS), "clock goes back 40.4 s"),
-    (change("run_stop", metadata={"status": "\x1b[2Jfine"}), "status '\\x1b[2Jfine'"),
+    (
+        change("run_stop", metadata={"status": "\x1b[2Jfine"}),
+        "run_stop: metadata.status: input should be 'success' or 'aborted', not '\\x1b[2Jfine'",
+    ),
     (lambda records: records.extend(list(records)), "a log holds one run"),
     (change("cache_clear", key="hpcai500.hologram"), "'hpcai500.hologram' is none that this version knows"),
     (
@@ -120,8 +123,11 @@ BAD = [
     (change("hpcai500.flops_per_sample", value={"mean": 0, "standard_deviation": 0}), "flops"),
     (change("hpcai500.flops_per_sample", value=None), "a.log:18: hpcai500.flops_per_sample: value"),
     (change("hpcai500.epoch", value=[]), "hpcai500.epoch"),
-    (change("hpcai500.layer", metadata={"layer": 10}), "layer 10"),
-    (change("hpcai500.layer", value=[1]), "no record"),
+    (
+        change("hpcai500.layer", metadata={"layer": 10}),
+        "a.log:19: hpcai500.layer: metadata.layer: input should be less than or equal to 9, not 10",
+    ),
+    (change("hpcai500.layer", value=[1]), "hpcai500.layer: value: input should be an object"),
     (lambda records: records.insert(30, records[20]), ""),
     (lambda records: records.insert(30, records[12]), "opt_base_learning_rate stands 2 times"),
     (change("submission_platform", value="x" * 201), "a.log:4: submission_platform: value: string should have at"),

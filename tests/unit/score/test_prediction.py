@@ -96,7 +96,7 @@ def test_a_models_parameters_are_logged_by_layer_in_the_order_of_the_layers():
     from hpcai500.train.structure import structure_of
 
     model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.BatchNorm1d(3), nn.Linear(3, 2, bias=False))
-    assert list(structure_of(model, {})["layer_parameters"].items()) == [("0", 15), ("2", 6), ("3", 6)]
+    assert list(structure_of(model, {}).layer_parameters.items()) == [("0", 15), ("2", 6), ("3", 6)]
 
 
 def test_ddp_closes_its_first_bucket_at_1_mib_and_the_others_at_25():

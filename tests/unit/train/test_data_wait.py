@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from hpcai500.events.payloads import Epoch
 from hpcai500.files import read_json, write_json
 from hpcai500.report.run_text import run_text
 from hpcai500.score.result import derive, read_result, write_result
@@ -71,7 +72,7 @@ def test_the_bar_shows_the_share_of_waiting_since_it_was_last_drawn(make_spec, m
 
 
 def test_an_epoch_s_line_says_how_much_of_it_was_waiting(make_spec):
-    row = journal.EpochRow(
+    row = Epoch(
         epoch_num=1, train_loss=1.0, quality=0.5, num_samples=100, flops=1e9, train_sec=4.0, eval_sec=1.0,
         data_wait_sec=1.0, learning_rate=0.1, energy_joules=None,
     )  # fmt: skip
