@@ -56,6 +56,26 @@ def hpcai500_process():
 
 
 @pytest.fixture
+def small_disk(tmp_path):
+    """Mount a file system of so many kilobytes; its folder."""
+    mounted = []
+
+    def mount(kilobytes: int) -> Path:
+        folder = tmp_path / "small"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"mounting a small file system needs root: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
 def write_run():
     """Write a run's files by hand: qualities and seconds as given, one epoch a second of training."""
 

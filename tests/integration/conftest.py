@@ -40,9 +40,9 @@ def real_digits(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def weather(tmp_path_factory):
-    """Eight training and four evaluation frames of the mini size, as `synthesize` writes them."""
+    """Four frames of the mini size, as `synthesize` writes them, to train and to evaluate on."""
     folder = tmp_path_factory.mktemp("weather")
-    years = ("--set", "data.train_years=[1979]", "--samples", "8")
+    years = ("--set", "data.train_years=[1979]", "--samples", "4")
     assert main(["data", "synthesize", "extreme_weather", "--problem", "mini", "--data", str(folder), *years]) == 0
     return folder
 

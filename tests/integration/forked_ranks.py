@@ -36,12 +36,12 @@ def train(workload, output: Path, *, data, ranks=1, overrides=None, **fields) ->
 def resume(folder: Path) -> Path:
     """Train the run of a folder to its end, from its newest checkpoint if it has one."""
     codes, said = start(folder)
-    assert codes == [0] * len(codes), said
+    assert codes == [0] * len(codes), (codes, said)
     assert read_result(folder / "result.json").status == "success"
     return folder
 
 
-def start(folder: Path, timeout_sec=120.0) -> tuple[list[int], str]:
+def start(folder: Path, timeout_sec=240.0) -> tuple[list[int], str]:
     """Exit codes of a run's ranks, and all that they wrote; ranks that outlive a killed one are killed too."""
     spec = read_run(folder / "run.json")
     log = folder / "logs" / "forked.log"

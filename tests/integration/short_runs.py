@@ -12,10 +12,11 @@ from hpcai500.events.vocabulary import Key
 SMALL = {
     "problem.num_train_samples": 40, "problem.num_eval_samples": 10, "problem.num_epochs": 2,
     "batch.global_batch_size": 16, "batch.micro_batch_size": 4, "optimizer.learning_rate": 0.01,
+    "data.image_size": 16, "data.eval_resize": 16, "execution.num_flop_batches": 1,
 }  # fmt: skip
 FEW_FRAMES = {
-    "data.train_years": [1979], "problem.num_train_samples": 8, "problem.num_eval_samples": 8,
-    "problem.num_epochs": 2, "batch.micro_batch_size": 1, "execution.num_flop_batches": 2,
+    "data.train_years": [1979], "problem.num_train_samples": 4, "problem.num_eval_samples": 4,
+    "problem.num_epochs": 2, "batch.micro_batch_size": 1, "execution.num_flop_batches": 1,
 }  # fmt: skip
 
 CXX = os.environ.get("CXX", "g++")
