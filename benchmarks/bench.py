@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cpuinfo
+import first_step
 import horovod_over_ddp
 import input_speed
 import overlap
@@ -171,7 +172,7 @@ def main() -> None:
         rows += [*input_speed.rows(), *step_speed.rows(ranks)]
         ranks.close()
     others = (*horovod_over_ddp.rows(), *scaling.rows(), *overlap.rows(), validation_speed.row())
-    others += (ranking_speed.row(), *slurm_start.rows())
+    others += (ranking_speed.row(), *first_step.rows(), *slurm_start.rows())
     rows += [Row(*row) for row in others]
     cpu = cpuinfo.get_cpu_info().get("brand_raw", platform.processor())
     print(
