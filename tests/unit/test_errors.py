@@ -1,4 +1,6 @@
 import inspect
+import pickle
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +33,20 @@ def test_a_wrong_value_of_any_length_fits_a_line():
     with pytest.raises(SpecError, match=r"^file: ended_ms: .*, not \[1, 1") as caught:
         parse(Timing, {"started_ms": 1.0, "ended_ms": [1] * 10_000}, "file")
     assert len(str(caught.value)) < 250
+
+
+def test_an_error_says_where_as_a_value_and_names_it_by_another_name():
+    error = errors.InputError("not a valid event", "see the log", at=Path("/tmp/u/10/runs/a/events.log"), line=7)
+    error.relocate(Path("/tmp/u/1"), Path("one.zip"))  # no folder that it lies in
+    assert error.message == "/tmp/u/10/runs/a/events.log:7: not a valid event"
+    error.relocate(Path("/tmp/u/10"), Path("ten.zip"))
+    assert str(error) == "ten.zip/runs/a/events.log:7: not a valid event; see the log"
+    assert pickle.loads(pickle.dumps(error)).message == error.message
+    assert errors.InputError("no place").message == "no place"
+
+
+def test_only_a_librarys_error_may_be_the_echo_of_another():
+    told = [errors.parse_failure(errors.format_failure(kind("gloo: lost"), 0)) for kind in (
+        errors.LibraryError, errors.MachineError,
+    )]  # fmt: skip
+    assert [failure.of_library for failure in told] == [True, False]

@@ -37,7 +37,7 @@ def test_a_new_folder_appears_whole_or_not_at_all_and_takes_no_name_that_is_in_u
         pytest.raises(InputError, match=rf"^{folder.parent}/other/x: wrong$"),
         new_folder(folder.parent / "other") as made,
     ):
-        raise InputError(f"{made}/x: wrong")
+        raise InputError("wrong", at=made / "x")
     assert (folder / "a").read_text() == "first"
     assert os.listdir(folder.parent) == ["mine"]
 
