@@ -5,7 +5,8 @@ HpcAi500Error            70  our bug, when raised bare
 │   ├── SpecError            a key, a value or a combination of them
 │   ├── DataError            a data set or a file of it
 │   └── OccupiedError        a place that already holds something else
-├── MachineError     3  the machine lacks something
+├── MachineError          3  the machine lacks something
+│   └── LibraryError         what a library of communication said
 ├── ShortfallError        1  the thing checked or trained fell short
 │   ├── DivergedError        the loss is not finite
 │   └── RankError            a rank died
@@ -67,6 +68,10 @@ class MachineError(HpcAi500Error):
     exit_code = 3
 
 
+class LibraryError(MachineError):
+    pass
+
+
 class ShortfallError(HpcAi500Error):
     exit_code = 1
 
@@ -110,11 +115,13 @@ class Failure(NamedTuple):
     exit_code: int
     message: str
     hint: str
+    of_library: bool = False
+    """A library of communication said so, which may only have lost a peer that died of something else."""
 
 
 def format_failure(error: HpcAi500Error, rank: int) -> str:
     """The line by which a rank tells its launcher, over stderr, why it ends."""
-    failure = Failure(rank, error.exit_code, error.message, error.hint)
+    failure = Failure(rank, error.exit_code, error.message, error.hint, isinstance(error, LibraryError))
     return f"{FAILURE_TOKEN} {json.dumps(failure._asdict())}"
 
 

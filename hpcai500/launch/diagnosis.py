@@ -83,7 +83,7 @@ def _distance(failure: Failure) -> int:
 
 
 def _lost_peer(failure: Failure) -> bool:
-    of_library = failure.exit_code == HpcAi500Error.exit_code or failure.message.startswith(("gloo: ", "nccl: "))
+    of_library = failure.of_library or failure.exit_code == HpcAi500Error.exit_code
     return of_library and bool(_LOST_PEER.search(failure.message))
 
 

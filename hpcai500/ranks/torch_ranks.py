@@ -13,7 +13,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compr
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from hpcai500.errors import HpcAi500Error, InputError, MachineError, RankError
+from hpcai500.errors import HpcAi500Error, InputError, LibraryError, MachineError, RankError
 from hpcai500.launch.launcher import RankEnvironment
 from hpcai500.launch.registry import find_launcher
 from hpcai500.ranks.operations import Operations, TorchOperations
@@ -100,7 +100,7 @@ class TorchRanks:
             else:
                 dist.init_process_group(backend, init_method="env://", device_id=device_id)
         except (RuntimeError, ValueError) as error:
-            raise MachineError(f"{backend}: {first_line(error)}", "see docs/clusters.md") from error
+            raise LibraryError(f"{backend}: {first_line(error)}", "see docs/clusters.md") from error
 
     def wrap(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         if self.size == 1:

@@ -5,7 +5,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import InstanceOf, PlainSerializer, WithJsonSchema
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from hpcai500.errors import HpcAi500Error
 from hpcai500.words import printable
@@ -64,7 +64,21 @@ class Source:
         return error
 
 
-SourceName = Annotated[InstanceOf[Source], PlainSerializer(str, return_type=str), WithJsonSchema({"type": "string"})]
+def _of_record(value: object) -> Source:
+    """A Source as it is; of a record, the plain path that the name is."""
+    if isinstance(value, Source):
+        return value
+    if isinstance(value, str):
+        return Source(Path(value))
+    raise ValueError("a path must be a text")
+
+
+SourceName = Annotated[
+    Source,
+    PlainValidator(_of_record),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string"}),
+]
 """A Source as a field of a record, which holds its name."""
 
 

@@ -8,6 +8,7 @@ import pytest
 from hpcai500.errors import (
     HpcAi500Error,
     InputError,
+    LibraryError,
     MachineError,
     PreemptedError,
     RankError,
@@ -218,7 +219,7 @@ def test_a_rank_that_told_no_reason_is_no_preemption_though_its_peers_were_stopp
 def test_a_bug_before_training_is_no_preemption_unless_it_is_the_loss_of_a_stopped_peer():
     bug = (1, HpcAi500Error("KeyError: 'x'"))
     assert str(explain(told(STOPPED, bug), "", 75, Path("log"))) == "rank 1: KeyError: 'x'"
-    lost = (1, MachineError("gloo: Connection closed by peer [127.0.0.1]:7"))
+    lost = (1, LibraryError("gloo: Connection closed by peer [127.0.0.1]:7"))
     assert isinstance(explain(told(STOPPED, lost), "", 75, Path("log")), PreemptedError)
     assert explain(told(lost), "", 3, Path("log")).exit_code == 3
     assert "ended by SIGKILL" in str(explain(told(lost), ended("mpirun", 9), 3, Path("log")))

@@ -467,7 +467,7 @@ def test_swapped_seeds_are_named(honest_set):
     for folder in (first, second):
         reseal(folder)
     found = [breach for breach in breaches_of(folders) if breach.rule == "1.3"]
-    assert {breach.run for breach in found} == {str(first), str(second)}
+    assert {str(breach.run) for breach in found} == {str(first), str(second)}
 
 
 def test_check_groups_runs_and_spares_a_single_one_the_rules_of_sets(honest_set, tmp_path, hpcai500):

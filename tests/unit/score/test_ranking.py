@@ -305,10 +305,10 @@ def test_of_one_seed_the_run_that_began_first_counts_whatever_its_folder_is_call
     (pair,) = collected.repeated
     if order == "diverged first":
         assert (ranked.entries[0].seeds, ranked.entries[0].num_diverged) == ((0,), 1)
-        assert pair[0].path.parent == lost
+        assert pair[0].source.on_disk.parent == lost
     else:
         assert (ranked.entries[0].seeds, ranked.entries[0].num_diverged) == ((0, 1), 0)
-        assert pair[0].path.parent == found
+        assert pair[0].source.on_disk.parent == found
     # A run that diverged is named as one, counted or not.
     reason = next(item.reason for item in collected.left_out if item.path.startswith(str(lost)))
     assert reason.startswith("status diverged")
@@ -317,10 +317,10 @@ def test_of_one_seed_the_run_that_began_first_counts_whatever_its_folder_is_call
 def test_a_run_whose_log_does_not_say_when_it_began_comes_after_those_that_do_and_then_by_path(add, results):
     folders = [add(seed=1, output=str(results / name)) for name in "abc"]
     (folders[0] / "events.log").unlink()
-    assert {run.path.parent for run in collect([results]).runs} == {folders[1]}
+    assert {run.source.on_disk.parent for run in collect([results]).runs} == {folders[1]}
     for folder in folders[1:]:
         (folder / "events.log").write_text("no event\n")
-    assert {run.path.parent for run in collect([results]).runs} == {folders[0]}
+    assert {run.source.on_disk.parent for run in collect([results]).runs} == {folders[0]}
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
