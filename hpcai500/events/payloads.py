@@ -34,9 +34,6 @@ class _Number(Payload):
     value: Count
 
 
-# What is submitted.
-
-
 class SubmissionOrg(_Text):
     key = Key.SUBMISSION_ORG
 
@@ -57,9 +54,6 @@ class SubmissionBenchmark(_Text):
 
 class SubmissionStatus(_Text):
     key = Key.SUBMISSION_STATUS
-
-
-# Start-up.
 
 
 class Explanation(Lenient):
@@ -92,9 +86,6 @@ class StagingStart(_Bare):
 class StagingStop(_Bare):
     key = Key.STAGING_STOP
     event_type = Type.END
-
-
-# Hyper-parameters and data.
 
 
 class Seed(Payload):
@@ -137,9 +128,6 @@ class OptLearningRateWarmupEpochs(Payload):
 class OptWeightDecay(Payload):
     key = Key.OPT_WEIGHT_DECAY
     value: FromZero
-
-
-# The run.
 
 
 class RunStart(_Bare):
@@ -210,9 +198,6 @@ class EvalAccuracy(OfEpoch):
         return cls(value=quality, metadata=EpochNumber(epoch_num=epoch_num))
 
 
-# Our own.
-
-
 class RunIdentity(Lenient):
     run_id: str
     experiment_digest: str
@@ -278,9 +263,9 @@ class Structure(Lenient):
     """A model, whoever wrote it; a foreign program may leave out what only torch can tell."""
 
     digest: str | None = None
-    """Of all that does not depend on the batch."""
+    """Digest of all that does not depend on the batch."""
     parameters_digest: str | None = None
-    """Of names and shapes of the parameters."""
+    """Digest of the parameters' names and shapes."""
     num_parameters: Count
     num_tensors: int | None = None
     layer_parameters: dict[str, int] | None = None

@@ -15,7 +15,7 @@ import torch
 
 from hpcai500.score.result import read_result
 from hpcai500.spec.levels import Level
-from hpcai500.spec.run import RunSpec, read_run, resolve
+from hpcai500.spec.run import RunSpec, read_spec, resolve
 from hpcai500.system.cores import physical_cores
 
 _FORKS = multiprocessing.get_context("forkserver")
@@ -43,7 +43,7 @@ def resume(folder: Path) -> Path:
 
 def start(folder: Path, timeout_sec=240.0) -> tuple[list[int], str]:
     """Exit codes of a run's ranks, and all that they wrote; ranks that outlive a killed one are killed too."""
-    spec = read_run(folder / "run.json")
+    spec = read_spec(folder / "run.json")
     log = folder / "logs" / "forked.log"
     log.parent.mkdir(exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as server:
