@@ -357,7 +357,7 @@ def test_each_evaluation_frame_counts_once_whatever_the_number_of_ranks(make_spe
     def state(indices):
         workload.start_evaluation()
         with torch.no_grad():
-            for batch in workload.eval_batches([indices[:3], indices[3:]]):
+            for batch in workload.eval_batches([indices[start : start + 3] for start in range(0, len(indices), 3)]):
                 workload.evaluate(model, workload.to_device(batch, CPU))
         return workload.evaluation_state()
 
