@@ -99,6 +99,10 @@ def cluster(alone) -> Iterator[Cluster]:
         if os.environ.get("HPCAI500_REQUIRE_SLURM") == "1":
             pytest.fail(started.stderr)
         pytest.skip(started.stderr.strip())
+    if testbed("exec", "node1", "--", "test", "-e", str(TESTBED)).returncode != 0:
+        pytest.fail(
+            "the testbed that is up was started by another clone, and its nodes do not see this one below /tmp"
+        )
     try:
         lines = testbed("env").stdout.splitlines()
         paths = dict(line.removeprefix("export ").split("=", 1) for line in lines)

@@ -50,18 +50,18 @@ def require_whole(folder, undisturbed):
 
 
 def test_an_array_over_seeds_ends_in_one_ranking(desk):
-    jobs = desk.submitted("--nodes", "4", "--seeds", "0-2", "--parallel", "2")
+    jobs = desk.submitted("--nodes", "2", "--seeds", "0-2", "--parallel", "2")
     assert len({job["job_id"].split("_")[0] for job in jobs}) == 1
     rows = desk.wait_until_over()
     assert {seed: row["state"] for seed, row in rows.items()} == {0: "done", 1: "done", 2: "done"}, desk.said()
     (ranked,) = json.loads(desk.hpcai500("rank", desk.results, "--json").stdout)["lists"]
     (entry,) = ranked["entries"]
-    assert (entry["seeds"], entry["world_size"], entry["nodes"], entry["system"]) == ([0, 1, 2], 4, 4, "testbed")
+    assert (entry["seeds"], entry["world_size"], entry["nodes"], entry["system"]) == ([0, 1, 2], 2, 2, "testbed")
     system = json.loads(next(desk.results.rglob("system.json")).read_text())
-    assert sorted(host for node in system["nodes"] for host in node["hosts"]) == ["node1", "node2", "node3", "node4"]
+    assert len({host for node in system["nodes"] for host in node["hosts"]}) == 2
     (checked,) = json.loads(desk.hpcai500("check", desk.results, "--json", check=False).stdout)
     assert [breach["rule"] for breach in checked["breaches"]] == ["5.2"]  # three runs, each of which keeps all rules
-    assert desk.submitted("--nodes", "4", "--seeds", "0-2") == []
+    assert desk.submitted("--nodes", "2", "--seeds", "0-2") == []
 
 
 def test_uneven_tasks_of_an_sbatch_know_their_place(desk):

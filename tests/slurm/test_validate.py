@@ -120,35 +120,15 @@ def test_a_level_that_may_take_longer_than_the_partition_allows_runs_all_the_sam
     assert "--time=60\n" in script.read_text()
 
 
-def test_a_slow_link_is_named(partition):
-    """What node2 sends to node4, and to no other, passes a token bucket."""
-    shape = [
-        "tc qdisc add dev eth0 root handle 1: htb default 10 r2q 100000",
-        "tc class add dev eth0 parent 1: classid 1:10 htb rate 100gbit",
-        "tc class add dev eth0 parent 1: classid 1:20 htb rate 100gbit",
-        "tc qdisc add dev eth0 parent 1:20 tbf rate 200mbit burst 64kb latency 50ms",
-        "tc filter add dev eth0 parent 1: protocol ip u32 match ip dst 10.50.0.14/32 flowid 1:20",
-    ]
-    partition.inside("node2", "sh", "-c", " && ".join(shape))
-    try:
-        code, report, _ = partition.validate("links")
-    finally:
-        partition.inside("node2", "tc", "qdisc", "del", "dev", "eth0", "root")
-    assert code == 1
-    ((nodes, stage, _),) = failures(report)
-    assert (nodes, stage) == (["node2", "node4"], "links")
-
-
-def test_a_node_with_another_library_version_is_named(partition):
-    metadata = "Metadata-Version: 2.1\nName: torchvision\nVersion: 0.1.2\n"
-    with partition.overlay("node3", {"torchvision-0.1.2.dist-info/METADATA": metadata}) as options:
-        code, report, _ = partition.validate("inventory", *options)
-    assert code == 1
-    ((nodes, stage, message),) = failures(report)
-    assert (nodes, stage) == (["node3"], "inventory")
-    assert "0.1.2" in message
-
-
+# What node2 sends to node4, and to no other, passes a token bucket.
+SLOW_LINK = [
+    "tc qdisc add dev eth0 root handle 1: htb default 10 r2q 100000",
+    "tc class add dev eth0 parent 1: classid 1:10 htb rate 100gbit",
+    "tc class add dev eth0 parent 1: classid 1:20 htb rate 100gbit",
+    "tc qdisc add dev eth0 parent 1:20 tbf rate 200mbit burst 64kb latency 50ms",
+    "tc filter add dev eth0 parent 1: protocol ip u32 match ip dst 10.50.0.14/32 flowid 1:20",
+]
+OTHER_LIBRARY = "Metadata-Version: 2.1\nName: torchvision\nVersion: 0.1.2\n"
 WRONG = """\
 import sys
 if sys.argv[0] == "-m" and any("hpcai500" in word for word in sys.orig_argv):
@@ -162,28 +142,44 @@ if sys.argv[0] == "-m" and any("hpcai500" in word for word in sys.orig_argv):
 """
 
 
-def test_a_node_that_computes_something_else_is_named(partition):
-    with partition.overlay("node2", {"usercustomize.py": "", "sitecustomize.py": WRONG}) as options:
-        code, report, _ = partition.validate("micro", *options)
-    assert code == 1
-    named = {(tuple(nodes), stage) for nodes, stage, _ in failures(report)}
-    assert named == {(("node2",), "micro")}
-    assert any(found["kind"] == "wrong_result" for found in report["findings"])
+@contextmanager
+def slow_link(partition):
+    partition.inside("node2", "sh", "-c", " && ".join(SLOW_LINK))
+    try:
+        yield
+    finally:
+        partition.inside("node2", "tc", "qdisc", "del", "dev", "eth0", "root")
 
 
-def test_a_full_disk_is_named(partition):
+@contextmanager
+def full_disk(partition):
     """A node's /tmp is its own; it is made small and filled, not covered: this clone may lie below it."""
     partition.inside("node4", "mount", "-o", "remount,size=64m", "/tmp")
     try:
         partition.inside("node4", "sh", "-c", "dd if=/dev/zero of=/tmp/full bs=1M 2>/dev/null", check=False)
-        code, report, _ = partition.validate("health")
+        yield
     finally:
         partition.inside("node4", "rm", "-f", "/tmp/full")
         partition.inside("node4", "mount", "-o", "remount,size=50%", "/tmp")
+
+
+def test_a_slow_link_another_library_a_wrong_product_and_a_full_disk_at_once_are_each_named(partition):
+    with (
+        slow_link(partition),
+        full_disk(partition),
+        partition.overlay("node1", {"usercustomize.py": "", "sitecustomize.py": WRONG}),
+        partition.overlay("node3", {"torchvision-0.1.2.dist-info/METADATA": OTHER_LIBRARY}) as options,
+    ):
+        code, report, _ = partition.validate("inventory,health,micro,links", *options)
     assert code == 1
-    ((nodes, stage, message),) = failures(report)
-    assert (nodes, stage) == (["node4"], "health")
-    assert message.startswith("the disk of /tmp is full")
+    found = failures(report)
+    assert {(tuple(nodes), stage) for nodes, stage, _ in found} == {
+        (("node2", "node4"), "links"), (("node3",), "inventory"), (("node1",), "micro"), (("node4",), "health"),
+    }, found  # fmt: skip
+    said = {stage: message for _, stage, message in found}
+    assert "0.1.2" in said["inventory"]
+    assert said["health"].startswith("the disk of /tmp is full")
+    assert any(finding["kind"] == "wrong_result" for finding in report["findings"])
 
 
 def test_a_drained_node_is_named_with_its_reason_and_the_others_are_validated(partition):

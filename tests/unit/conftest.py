@@ -1,4 +1,4 @@
-"""Runs to rank, and a mark on what another torch may change."""
+"""Runs to rank, and a mark on what another torch or numpy may change."""
 
 import sys
 from pathlib import Path
@@ -8,24 +8,29 @@ import pytest
 
 from hpcai500.score.result import write_result
 
+NATIVE = {"torch", "torchvision", "numpy", "scipy", "sklearn", "h5py", "PIL", "faster_coco_eval"}
+
 
 def pytest_collection_modifyitems(items):
-    uses = {module: _uses_torch(module) for module in {item.module for item in items if _is_here(item)}}
+    uses = {module: _uses_native(module) for module in {item.module for item in items if _is_here(item)}}
     for item in items:
         if uses.get(getattr(item, "module", None)):
-            item.add_marker("torch")
+            item.add_marker("native")
 
 
 def _is_here(item):
     return Path(__file__).parent in item.path.parents
 
 
-def _uses_torch(module):
-    """Whether torch is a name in a module, or in one that it takes names from."""
-    homes = [module]
-    for value in vars(module).values():
-        homes.append(value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None)))
-    return any("torch" in vars(home) or home.__name__.startswith("torch") for home in homes if home)
+def _uses_native(module):
+    """Whether a module, or one that it takes names from, has a name of torch or of another compiled package."""
+    homes = {name for name in map(_home, vars(module).values()) if name in sys.modules}
+    names = [_home(value) for home in (module.__name__, *homes) for value in vars(sys.modules[home]).values()]
+    return any(name.partition(".")[0] in NATIVE for name in (*homes, *names))
+
+
+def _home(value):
+    return value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))
 
 
 @pytest.fixture

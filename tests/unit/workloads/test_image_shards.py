@@ -415,6 +415,8 @@ def test_dali_gives_the_same_crops_whatever_the_size_of_the_batch(tree):
 def test_nobody_turns_an_image_by_its_exif_tag(tree, decoder):
     if decoder == "dali":
         pytest.importorskip("nvidia.dali", reason="DALI is not installed: pip install hpcai500[dali]")
+    else:
+        pytest.importorskip("simplejpeg", reason="simplejpeg is not installed: pip install hpcai500[fast]")
     turned = Image.Exif()
     turned[0x0112] = 6
     train = read_index(tree, 2).train
