@@ -18,7 +18,7 @@ from hpcai500.launch.slurm.script import JobPlan, header_of, job_template, plan_
 from hpcai500.spec.run import read_run
 from hpcai500.spec.site import Site, load_site, shipped_sites, with_site_overrides
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN = Path(__file__).parents[3] / "golden"
 SITES = {path.stem: str(path) for path in shipped_sites()}
 
 
