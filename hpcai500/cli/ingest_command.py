@@ -116,6 +116,7 @@ def sound_result(folder: Path, log: Path) -> Result:
         result = write_result(folder)
         reason = None if result.status != "success" else bound_fault(result)
     except HpcAi500Error as error:
+        error.relocate(folder / "events.log", log)
         error.relocate(folder, log.parent)
         raise InputError(str(error), "see docs/results-format.md") from error
     except MALFORMED as error:

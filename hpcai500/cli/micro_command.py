@@ -119,9 +119,8 @@ def _collectives(args: argparse.Namespace, budget_sec: float) -> tuple[Findings,
     site = site_with(args.site, args.slurm)
     machine = this_machine()
     device = args.device.partition(":")[0]
-    launcher = args.launcher or ("mpirun" if args.backend == "mpi" else None)
     on_gpus = device != "cpu" and args.backend != "mpi"
-    wanted = Wanted(args.backend, launcher, args.nodes, args.procs_per_node, on_gpus=on_gpus)
+    wanted = Wanted(args.backend, args.launcher, args.nodes, args.procs_per_node, on_gpus=on_gpus)
     layout, allocation = decide(wanted, site, read_allocation(machine.env), machine.env)
     require_software(args.backend, layout.launcher)
     layout = parse(Layout, layout.model_dump() | {"device": device}, "--device")

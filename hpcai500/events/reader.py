@@ -49,7 +49,7 @@ def parse_lines(lines: Iterable[str], source: Path) -> Iterator[Event]:
             raise InputError("not a valid event", "the file was altered after it was written", at=source, line=torn)
         try:
             yield event_of(json.loads(line[position + len(TOKEN) :]), source, number)
-        except (ValueError, ValidationError):
+        except (ValueError, ValidationError, RecursionError):
             torn = number
 
 

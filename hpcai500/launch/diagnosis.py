@@ -69,10 +69,19 @@ def explain(told: Sequence[Failure], tail: str, code: int, log: Path, *, is_rank
         return error
     if box := _BOX.search(tail):
         return RankError(f"mpirun: {_first_paragraph(box[1])}", f"see {log}")
-    last = next((line.strip() for line in reversed(tail.splitlines()) if line.strip()), "no output")
-    who = "rank 0" if is_rank else "the launcher"
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return HpcAi500Error(f"{who} {how}: {last}", f"see {log}")
+    lines = [line.strip() for line in tail.splitlines() if line.strip() and line.strip() != START_MARK]
+    last = lines[-1] if lines else "no output"
+    if is_rank:
+        return RankError(f"rank 0 ended with exit code {code}: {last}", f"see {log}")
+    how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+    return HpcAi500Error(f"the launcher {how}: {last}", f"see {log}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"
 
 
 def _distance(failure: Failure) -> int:
@@ -134,7 +143,7 @@ def _death(ends: Sequence[tuple[str, int]], tail: str) -> HpcAi500Error | None:
     """A rank that was ended by a signal which asks nobody to stop."""
     for rank, code in ends:
         if code < 0 and -code not in _STOPS:
-            name = signal.Signals(-code).name
+            name = _signal_name(-code)
             return RankError(f"{rank} was ended by {name}", _hint(name == "SIGKILL"))
     # srun ends the others with SIGTERM and names each that died: the first of another kind is the cause
     deaths = [match for match in _SRUN_DEATH.finditer(tail) if match[3].strip() not in ("Terminated", "Exited with")]

@@ -50,6 +50,8 @@ class Plan(NamedTuple):
     """What makes the launcher ask its ranks to stop."""
     signals_ranks: bool = False
     """The launcher passes no signal on: its ranks, all on this machine, get it themselves."""
+    is_asked_once: bool = False
+    """The stop signal is sent once; otherwise again and again, until the ranks have heard it."""
     rank_command: tuple[str, ...] = ()
     """What each rank runs; the whole `argv` if the process is the only rank."""
 
@@ -84,6 +86,8 @@ class Launcher(ABC):
     """Variables that hold a process's rank and the number of ranks; the first that is set counts."""
     stop_signal: ClassVar[Signals] = Signals.SIGTERM
     signals_ranks: ClassVar[bool] = False
+    is_asked_once: ClassVar[bool] = False
+    """It hears the first stop signal for sure, and would take a second one for an order to end at once."""
 
     @abstractmethod
     def tokens(self, step: Step) -> tuple[str, ...]:

@@ -116,12 +116,11 @@ class _Stop:
 
     def _ask(self, process: "subprocess.Popen[str]") -> None:
         """Again and again: ranks that start later, and a launcher that is not ready, do not hear the first time."""
-        once = self._plan.stop_signal == signal.SIGTERM  # of which torchrun takes a second one for an order to end
         deadline = time.monotonic() + _GRACE_SEC
         ask_to_stop(process, self._plan)
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(_AGAIN_SEC)
-            if not once and process.poll() is None:
+            if not self._plan.is_asked_once and process.poll() is None:
                 ask_to_stop(process, self._plan)
         if process.poll() is None:
             self._end()

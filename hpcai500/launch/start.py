@@ -49,6 +49,7 @@ def plan(worker: Worker, step: Step, machine: Machine) -> Plan:
         environment | dict(worker.environment),
         launcher.stop_signal,
         launcher.signals_ranks,
+        launcher.is_asked_once,
         command,
     )
 

@@ -127,7 +127,7 @@ def _without(record: dict[str, Any], placeholders: dict[str, Any]) -> dict[str, 
     for name, value in record.items():
         if name not in placeholders:
             kept[name] = value
-        elif isinstance(value, dict) and placeholders[name]:
+        elif isinstance(value, dict) and isinstance(placeholders[name], dict) and placeholders[name]:
             kept[name] = _without(value, placeholders[name])
         elif value != placeholders[name]:
             kept[name] = value

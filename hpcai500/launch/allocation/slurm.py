@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from hpcai500.errors import SpecError
 from hpcai500.launch.launchers.srun import expand_counts
 from hpcai500.launch.layout import Allocation
 
@@ -11,9 +12,22 @@ def read_allocation(env: Mapping[str, str]) -> Allocation | None:
     """The allocation around us; None outside of one.
 
     Tasks are those that the user asked for; where nobody asked, one a GPU, or one a node without GPUs.
+
+    Raises:
+        SpecError: for variables that Slurm does not write so.
     """
     if "SLURM_JOB_ID" not in env:
         return None
+    try:
+        return _read(env)
+    except ValueError as error:
+        raise SpecError(
+            f"SLURM_JOB_ID is set, but not as Slurm sets its variables: {error}",
+            "unset what is left of a job, or start in an allocation",
+        ) from error
+
+
+def _read(env: Mapping[str, str]) -> Allocation:
     num_nodes = int(env.get("SLURM_JOB_NUM_NODES", env.get("SLURM_NNODES", "1")))
     gpus = _count_gpus(env)
     asked = any(name in env for name in ("SLURM_NTASKS", "SLURM_NPROCS", "SLURM_NTASKS_PER_NODE"))

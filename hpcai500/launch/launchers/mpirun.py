@@ -14,6 +14,7 @@ from hpcai500.spec.site import Site
 class Mpirun(Launcher):
     name = "mpirun"
     program = "mpirun"
+    default_of = ("mpi",)
     uses_allocation = True
     gets_job_signals = False
     is_exclusive = True

@@ -20,6 +20,7 @@ class PerNode(Launcher):
     program = "a node's agent"
     backends = ("torch",)
     is_offered = False
+    is_asked_once = True
     uses_allocation = True
     rank_variables = ("HPCAI500_RANK",)
     size_variables = ("HPCAI500_WORLD_SIZE",)
@@ -61,13 +62,15 @@ def main(argv: Sequence[str]) -> int:
     """Start the ranks and wait for them: 0 if all end well, else the code of the first that fails."""
     first_rank, num_here, num_ranks, start, *command = argv
     told = rank_variables(int(first_rank), int(num_here), int(num_ranks), start)
-    ranks = [subprocess.Popen(command, env={**os.environ, **variables}) for variables in told]
+    ranks: list[subprocess.Popen[bytes]] = []
 
     def stop(*_: object) -> None:
         for rank in ranks:
             rank.terminate()
 
     signal.signal(signal.SIGTERM, stop)
+    for variables in told:
+        ranks.append(subprocess.Popen(command, env={**os.environ, **variables}))
     while True:
         codes = [rank.poll() for rank in ranks]
         if failed := [code for code in codes if code]:

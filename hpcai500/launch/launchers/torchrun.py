@@ -14,6 +14,7 @@ class Torchrun(Launcher):
     backends = ("torch", "horovod")
     default_of = ("torch",)
     means_here = True
+    is_asked_once = True  # a second signal is an order to end
     meeting = "torchrun"
     rank_variables = ("RANK",)
     size_variables = ("WORLD_SIZE",)

@@ -18,7 +18,7 @@ from hpcai500.errors import (
 )
 from hpcai500.launch.allocation.slurm import read_allocation
 from hpcai500.launch.decision import Wanted, decide
-from hpcai500.launch.diagnosis import explain
+from hpcai500.launch.diagnosis import START_MARK, explain
 from hpcai500.launch.environment import Machine
 from hpcai500.launch.launcher import Plan, Step
 from hpcai500.launch.layout import Layout, layout_of
@@ -270,11 +270,11 @@ def test_mpirun_on_a_login_node_is_not_bound_to_an_interface_that_the_nodes_have
     assert variables({}, environment=own)["OMPI_MCA_oob_tcp_if_include"] == "eno1"
 
 
-def stopped_at_once(tmp_path, script: str, stop_signal: signal.Signals) -> HpcAi500Error:
+def stopped_at_once(tmp_path, script: str, stop_signal: signal.Signals, *, once: bool = False) -> HpcAi500Error:
     """How a plan ends that runs `script`, asked to stop as it begins."""
     (tmp_path / "log").touch()
     threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
-    shell = Plan(("bash", "-c", script), dict(os.environ), stop_signal)
+    shell = Plan(("bash", "-c", script), dict(os.environ), stop_signal, is_asked_once=once)
     return execute(shell, tmp_path / "log", quiet=True)
 
 
@@ -286,7 +286,7 @@ def test_a_launcher_that_is_not_ready_hears_of_a_stop_again(tmp_path):
 
 def test_torchrun_hears_of_a_stop_once(tmp_path):
     script = f"trap 'echo heard >>{tmp_path}/times' TERM; for i in {{1..25}}; do sleep 0.1; done; exit 1"
-    assert stopped_at_once(tmp_path, script, signal.SIGTERM).exit_code == 75
+    assert stopped_at_once(tmp_path, script, signal.SIGTERM, once=True).exit_code == 75
     assert (tmp_path / "times").read_text() == "heard\n"
 
 
@@ -295,12 +295,19 @@ def test_torchrun_hears_of_a_stop_once(tmp_path):
     [
         (-9, 1, "rank 0 was ended by SIGKILL; the machine may have run out of memory"),
         (-15, 75, "stopped before training began; `--resume` starts it"),
-        (3, 70, "rank 0 ended with exit code 3: last words; see log"),
+        (3, 1, "rank 0 ended with exit code 3: last words; see log"),
+        (-40, 1, "rank 0 was ended by signal 40"),
     ],
 )
 def test_the_end_of_a_rank_without_a_launcher_is_its_own_word(code, exit_code, message):
-    error = explain([], "last words\n", code, Path("log"), is_rank=True)
+    error = explain([], f"{START_MARK}\nlast words\n", code, Path("log"), is_rank=True)
     assert (error.exit_code, str(error)) == (exit_code, message)
+
+
+def test_the_mark_of_a_start_is_no_last_word():
+    assert str(explain([], f"{START_MARK}\n", 5, Path("log"), is_rank=True)) == (
+        "rank 0 ended with exit code 5: no output; see log"
+    )
 
 
 def test_a_launcher_that_a_signal_ended_is_named_with_it():

@@ -141,3 +141,15 @@ def test_a_run_of_ours_may_say_that_it_is_no_program_s_as_older_ones_do(read, ma
     assert isinstance(read(record), RunSpec)
     with pytest.raises(SpecError, match="unknown key 'program"):
         read(record | {"program": {"command": []}})
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"), [((), "launcher", {"f": 1}), (("settings", "batch"), "micro_batch_size", {"x": 1})]
+)
+def test_a_table_where_an_older_record_has_a_value_is_one_line(read, record, table, key, value):
+    place = record
+    for name in table:
+        place = place[name]
+    place[key] = value
+    with pytest.raises(SpecError, match=key):
+        read(record)

@@ -33,6 +33,14 @@ def test_an_allocation_s_ranks_are_the_tasks_asked_for_or_one_a_gpu_or_one_a_nod
     assert read_allocation({}) is None
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"SLURM_JOB_NUM_NODES": "x"}, {"SLURM_NTASKS": "2", "SLURM_TASKS_PER_NODE": "2(x"}]
+)
+def test_what_is_no_variable_of_slurm_s_is_one_line(wrong):
+    with pytest.raises(SpecError, match="not as Slurm sets its variables"):
+        read_allocation(BATCH | wrong)
+
+
 def test_uneven_tasks_keep_their_number_and_even_ones_fill_the_nodes():
     def allocation(*tasks):
         return Allocation("7", tasks, 0, "")
