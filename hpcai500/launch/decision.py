@@ -73,7 +73,7 @@ def _in_allocation(wanted: Wanted, site: Site, allocation: Allocation) -> Layout
     return parse(
         Layout,
         {
-            "launcher": wanted.launcher or site.slurm.launcher,
+            "launcher": wanted.launcher or _job_launcher(wanted.backend, site),
             "backend": wanted.backend,
             "nodes": nodes,
             "procs_per_node": procs_per_node,
@@ -81,6 +81,12 @@ def _in_allocation(wanted: Wanted, site: Site, allocation: Allocation) -> Layout
         },
         "the ranks",
     )
+
+
+def _job_launcher(backend: str, site: Site) -> str:
+    """The site's launcher, unless `backend` has one of its own that reaches all nodes."""
+    own = (each.name for each in launchers().values() if backend in each.default_of and each.uses_allocation)
+    return next(own, site.slurm.launcher)
 
 
 def _require_started_once(env: Mapping[str, str]) -> None:

@@ -403,6 +403,13 @@ def test_horovodrun_does_not_leave_the_other_nodes_of_an_allocation_idle():
     assert (layout.launcher, layout.nodes, allocation) == ("local", 1, None)  # whoever says local means it
 
 
+@pytest.mark.parametrize(("backend", "launcher"), [("torch", "srun"), ("mpi", "mpirun")])
+def test_in_an_allocation_the_site_s_launcher_starts_all_but_ranks_of_mpi_alone(backend, launcher):
+    env = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2"}
+    layout, _ = decide(Wanted(backend), Site(), read_allocation(env), env)
+    assert (layout.launcher, layout.nodes) == (launcher, 2)
+
+
 def test_variables_of_launchers_that_hold_no_number_are_no_launcher():
     env = {"OMPI_COMM_WORLD_SIZE": "", "PMI_SIZE": "abc", "WORLD_SIZE": "8"}
     layout, _ = decide(Wanted("torch", procs_per_node=2), Site(), None, env)
