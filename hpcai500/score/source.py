@@ -76,7 +76,7 @@ def _of_record(value: object) -> Source:
 SourceName = Annotated[
     Source,
     PlainValidator(_of_record),
-    PlainSerializer(str, return_type=str),
+    PlainSerializer(lambda value: str(value), return_type=str),
     WithJsonSchema({"type": "string"}),
 ]
 """A Source as a field of a record, which holds its name."""
