@@ -63,13 +63,14 @@ def test_the_bootstrap_agrees_with_one_written_out_by_hand():
 
 
 @pytest.mark.parametrize("count", [5, 7, 8, 21, 130])
-def test_the_bootstrap_is_digit_for_digit_that_of_scipy_at_every_size(count):
+def test_the_bootstrap_is_that_of_scipy_at_every_size_but_for_rounding(count):
     for scale in (1e-3, 1.0, 1e15):
         values = np.random.default_rng(count).normal(scale, scale / 30, count)
         expected = stats.bootstrap(
             (values,), np.mean, n_resamples=9_999, method="BCa", rng=np.random.default_rng(500)
         ).confidence_interval
-        assert bootstrap_interval(list(values)) == (expected.low, expected.high)
+        interval = pytest.approx((expected.low, expected.high), rel=1e-14)  # releases sum in another order
+        assert bootstrap_interval(list(values)) == interval
 
 
 @pytest.mark.parametrize("values", [[5.0, 5.0, 5.0, 5.0, 5.0], [0.0] * 6])

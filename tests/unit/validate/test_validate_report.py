@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pydantic
 import pytest
 from partition import Partition
 
@@ -58,6 +59,9 @@ def test_the_text_says_verdict_place_finding_and_remedy_within_100_columns(repor
     assert max(map(len, render(report, "text", width=60).split("\n\nstage", 1)[0].splitlines())) <= 60
 
 
+@pytest.mark.skipif(
+    tuple(map(int, pydantic.VERSION.split(".")[:2])) < (2, 10), reason="older pydantic writes it in other words"
+)
 def test_the_published_schema_is_that_of_the_code():
     text = json.dumps(ReportDocument.model_json_schema(mode="serialization"), indent=2) + "\n"
     if os.environ.get("ACCEPT"):
