@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from hpcai500.system.devices import num_gpus
+from hpcai500.system.devices import native_precision, num_gpus
 from hpcai500.validate.children import run_children
 from hpcai500.validate.measurement import Measurement, Trouble
 from hpcai500.validate.place import Found, Place
@@ -10,7 +10,8 @@ from hpcai500.validate.place import Found, Place
 BUDGET_SEC = {1: 8.0, 2: 60.0, 3: 120.0}
 """Of a device, by level."""
 _KERNELS = ("gemm", "convolution", "copy", "host_to_device", "device_to_host")
-_ON_PROCESSORS = ("fp64", "fp32", "bf16")
+_ON_PROCESSORS = ("fp64", "fp32")
+"""And bf16 if the processor computes in it: elsewhere some releases of torch take a hundred times as long."""
 _LARGEST_ON_PROCESSORS_FLOPS = 8e9
 """So that a call takes far less than what would have it skipped: all nodes should measure the same kernels."""
 _EXACT_SIZE = 512
@@ -36,9 +37,10 @@ def measure(place: Place, device: str) -> Iterator[Found | None]:
     yield from exact_products(place, device, name)
     yield None
     where = find_device(device)
+    on_processor = (*_ON_PROCESSORS, "bf16") if native_precision(on_gpus=False) == "bf16" else _ON_PROCESSORS
     kernels = [
         kernel
-        for kernel in standard_kernels(where, PRECISIONS if name else _ON_PROCESSORS)
+        for kernel in standard_kernels(where, PRECISIONS if name else on_processor)
         if kernel.family in _KERNELS and (name or kernel.flops <= _LARGEST_ON_PROCESSORS_FLOPS)
     ]
     findings = measure_kernels(kernels, where, BUDGET_SEC[place.plan.level])
