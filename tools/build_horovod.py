@@ -74,6 +74,8 @@ class Parts(NamedTuple):
     cuda_home: Path | None
     nccl_home: Path | None
     """Where there is a GPU to use it with."""
+    quick: bool = False
+    """Without optimization."""
 
     def key(self) -> str:
         compiler = output(self.compiler, "-dumpfullversion", "-dumpversion")
@@ -81,6 +83,7 @@ class Parts(NamedTuple):
             HOROVOD, RECIPE, self.torch.version, self.torch.cuda, self.torch.abi, sysconfig.get_config_var("SOABI"),
             sysconfig.get_platform(), platform.libc_ver(), cpu_flags(), compiler, self.mpi,
             str(self.cuda_home and self.cuda_home.resolve()), self.nccl_home is not None, self.torch.capability,
+            *(["quick"] if self.quick else []),
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
         return f"torch{self.torch.version}-{sysconfig.get_config_var('SOABI')}-{digest}"
@@ -91,11 +94,12 @@ def main() -> int:
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hpcai500" / "horovod"
     parser.add_argument("--cache", type=Path, default=default, metavar="DIR", help="where wheels are kept")
     parser.add_argument("--nccl", action="store_true", help="for GPUs too, on a machine that has none")
+    parser.add_argument("--quick", action="store_true", help="without optimization: built sooner, for tests only")
     args = parser.parse_args()
     for asked in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(asked, lambda number, _: sys.exit(128 + number))  # what was started ends with this
     try:
-        parts = find_parts(force_nccl=args.nccl)
+        parts = find_parts(force_nccl=args.nccl)._replace(quick=args.quick)
         install(kept_wheel(parts, args.cache))
         for launcher in trials(parts):
             try_out(launcher)
@@ -258,7 +262,8 @@ def build_environment(work: Path) -> Path:
 
 def build_variables(parts: Parts, work: Path, standard: str) -> dict[str, str]:
     wrapper = work / "c++"
-    wrapper.write_text(f'#!/bin/sh\nexec {parts.compiler} "$@" -std={standard} -g0\n')  # the last ones count
+    flags = f"-std={standard} -g0{' -O0' if parts.quick else ''}"
+    wrapper.write_text(f'#!/bin/sh\nexec {parts.compiler} "$@" {flags}\n')  # the last ones count
     wrapper.chmod(0o755)
     env = {name: value for name, value in os.environ.items() if not name.startswith("HOROVOD_")}
     env |= {f"HOROVOD_WITH_{part}": "1" for part in ("PYTORCH", "MPI", "GLOO")}

@@ -37,7 +37,8 @@ def test_a_compiler_too_old_for_torch_is_told_with_its_own_words(tmp_path):
 def test_a_kept_wheel_is_for_one_torch_alone():
     assert parts().key() == parts().key()
     keys = {parts().key(), parts(version="2.16.0").key(), parts(cuda="13.2").key(), parts(abi=False).key()}
-    assert len(keys) == 4
+    keys.add(parts()._replace(quick=True).key())
+    assert len(keys) == 5
 
 
 def test_all_that_is_missing_is_named_at_once_with_how_to_get_it(monkeypatch):
