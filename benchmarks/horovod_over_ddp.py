@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from hpcai500.launch.requirements import missing
-from hpcai500.score.result import read_result
+from hpcai500.score.record.result import read_result
 
 NUM_PAIRS = 5
 STEPS = 16

@@ -12,9 +12,9 @@ import torch
 import torchvision
 from layers import layers_of
 
-from hpcai500.score.calibration import Step, bisect
-from hpcai500.score.communication import Link, Network, gradients
-from hpcai500.score.step_model import slowest_of
+from hpcai500.predict.calibration import Step, bisect
+from hpcai500.predict.communication import Link, Network, gradients
+from hpcai500.predict.step_model import slowest_of
 
 GBIT = 1e9 / 8
 LATENCY_SEC = 5e-6

@@ -20,9 +20,9 @@ from slurm_start import ROOT, cluster_environment
 sys.path.insert(0, str(ROOT / "slurm" / "testbed"))
 import hosts
 
-from hpcai500.score.calibration import Step
-from hpcai500.score.communication import Link, Network, gradients
-from hpcai500.score.network import fit
+from hpcai500.predict.calibration import Step
+from hpcai500.predict.communication import Link, Network, gradients
+from hpcai500.predict.network import fit
 
 SIZES = (2, 4)
 RATES_MBIT = (400, 1_000)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hpcai500.events.payloads import Epoch
 from hpcai500.files import write_json
-from hpcai500.score.result import Energy, Flops, Identity, Result, Score, Time
+from hpcai500.score.record.result import Energy, Flops, Identity, Result, Score, Time
 from hpcai500.spec.levels import Level
 from hpcai500.spec.run import resolve
 

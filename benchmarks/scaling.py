@@ -10,7 +10,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from hpcai500.launch.requirements import missing
-from hpcai500.score.result import read_result
+from hpcai500.score.record.result import read_result
 from hpcai500.system.cores import physical_cores
 
 NUM_ROUNDS = 2

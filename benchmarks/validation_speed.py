@@ -6,8 +6,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from hpcai500.validate.render import FORMATS, render
-from hpcai500.validate.verdict import judge
+from hpcai500.report.validation.render import FORMATS, render
+from hpcai500.validate.judge.verdict import judge
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from partition import Partition

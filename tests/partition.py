@@ -5,7 +5,7 @@ import re
 from itertools import combinations
 from pathlib import Path
 
-from hpcai500.validate.measurement import Measurement, Plan, Trouble, append
+from hpcai500.validate.files import Measurement, Plan, Trouble, append
 
 STAGES = ("inventory", "micro", "links")
 

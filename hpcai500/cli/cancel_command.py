@@ -6,7 +6,7 @@ from pathlib import Path
 from hpcai500.cli.output import print_json
 from hpcai500.errors import InputError, MachineError
 from hpcai500.launch.slurm.queue import cancel, has_slurm
-from hpcai500.report.progress import run_folders, survey
+from hpcai500.runs.state import run_folders, survey
 
 
 def main(args: argparse.Namespace) -> int:

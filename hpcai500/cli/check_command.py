@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 from hpcai500.errors import InputError
-from hpcai500.score.archives import one_run, opened
-from hpcai500.score.compliance import Report, check
-from hpcai500.score.source import Source
-from hpcai500.words import counted, printable
+from hpcai500.exchange.archives import one_run, opened
+from hpcai500.score.record.source import Source
+from hpcai500.score.rules.check import Report, check
+from hpcai500.text import counted, printable
 
 
 def main(args: argparse.Namespace) -> int:

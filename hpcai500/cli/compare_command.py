@@ -6,11 +6,11 @@ from typing import Any
 
 from tabulate import tabulate
 
-from hpcai500.score.archives import one_run, opened
-from hpcai500.score.comparison import Comparison, compare
+from hpcai500.exchange.archives import one_run, opened
+from hpcai500.score.rules.comparison import Comparison, compare
 from hpcai500.spec.layers import Layer
 from hpcai500.spec.levels import Level
-from hpcai500.words import printable
+from hpcai500.text import printable
 
 _WIDTH = 40
 

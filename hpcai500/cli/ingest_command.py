@@ -10,17 +10,17 @@ from hpcai500.cli.output import print_json
 from hpcai500.cli.run_command import summary_line
 from hpcai500.errors import HpcAi500Error, InputError, OccupiedError
 from hpcai500.events.reader import Event
+from hpcai500.exchange.foreign import read_log, spec_of, system_of
 from hpcai500.files import new_folder, read_json, storage, write_atomic, write_json
 from hpcai500.launch.program import Watched, run_program
-from hpcai500.score.collection import MALFORMED
-from hpcai500.score.foreign import read_log, spec_of, system_of
-from hpcai500.score.manifest import MANIFEST, Manifest, seal, sha256_of
-from hpcai500.score.result import Result, read_result, write_result
-from hpcai500.score.soundness import bound_fault
-from hpcai500.score.timing import TIMING, Timing
+from hpcai500.score.record.manifest import MANIFEST, Manifest, seal, sha256_of
+from hpcai500.score.record.reading import MALFORMED
+from hpcai500.score.record.result import Result, read_result, write_result
+from hpcai500.score.record.soundness import bound_fault
+from hpcai500.score.record.timing import TIMING, Timing
 from hpcai500.spec.foreign_run import ForeignRun
 from hpcai500.spec.models import parse
-from hpcai500.words import one_line
+from hpcai500.text import one_line
 
 
 def main(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hpcai500.cli.output import print_json
 from hpcai500.errors import InputError
-from hpcai500.report.progress import run_folders
+from hpcai500.runs.state import run_folders
 
 _FILES = ("stdout.log", "stderr.log")
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 from hpcai500 import __version__
 from hpcai500.errors import HpcAi500Error, InputError, SpecError
 from hpcai500.launch.software import BACKENDS
-from hpcai500.words import one_line
+from hpcai500.text import one_line
 
 
 class Parser(argparse.ArgumentParser):

@@ -21,12 +21,12 @@ from hpcai500.launch.requirements import require_software
 from hpcai500.micro.document import MicroDocument, describe
 from hpcai500.micro.launching import SIZES, Request, start_collectives
 from hpcai500.micro.sample import PARTS, Findings, Part, Sample
-from hpcai500.report.columns import quantity
+from hpcai500.report.ranking.columns import quantity
 from hpcai500.spec.models import parse
 from hpcai500.spec.workload import shipped_workloads
 from hpcai500.system.devices import num_gpus
 from hpcai500.system.host import host_name
-from hpcai500.words import si
+from hpcai500.text import si
 
 _SHARES = {"kernels": 0.45, "workloads": 0.35, "storage": 0.2, "collectives": 1.0}
 _AIBENCH = "aibench"

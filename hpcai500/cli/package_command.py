@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from hpcai500.cli.output import print_json
-from hpcai500.score.package import look, pack
+from hpcai500.exchange.package import look, pack
 
 
 def main(args: argparse.Namespace) -> int:

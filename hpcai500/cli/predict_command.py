@@ -8,11 +8,11 @@ from typing import NamedTuple
 from hpcai500.cli.output import print_json
 from hpcai500.errors import InputError
 from hpcai500.files import write_atomic
-from hpcai500.report.prediction_text import prediction_plot, prediction_text
-from hpcai500.score.calibration import Sized, read_sizes
-from hpcai500.score.network import LinkBand, NetworkBand, Range, band, link_band, parse_range, read_measured
-from hpcai500.score.prediction import predict
-from hpcai500.score.step_model import fit_bandwidth
+from hpcai500.predict.calibration import Sized, read_sizes
+from hpcai500.predict.network import LinkBand, NetworkBand, Range, band, link_band, parse_range, read_measured
+from hpcai500.predict.prediction import predict
+from hpcai500.predict.step_model import fit_bandwidth
+from hpcai500.report.prediction import prediction_plot, prediction_text
 
 _ASSUMED = parse_range("5..20", "--latency-us")
 """Of a message, where nothing tells: from InfiniBand to Ethernet."""

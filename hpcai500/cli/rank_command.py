@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 from hpcai500.errors import InputError
+from hpcai500.exchange.archives import Opened, opened
 from hpcai500.files import write_atomic
-from hpcai500.report.document import ranking_csv, ranking_document
-from hpcai500.report.tables import ranking_markdown, ranking_text
-from hpcai500.score.archives import Opened, opened
-from hpcai500.score.collection import collect, without_garbage_collection
-from hpcai500.score.published import rank_published
-from hpcai500.score.ranking import rank, with_compliance
-from hpcai500.score.scaling import EXPONENTS
+from hpcai500.report.ranking.document import ranking_csv, ranking_document
+from hpcai500.report.ranking.tables import ranking_markdown, ranking_text
+from hpcai500.score.ranking.collection import collect, without_garbage_collection
+from hpcai500.score.ranking.published import rank_published
+from hpcai500.score.ranking.ranking import rank, with_compliance
+from hpcai500.score.ranking.scaling import EXPONENTS
 
 _MOST_EXPONENT = 100
 _SUFFIXES = {
@@ -72,7 +72,7 @@ def _ranking(args: argparse.Namespace, style: str, found: Opened) -> str:
         case "md":
             return ranking_markdown(lists, published, collected.left_out)
         case "html":
-            from hpcai500.report.page import ranking_page
+            from hpcai500.report.ranking.page import ranking_page
 
             return ranking_page(lists, published, collected.left_out)
     is_narrow = not args.output and sys.stdout.isatty()

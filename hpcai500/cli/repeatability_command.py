@@ -5,10 +5,10 @@ import json
 import sys
 from pathlib import Path
 
-from hpcai500.report.tables import repeatability_text
-from hpcai500.score.archives import opened
-from hpcai500.score.collection import collect, without_garbage_collection
-from hpcai500.score.repeatability import repeatability
+from hpcai500.exchange.archives import opened
+from hpcai500.report.ranking.tables import repeatability_text
+from hpcai500.score.ranking.collection import collect, without_garbage_collection
+from hpcai500.score.ranking.repeatability import repeatability
 
 
 def main(args: argparse.Namespace) -> int:

@@ -7,8 +7,8 @@ from pathlib import Path
 from hpcai500.cli.output import print_json
 from hpcai500.errors import InputError, SpecError
 from hpcai500.files import write_atomic
-from hpcai500.report.roofline_text import roofline_plot, roofline_text
-from hpcai500.score.roofline import Ceilings, Point, Roofline, place
+from hpcai500.micro.roofline_model import Ceilings, Point, Roofline, place
+from hpcai500.report.roofline import roofline_plot, roofline_text
 from hpcai500.spec.workload import shipped_workloads
 from hpcai500.system.devices import num_gpus
 from hpcai500.system.host import host_name

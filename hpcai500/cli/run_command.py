@@ -14,7 +14,7 @@ from hpcai500.launch.layout import Allocation, Layout
 from hpcai500.launch.requirements import require_software
 from hpcai500.launch.slurm.step import train_in_allocation
 from hpcai500.launch.start import train
-from hpcai500.score.result import Result, read_result, write_result
+from hpcai500.score.record.result import Result, read_result, write_result
 from hpcai500.spec.levels import Level
 from hpcai500.spec.record import SYNTHETIC
 from hpcai500.spec.run import RunSpec, parse_overrides, parse_seeds, read_run, read_spec, resolve
@@ -22,7 +22,7 @@ from hpcai500.spec.site import Site, load_site
 from hpcai500.spec.workload import find_workload
 from hpcai500.system.devices import native_precision, num_gpus
 from hpcai500.system.host import host_name
-from hpcai500.words import counted, si
+from hpcai500.text import counted, si
 
 
 def main(args: argparse.Namespace) -> int:

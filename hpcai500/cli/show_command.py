@@ -4,13 +4,13 @@ import argparse
 
 from hpcai500.cli.output import print_json
 from hpcai500.errors import HpcAi500Error, InputError
-from hpcai500.report.run_text import run_text
-from hpcai500.score.archives import opened
-from hpcai500.score.collection import MALFORMED, newest_result
-from hpcai500.score.folders import run_folders
-from hpcai500.score.result import Result
-from hpcai500.score.source import Source
-from hpcai500.words import one_line
+from hpcai500.exchange.archives import opened
+from hpcai500.report.run import run_text
+from hpcai500.score.record.folders import run_folders
+from hpcai500.score.record.reading import MALFORMED, newest_result
+from hpcai500.score.record.result import Result
+from hpcai500.score.record.source import Source
+from hpcai500.text import one_line
 
 
 def main(args: argparse.Namespace) -> int:

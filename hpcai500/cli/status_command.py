@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hpcai500.cli.output import print_json
 from hpcai500.errors import InputError
-from hpcai500.report.progress import Progress, State, progress_table, run_folders, survey
+from hpcai500.runs.state import Progress, State, progress_table, run_folders, survey
 
 _CLEAR = "\033[H\033[2J"
 

@@ -12,9 +12,9 @@ from hpcai500.errors import MachineError
 from hpcai500.files import digest
 from hpcai500.launch.slurm.queue import has_slurm, queued_jobs, seed_of
 from hpcai500.launch.slurm.submission import one_submitter, remember, submissions_folder, submit_script
-from hpcai500.report.progress import State, survey
+from hpcai500.runs.state import State, survey
 from hpcai500.spec.run import RunSpec
-from hpcai500.words import counted
+from hpcai500.text import counted
 
 
 def main(args: argparse.Namespace) -> int:

@@ -16,12 +16,11 @@ from hpcai500.files import write_atomic
 from hpcai500.launch.allocation.slurm import read_allocation
 from hpcai500.launch.process import handled
 from hpcai500.launch.slurm.cluster import ask_states, expand_names
+from hpcai500.report.validation.render import render
 from hpcai500.spec.site import Site
 from hpcai500.system.host import host_name
-from hpcai500.validate.baseline import parse_baseline, read_baseline, save_baseline
-from hpcai500.validate.expectations import read_site_values
-from hpcai500.validate.jobs import Agents
-from hpcai500.validate.launching import (
+from hpcai500.validate.conduct.jobs import Agents
+from hpcai500.validate.conduct.launching import (
     NEEDS_OTHERS,
     STAGES_OF_LEVEL,
     STEP_TIMEOUT_SEC,
@@ -35,11 +34,11 @@ from hpcai500.validate.launching import (
     submit_agents,
     write_order,
 )
-from hpcai500.validate.measurement import PLAN, Plan, Stage, Trouble, append
-from hpcai500.validate.place import Order
-from hpcai500.validate.render import render
-from hpcai500.validate.verdict import judge
-from hpcai500.validate.watch import Limits, settle, watch
+from hpcai500.validate.conduct.watch import Limits, settle, watch
+from hpcai500.validate.files import PLAN, Order, Plan, Stage, Trouble, append
+from hpcai500.validate.judge.baseline import parse_baseline, read_baseline, save_baseline
+from hpcai500.validate.judge.expectations import read_site_values
+from hpcai500.validate.judge.verdict import judge
 
 _END_SEC = 20.0
 """That Slurm may take to end a job whose agents have all ended."""

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from hpcai500.cli.output import print_json
-from hpcai500.score.package import look
+from hpcai500.exchange.package import look
 
 
 def main(args: argparse.Namespace) -> int:

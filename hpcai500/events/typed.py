@@ -11,7 +11,7 @@ from hpcai500.errors import InputError
 from hpcai500.events.reader import Event
 from hpcai500.events.vocabulary import Key, Type
 from hpcai500.spec.models import Frozen
-from hpcai500.words import printable
+from hpcai500.text import printable
 
 _LONGEST = 80
 """Letters of a wrong value, or of its place, that one line shows."""

@@ -14,7 +14,7 @@ class MicroDocument(Frozen):
     """The samples of one start, and where they were taken."""
 
     schema_version: Literal[1, 2] = 2
-    """Since 2 a sample says of itself what it is; `upgraded` in score/measured.py fills that in for 1."""
+    """Since 2 a sample says of itself what it is; `upgraded` in predict/measured.py fills that in for 1."""
     hpcai500_version: str = __version__
     time: str
     """UTC, ISO 8601."""

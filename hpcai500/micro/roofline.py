@@ -11,16 +11,16 @@ from hpcai500.files import read_json
 from hpcai500.micro.compute import find_device, measure_compute
 from hpcai500.micro.document import MicroDocument, describe
 from hpcai500.micro.passes import spec_of, time_steps, trace_workload
-from hpcai500.score.collection import newest_result
-from hpcai500.score.folders import run_folders
-from hpcai500.score.measured import upgraded
-from hpcai500.score.result import Result
-from hpcai500.score.roofline import Ceilings, Point
-from hpcai500.score.system import read_system
+from hpcai500.micro.roofline_model import Ceilings, Point
+from hpcai500.predict.measured import upgraded
+from hpcai500.score.record.folders import run_folders
+from hpcai500.score.record.reading import newest_result
+from hpcai500.score.record.result import Result
+from hpcai500.score.record.system import read_system
 from hpcai500.spec.models import parse
 from hpcai500.spec.run import RunSpec, read_spec
 from hpcai500.spec.workload import find_workload
-from hpcai500.words import counted
+from hpcai500.text import counted
 
 
 def measure_ceilings(host: str, device: str, precisions: Sequence[str], budget_sec: float) -> Ceilings:

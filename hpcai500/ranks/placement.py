@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import torch
 
 from hpcai500.system.cores import Core, physical_cores, share_of, threads_of
-from hpcai500.words import counted
+from hpcai500.text import counted
 
 _BINDS_THREADS = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 

@@ -17,7 +17,7 @@ from hpcai500.errors import HpcAi500Error, InputError, LibraryError, MachineErro
 from hpcai500.launch.launcher import RankEnvironment
 from hpcai500.launch.registry import find_launcher
 from hpcai500.ranks.operations import Operations, TorchOperations
-from hpcai500.words import counted
+from hpcai500.text import counted
 
 T = TypeVar("T")
 

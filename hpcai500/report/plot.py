@@ -6,7 +6,7 @@ from html import escape
 from itertools import accumulate
 from typing import NamedTuple
 
-from hpcai500.words import si
+from hpcai500.text import si
 
 WIDTH, HEIGHT = 760, 460
 _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 20, 52, 56

@@ -16,9 +16,9 @@ from hpcai500.events.vocabulary import Key
 from hpcai500.files import read_json, write_json
 from hpcai500.ranks.placement import crowding, take_cores
 from hpcai500.ranks.torch_ranks import Ranks, first_line
+from hpcai500.score.record.nodes import group_nodes, warnings, with_earlier
 from hpcai500.spec.run import RunSpec
 from hpcai500.system.capture import start_capture, workload_layers
-from hpcai500.system.nodes import group_nodes, warnings, with_earlier
 from hpcai500.train import flops
 from hpcai500.train.clock import Clock
 from hpcai500.train.compilation import clear_gradients, compiled

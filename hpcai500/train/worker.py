@@ -27,8 +27,8 @@ from hpcai500.launch.layout import layout_of
 from hpcai500.launch.registry import find_launcher
 from hpcai500.ranks.joining import join
 from hpcai500.ranks.torch_ranks import Ranks, first_line, read_once
-from hpcai500.score.manifest import seal
-from hpcai500.score.result import write_result
+from hpcai500.score.record.manifest import seal
+from hpcai500.score.record.result import write_result
 from hpcai500.spec.run import RunSpec, read_spec
 from hpcai500.train.build import build
 from hpcai500.train.journal import SilentJournal, log_submission, open_journal

@@ -9,12 +9,12 @@ import pytest
 from fleet import write_fleet
 
 from hpcai500.files import data_dir
-from hpcai500.report.page import ranking_page
-from hpcai500.score.collection import collect
-from hpcai500.score.published import rank_published
-from hpcai500.score.ranking import rank
-from hpcai500.score.result import write_result
-from hpcai500.score.scaling import EXPONENTS
+from hpcai500.report.ranking.page import ranking_page
+from hpcai500.score.ranking.collection import collect
+from hpcai500.score.ranking.published import rank_published
+from hpcai500.score.ranking.ranking import rank
+from hpcai500.score.ranking.scaling import EXPONENTS
+from hpcai500.score.record.result import write_result
 
 PUBLISHED = data_dir("workloads") / "image_classification" / "published" / "2020-07.csv"
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"

@@ -4,12 +4,12 @@ import re
 import pytest
 from fleet import write_fleet
 
-from hpcai500.report.page import ranking_page
-from hpcai500.report.page_data import page_data
-from hpcai500.score.collection import collect
-from hpcai500.score.ranking import rank
-from hpcai500.score.result import write_result
-from hpcai500.score.scaling import EXPONENTS
+from hpcai500.report.ranking.page import ranking_page
+from hpcai500.report.ranking.page_data import page_data
+from hpcai500.score.ranking.collection import collect
+from hpcai500.score.ranking.ranking import rank
+from hpcai500.score.ranking.scaling import EXPONENTS
+from hpcai500.score.record.result import write_result
 
 pytestmark = pytest.mark.browser
 

@@ -2,9 +2,9 @@ import pytest
 from partition import Partition
 from test_page import CONTRAST
 
-from hpcai500.validate.measurement import Trouble
-from hpcai500.validate.render import render
-from hpcai500.validate.verdict import judge
+from hpcai500.report.validation.render import render
+from hpcai500.validate.files import Trouble
+from hpcai500.validate.judge.verdict import judge
 
 pytestmark = pytest.mark.browser
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from hpcai500.score.result import read_result
+from hpcai500.score.record.result import read_result
 from hpcai500.spec.levels import Level
 from hpcai500.spec.run import RunSpec, read_spec, resolve
 from hpcai500.system.cores import physical_cores

@@ -18,7 +18,7 @@ from hpcai500.events.reader import find, first, read_events
 from hpcai500.events.vocabulary import Key
 from hpcai500.launch.requirements import missing
 from hpcai500.launch.start import TRAINING
-from hpcai500.score.result import read_result
+from hpcai500.score.record.result import read_result
 from hpcai500.spec.run import read_run
 
 TINY = Path(__file__).parent / "tiny"

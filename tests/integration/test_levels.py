@@ -6,7 +6,7 @@ import shutil
 import pytest
 from forked_ranks import resume
 
-from hpcai500.score.compliance import check_entry
+from hpcai500.score.rules.check import check_entry
 from hpcai500.spec.workload import shipped_workloads
 
 

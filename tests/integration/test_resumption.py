@@ -8,8 +8,8 @@ from forked_ranks import resume, start
 
 from hpcai500.events.reader import find, first, read_events
 from hpcai500.events.vocabulary import Key
-from hpcai500.score.compliance import check_entry
-from hpcai500.score.result import read_result
+from hpcai500.score.record.result import read_result
+from hpcai500.score.rules.check import check_entry
 
 OFFICIAL_ONCE = (
     Key.SUBMISSION_ORG, Key.SUBMISSION_BENCHMARK, Key.INIT_STOP, Key.RUN_START, Key.RUN_STOP, Key.TRAIN_SAMPLES,

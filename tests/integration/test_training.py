@@ -16,7 +16,7 @@ from short_runs import FEW_FRAMES, SMALL, losses, needs_compiler, options
 
 from hpcai500.events.reader import find, first, read_events
 from hpcai500.events.vocabulary import Key
-from hpcai500.score.result import read_result
+from hpcai500.score.record.result import read_result
 
 TINY = Path(__file__).parent / "tiny"
 

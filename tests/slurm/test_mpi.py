@@ -13,7 +13,7 @@ from desk import ROOT, TINY
 from hpcai500.events.reader import find, read_events
 from hpcai500.events.vocabulary import Key
 from hpcai500.launch.requirements import missing
-from hpcai500.score.result import read_result
+from hpcai500.score.record.result import read_result
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,7 +13,7 @@ from desk import HPCAI500, ROOT, TINY, Desk
 
 from hpcai500.events.reader import find, first, read_events
 from hpcai500.events.vocabulary import Key
-from hpcai500.score.result import read_result
+from hpcai500.score.record.result import read_result
 
 SLOW = ("--unranked", "--set", "problem.num_epochs=12", "--set", "model.dropout=0.5", "--nodes", "2")
 

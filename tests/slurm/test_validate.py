@@ -232,7 +232,7 @@ def test_a_node_that_hangs_is_named_in_time_and_the_others_go_on(partition):
 
 HUNG = """\
 import sys, time
-if "hpcai500.validate.children" in sys.orig_argv and "micro" in sys.orig_argv:
+if "hpcai500.validate.agent.children" in sys.orig_argv and "micro" in sys.orig_argv:
     time.sleep(120)
 """
 

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from hpcai500.score.result import write_result
+from hpcai500.score.record.result import write_result
 
 NATIVE = {"torch", "torchvision", "numpy", "scipy", "sklearn", "h5py", "PIL", "faster_coco_eval"}
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from hpcai500.events import payloads as events
 from hpcai500.events.vocabulary import Key, RunStatus, Type
 from hpcai500.events.writer import format_line
-from hpcai500.score.manifest import seal
-from hpcai500.score.metric import CONVENTION
-from hpcai500.score.result import write_result
+from hpcai500.score.record.manifest import seal
+from hpcai500.score.record.nodes import group_nodes
+from hpcai500.score.record.result import write_result
+from hpcai500.score.record.valid_flops import CONVENTION
 from hpcai500.spec.reference import find_reference
 from hpcai500.spec.run import RunSpec
 from hpcai500.system.capture import programming_model, workload_layers
-from hpcai500.system.nodes import group_nodes
 from hpcai500.train.journal import log_hyper_parameters, log_submission
 
 START_MS = 1_700_000_000_000

@@ -5,8 +5,8 @@ import math
 
 from honest import honest_run
 
-from hpcai500.score.communication import Link, ring_sec
-from hpcai500.score.network import Range, band, link_band
+from hpcai500.predict.communication import Link, ring_sec
+from hpcai500.predict.network import Range, band, link_band
 from hpcai500.spec.run import resolve
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from hpcai500 import errors
 from hpcai500.errors import SpecError
-from hpcai500.score.timing import Timing
+from hpcai500.score.record.timing import Timing
 from hpcai500.spec.models import parse
 
 

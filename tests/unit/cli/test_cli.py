@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from hpcai500.cli.main import build_parser
-from hpcai500.score.result import write_result
+from hpcai500.score.record.result import write_result
 
 SHARED = {"-h", "--help", "--json", "--debug"}
 PROBLEM = {"workload", "--problem", "--set", "--data"}

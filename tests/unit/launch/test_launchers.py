@@ -21,7 +21,7 @@ from hpcai500.micro.launching import WORKER
 from hpcai500.ranks.placement import num_threads
 from hpcai500.spec.site import Site
 from hpcai500.system.cores import physical_cores
-from hpcai500.validate.script import agent_site, agent_worker, agents_step
+from hpcai500.validate.conduct.script import agent_site, agent_worker, agents_step
 
 TINY = Path(__file__).parents[2] / "integration" / "tiny"
 

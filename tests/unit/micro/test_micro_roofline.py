@@ -6,9 +6,9 @@ import pytest
 from hpcai500.errors import InputError
 from hpcai500.micro.document import MicroDocument
 from hpcai500.micro.roofline import ceilings_of, points_of_runs, read_ceilings
+from hpcai500.micro.roofline_model import Ceilings, Point, Roofline, place, roof
 from hpcai500.micro.sample import Sample
-from hpcai500.report.roofline_text import roofline_plot, roofline_text
-from hpcai500.score.roofline import Ceilings, Point, Roofline, place, roof
+from hpcai500.report.roofline import roofline_plot, roofline_text
 
 CEILINGS = Ceilings(
     host="box", accelerator="Test GPU", device="cuda:0", source="by hand", gemm={"bf16": 800e12, "fp32": 50e12},

@@ -3,8 +3,8 @@ import torch
 
 from hpcai500.events.payloads import Epoch
 from hpcai500.files import read_json, write_json
-from hpcai500.report.run_text import run_text
-from hpcai500.score.result import derive, read_result, write_result
+from hpcai500.report.run import run_text
+from hpcai500.score.record.result import derive, read_result, write_result
 from hpcai500.train import journal
 from hpcai500.train.loading import Timed
 

@@ -6,8 +6,8 @@ from torch import nn
 
 from hpcai500.errors import DataError, InputError, MachineError, SpecError
 from hpcai500.ranks.torch_ranks import average_buffers, choose_device
+from hpcai500.score.record.nodes import group_nodes
 from hpcai500.system.capture import capture_node
-from hpcai500.system.nodes import group_nodes
 from hpcai500.train.energy import CounterName, EnergyMeter, Missing, coverage
 from hpcai500.train.loading import Loader, choose_num_workers
 from hpcai500.train.workload import load_workload

@@ -1,0 +1,311 @@
+"""A foreign program's log as a run: any executable that writes the lines of docs/results-format.md can be ranked.
+
+What is read here may come from anyone: sizes, keys and values are held against limits before they are believed.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from pydantic import ValidationError
+
+from hpcai500.errors import InputError, nearest
+from hpcai500.events.payloads import (
+    AT_LEAST_ONCE,
+    ONCE,
+    Dataset,
+    GlobalBatchSize,
+    OptBaseLearningRate,
+    OptLearningRateWarmupEpochs,
+    OptWeightDecay,
+    RunStop,
+    Seed,
+    StatedLayer,
+    SubmissionBenchmark,
+    SubmissionDivision,
+    SubmissionPlatform,
+)
+from hpcai500.events.reader import Event, event_of, first
+from hpcai500.events.typed import Payload, payload, payloads
+from hpcai500.events.vocabulary import TOKEN, Key, RunStatus
+from hpcai500.exchange.foreign_forms import MOST_TEXT, require_form, require_layer
+from hpcai500.files import digest_tree, source_files
+from hpcai500.spec.foreign_run import ForeignRun
+from hpcai500.spec.levels import Level
+from hpcai500.spec.models import parse
+from hpcai500.spec.record import SYNTHETIC
+from hpcai500.spec.workload import find_workload, load_rules, problem_settings
+from hpcai500.text import printable
+
+MOST_LOG_BYTES = 256 * 2**20
+MOST_LINE_BYTES = 2**20
+MOST_SOURCE_BYTES = 64 * 2**20
+
+_OURS = "hpcai500."
+_SEE = "docs/results-format.md lists the lines that a program must write"
+_MUST_BE_STATED = (6, 7)
+"""Without these there is no number of ranks, and no name of a model."""
+_HYPER_PARAMETERS = ("opt_", "lars_", "sgd_", "lamb_", "global_batch_size", "gradient_accumulation_steps")
+_ONCE_HERE = (
+    Key.SEED, Key.OPT_BASE_LEARNING_RATE, Key.OPT_LEARNING_RATE_WARMUP_EPOCHS, Key.OPT_WEIGHT_DECAY, Key.ENERGY,
+)  # fmt: skip
+
+
+def read_log(path: Path) -> list[Event]:
+    """All events of a foreign log.
+
+    Raises:
+        InputError: in one line, for what is no whole log of one run by the vocabulary of this version.
+    """
+    events = list(_events(path))
+    _require_keys(path, events)
+    for earlier, later in pairwise(events):
+        if later.time_ms < earlier.time_ms:
+            back = (earlier.time_ms - later.time_ms) / 1_000
+            raise InputError(
+                f"{path}: its clock goes back {back:g} s, from {_short(earlier.key)} to {_short(later.key)}",
+                "take times from one clock, and write lines in their order",
+            )
+    return events
+
+
+def _events(path: Path) -> Iterator[Event]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file", "name the log that the program wrote, or add --run PROGRAM")
+    try:
+        if (size := path.stat().st_size) > MOST_LOG_BYTES:
+            raise InputError(f"{path}: {size:,} bytes, more than {MOST_LOG_BYTES:,}", "log epochs, not steps")
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(MOST_LINE_BYTES + 1):
+                number += 1
+                if len(line) > MOST_LINE_BYTES:
+                    raise InputError(f"{path}:{number}: a line of more than {MOST_LINE_BYTES:,} bytes", _SEE)
+                text = line.decode(errors="replace")
+                position = text.find(TOKEN)
+                if position >= 0:
+                    yield _event(text[position + len(TOKEN) :], path, number)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+
+
+def _event(text: str, source: Path, line: int) -> Event:
+    try:
+        event = event_of(json.loads(text, parse_constant=_no_number), source, line)
+        # 1e999 is infinite, half a surrogate is no letter: nobody can write them again
+        json.dumps([event.key, event.value, event.metadata], allow_nan=False, ensure_ascii=False).encode()
+        if not math.isfinite(event.time_ms):
+            raise ValueError(event.time_ms)
+    except (ValueError, ValidationError, RecursionError) as error:
+        raise InputError(
+            "not a valid event", f"write it as `{TOKEN} {{...}}`; {_SEE}", at=source, line=line
+        ) from error
+    if event.key.startswith(_OURS) and event.key not in set(Key):
+        known = [key for key in Key if key.startswith(_OURS)]
+        raise InputError(
+            f"key {_short(event.key)} is none that this version knows",
+            f"{nearest(event.key[:MOST_TEXT], known)}; or update hpcai500",
+            at=source,
+            line=line,
+        )
+    require_form(event)
+    return event
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+def _require_keys(path: Path, events: list[Event]) -> None:
+    """Everything without which no figure and no rule is left."""
+    if not events:
+        raise InputError(f"{path}: no line begins with {TOKEN}", _SEE)
+    counts = Counter(event.key for event in events)
+    for key in (*ONCE, *AT_LEAST_ONCE):
+        if key is not Key.RUN and not counts[key]:
+            raise InputError(f"{path}: no {key.value} event", _SEE)
+    for key in (*ONCE, *_ONCE_HERE):
+        if counts[key] > 1:
+            raise InputError(
+                f"{path}: {key.value} stands {counts[key]} times", "a log holds one run: give each its own"
+            )
+    for key in (Key.RUN, Key.RESUMED, Key.CONTINUED):
+        if counts[key]:
+            raise InputError(
+                f"{path}: {key.value} is an event of this harness's own runs", "rank its folder as it is"
+            )
+    stop = payload(events, RunStop)
+    if stop and stop.metadata.status is RunStatus.SUCCESS and not counts[Key.EPOCH]:
+        raise InputError(f"{path}: no {Key.EPOCH.value} event", _SEE)
+
+
+def _first(events: list[Event], key: Key) -> Event:
+    event = first(events, key)
+    assert event is not None  # as _require_keys has seen
+    return event
+
+
+def _short(value: Any) -> str:
+    return printable(repr(value)[:80])
+
+
+def stated_layers(events: list[Event], log: Path) -> dict[int, dict[str, Any]]:
+    """What the program says of its layers: number to record; hyper-parameters of their official keys among them.
+
+    Raises:
+        InputError: for a statement that is no record, of no layer, of one that has been stated, or incomplete;
+            and where Layer 6 or 7 is not stated.
+    """
+    stated: dict[int, dict[str, Any]] = {}
+    for layer in payloads(events, StatedLayer):
+        number = layer.metadata.layer
+        if number in stated:
+            raise InputError(f"{log}: {Key.LAYER.value} of layer {number} stands twice", _SEE)
+        require_layer(number, layer.value, log)
+        stated[number] = layer.value
+    for number in _MUST_BE_STATED:
+        if number not in stated:
+            raise InputError(f"{log}: no {Key.LAYER.value} of layer {number}", _SEE)
+    official = {event.key: event.value for event in events if event.key.startswith(_HYPER_PARAMETERS)}
+    stated[8] = official | stated.get(8, {})
+    return {number: values for number, values in stated.items() if values}
+
+
+def spec_of(
+    events: list[Event],
+    log: Path,
+    *,
+    workload: str,
+    problem: str,
+    output: str,
+    system: str | None = None,
+    seed: int | None = None,
+    nodes: int = 1,
+    source: Path | None = None,
+    argv: tuple[str, ...] = (),
+) -> ForeignRun:
+    """The run that `events` tell of; `system` and `seed` are the log's own unless given.
+
+    Raises:
+        InputError: where the log contradicts what is given, or leaves out what a run is named by.
+    """
+    folder = find_workload(workload)
+    rules = load_rules(folder)
+    reference = problem_settings(rules, problem)
+    stated = stated_layers(events, log)
+    logged = _Logged(events, log)
+    expected: dict[type[Payload], Any] = {
+        SubmissionBenchmark: rules.benchmark, SubmissionDivision: Level.FREE.division,
+        SubmissionPlatform: system, Seed: seed,
+    }  # fmt: skip
+    for kind, value in expected.items():
+        if value is not None and logged.value(kind) != value:
+            shown = f"{kind.key.value} is {_short(logged.value(kind))}, not {value!r}"
+            raise InputError(f"{log}: {shown}", "one of the two is wrong")
+    execution = stated[6]
+    world_size = execution["world_size"]
+    if not nodes <= world_size <= 2**31:
+        raise InputError(
+            f"{log}: {Key.LAYER.value} of layer 6 has world_size {_short(world_size)}, on {nodes} nodes",
+            "state how many ranks there were, at least one a node",
+        )
+    procs = math.ceil(world_size / nodes)
+    command = command_of(argv, source)
+    record = {
+        "workload": {
+            "name": folder.name, "folder": str(source) if source else "",
+            "code_digest": source_digest(source) if source else "", "title": rules.title,
+            "benchmark": rules.benchmark, "model": stated[7]["model"],
+        },
+        "problem": problem, "level": Level.FREE, "backend": ForeignRun.BACKEND,
+        "nodes": nodes, "procs_per_node": procs, "num_ranks": 0 if procs * nodes == world_size else world_size,
+        "seed": logged.value(Seed), "system": logged.value(SubmissionPlatform), "output": output,
+        "data": SYNTHETIC if logged.value(Dataset).synthetic else "",
+        "settings": {
+            "problem": {**reference.problem.model_dump(mode="json"), **stated.get(9, {})},
+            "batch": {"global_batch_size": logged.value(GlobalBatchSize)},
+            "optimizer": {
+                "learning_rate": logged.value(OptBaseLearningRate), "weight_decay": logged.value(OptWeightDecay),
+            },
+            "schedule": {"warmup_epochs": logged.value(OptLearningRateWarmupEpochs)},
+            "execution": {"precision": execution["precision"], "device": execution.get("device", "auto")},
+        },
+        "program": {
+            "command": command, "num_arguments": len(argv) - len(command),
+            "stated": {str(n): stated[n] for n in sorted(stated) if 3 <= n <= 8},
+        },
+    }  # fmt: skip
+    return parse(ForeignRun, record, log)
+
+
+class _Logged(NamedTuple):
+    events: list[Event]
+    log: Path
+
+    def value(self, kind: type[Payload]) -> Any:
+        """The value of the first event of one key.
+
+        Raises:
+            InputError: if there is none.
+        """
+        found = payload(self.events, kind)
+        if found is None:
+            raise InputError(f"{self.log}: no {kind.key.value} with a value", _SEE)
+        return found.value
+
+
+def command_of(argv: Sequence[str], source: Path | None) -> tuple[str, ...]:
+    """What may be told of a command line: the program, and the first argument that is a file of its source."""
+    known = {path.absolute() for path in source_files(source)} if source else set()
+    scripts = (word for word in argv[1:] if Path(word).absolute() in known)
+    return (*argv[:1], *islice(scripts, 1))
+
+
+def source_digest(source: Path) -> str:
+    """SHA-256, in hex, over all files of a program's source.
+
+    Raises:
+        InputError: if there is none, or more than anyone would read.
+    """
+    files = list(source_files(source)) if source.is_dir() else []
+    size = sum(path.stat().st_size for path in files)
+    if not files or size > MOST_SOURCE_BYTES:
+        raise InputError(
+            f"--source {source}: {len(files)} files, {size:,} bytes",
+            f"name the folder of the program's source alone, at most {MOST_SOURCE_BYTES:,} bytes",
+        )
+    return digest_tree(source)
+
+
+def system_of(
+    spec: ForeignRun, events: list[Event], log: Path, captured: Mapping[int, dict[str, Any]], host: str
+) -> dict[str, Any]:
+    """The run's system.json: layers that were captured on `host`, and the others as the program states them."""
+    stated = stated_layers(events, log)
+    dataset, structure = (_first(events, key).value for key in (Key.DATASET, Key.MODEL))
+    measured = {number: captured[number] for number in captured if spec.nodes == 1}
+    execution = spec.settings.execution
+    known = {"backend": spec.backend, "nodes": spec.nodes, "precision": execution.precision}
+    node = {number: stated[number] for number in range(1, 7) if number in stated} | measured
+    node[6] = {**node.get(6, {}), **known}
+    problem = spec.settings.problem.model_dump(mode="json")
+    layers: dict[str, Any] = {
+        "7": {**stated.get(7, {}), "code_digest": spec.workload.code_digest, "structure": structure},
+        "9": {**problem, "data": dataset},
+    }
+    if 8 in stated:
+        layers["8"] = stated[8]
+    return {
+        "schema_version": 1,
+        "nodes": [{
+            "count": spec.nodes,
+            "hosts": [host] if measured else [],
+            "layers": {str(number): node[number] for number in sorted(node)},
+        }],
+        "layers": layers,
+        "stated": sorted(set(stated) - set(measured)),
+    }  # fmt: skip

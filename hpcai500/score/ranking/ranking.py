@@ -1,0 +1,355 @@
+"""Ordering entries by Valid FLOPS, or by another figure."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+from hpcai500.score.ranking.collection import Run
+from hpcai500.score.ranking.scaling import ScalingSeries, Sensitivity, Size, scaling, sensitivity
+from hpcai500.score.ranking.statistics import Summary, mlperf_score, summarize, undecided_ranks
+from hpcai500.score.record.reading import run_record
+from hpcai500.score.record.result import Identity, Result
+from hpcai500.score.record.source import SourceName
+from hpcai500.score.record.valid_flops import valid_flops
+from hpcai500.score.rules.check import breaches_of
+from hpcai500.spec.models import Frozen
+from hpcai500.spec.workload import load_rules, shipped_workloads
+
+By = Literal["vflops", "vflops_per_watt", "time_to_quality", "flops", "quality"]
+_GROWS = ("batch.*", "optimizer.learning_rate", "optimizer.reference_batch_size", "schedule.warmup_epochs")
+"""What may differ between sizes of one scaling series."""
+_MOST_CHECKED = 200
+"""Runs whose compliance is checked while one waits: about 30 ms each."""
+
+
+class RunFigures(Frozen):
+    """One run of an entry."""
+
+    seed: int
+    run_id: str
+    path: SourceName
+    """Of the run's folder."""
+    achieved_quality: float
+    flops: float
+    vflops: float
+    vflops_per_watt: float | None
+    total_sec: float
+    train_sec: float
+    eval_sec: float
+    init_sec: float
+    time_to_quality_sec: float | None
+    epochs_to_quality: int | None
+    energy_joules: float | None
+    num_interruptions: int
+    interrupted_sec: float
+    """Down, or work that was done again."""
+
+
+class Entry(Frozen):
+    """Runs of one experiment on one system, over seeds."""
+
+    rank: int | None = None
+    """By the mean; equal means share one. Null where the figure is missing: `not_placed` says why."""
+    rank_low: int | None = None
+    rank_high: int | None = None
+    """The ranks that the data allow at 95 % confidence."""
+    not_placed: str | None = None
+    system: str
+    accelerator: str
+    world_size: int
+    nodes: int
+    backend: str
+    precision: str
+    experiment_digest: str
+    seeds: tuple[int, ...]
+    num_diverged: int = 0
+    """Runs whose loss left the numbers: counted as never having reached the target."""
+    num_breaches: int | None = None
+    """Of the rules of the entry's level; null where they were not checked."""
+    unverified: bool = False
+    """A run of it comes from an archive that was altered after it was packed."""
+    overrides: tuple[str, ...]
+    quality: Summary
+    flops: Summary
+    vflops: Summary
+    vflops_per_accelerator: float
+    """Mean VFLOPS over the ranks: one rank an accelerator."""
+    vflops_per_watt: Summary
+    time_sec: Summary
+    time_to_quality_sec: Summary
+    epochs_to_quality: Summary
+    energy_joules: Summary
+    mlperf_time_sec: float | None
+    """Mean time to quality without the fastest and the slowest run."""
+    runs: tuple[RunFigures, ...]
+
+
+class RankedList(Frozen):
+    """Entries that may be compared: one workload, one problem, one level, one exponent."""
+
+    workload: str
+    title: str
+    problem: str
+    level: str
+    metric: str
+    target_quality: float
+    penalty_exponent: int
+    by: By
+    entries: tuple[Entry, ...]
+    scaling: tuple[ScalingSeries, ...] = ()
+    sensitivity: Sensitivity | None = None
+
+
+class _Measure(NamedTuple):
+    field: str
+    is_better_when_larger: bool
+    missing: str
+
+
+_MEASURES: dict[By, _Measure] = {
+    "vflops": _Measure("vflops", True, "no VFLOPS"),
+    "vflops_per_watt": _Measure("vflops_per_watt", True, "energy was not measured in every run"),
+    "time_to_quality": _Measure("time_to_quality_sec", False, "not every run reached the target"),
+    "flops": _Measure("flops", True, "no FLOPS"),
+    "quality": _Measure("quality", True, "no quality"),
+}
+
+
+def rank(
+    runs: Iterable[Run],
+    penalty_exponent: int | None = None,
+    *,
+    by: By = "vflops",
+    diverged: Iterable[Run] = (),
+    exponents: Sequence[int] = (),
+) -> list[RankedList]:
+    """One list for each benchmark, problem, level and target; equal means share a rank.
+
+    A changed copy of a workload, whatever its folder is called, stands beside the original.
+
+    `penalty_exponent` scores every result with another exponent than its own. `diverged` runs count as ones that
+    never reached the target, in the entry that they belong to. With `exponents` each list says how its order moves
+    with n.
+    """
+    lists: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        identity, score = run.result.identity, run.result.score
+        assert score is not None
+        lists[
+            *list_name(identity), identity.problem, identity.level.value,
+            score.metric, score.target_quality, penalty_exponent or score.penalty_exponent,
+        ].append(run)  # fmt: skip
+    lost: dict[tuple[Any, ...], int] = defaultdict(int)
+    for run in diverged:
+        lost[run.result.identity.experiment] += 1
+    return [_rank_list(key, members, lost, by, exponents) for key, members in sorted(lists.items())]
+
+
+def list_name(identity: Identity) -> tuple[str, str]:
+    """Workload and title of the list that a result stands in: the shipped workload's of the same benchmark."""
+    return _shipped().get(identity.benchmark or "", (identity.workload, identity.title))
+
+
+@cache
+def _shipped() -> dict[str, tuple[str, str]]:
+    rules = {folder.name: load_rules(folder) for folder in shipped_workloads()}
+    return {found.benchmark: (name, found.title) for name, found in rules.items()}
+
+
+def with_compliance(lists: Iterable[RankedList]) -> list[RankedList]:
+    """The same lists, each entry held against the rules of its level; where there are too many runs, none is."""
+    every = list(lists)
+    if sum(len(entry.runs) for ranked in every for entry in ranked.entries) > _MOST_CHECKED:
+        return every
+    return [
+        ranked.model_copy(update={"entries": tuple(_checked(entry) for entry in ranked.entries)}) for ranked in every
+    ]
+
+
+def _checked(entry: Entry) -> Entry:
+    folders = [run.path for run in entry.runs]
+    needed = ("events.log", "run.json")
+    if not all((folder / name).on_disk.exists() for folder in folders for name in needed):
+        return entry
+    return entry.model_copy(update={"num_breaches": len(breaches_of(folders))})
+
+
+def _rank_list(
+    key: tuple[Any, ...],
+    runs: Sequence[Run],
+    lost: dict[tuple[Any, ...], int],
+    by: By,
+    exponents: Sequence[int],
+) -> RankedList:
+    workload, title, problem, level, metric, target, exponent = key
+    groups: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[run.result.identity.experiment].append(run)
+    entries = _placed([_entry(members, exponent, lost.get(name, 0)) for name, members in groups.items()], by)
+    points = [[(run.flops, run.achieved_quality) for run in entry.runs] for entry in entries]
+    return RankedList(
+        workload=workload,
+        title=title,
+        problem=problem,
+        level=level,
+        metric=metric,
+        target_quality=target,
+        penalty_exponent=exponent,
+        by=by,
+        entries=tuple(entries),
+        scaling=_scaling(list(groups.values())),
+        sensitivity=sensitivity(points, target, exponents) if exponents else None,
+    )
+
+
+def figure_of(entry: Entry, by: By) -> Summary:
+    """What `by` ranks an entry by."""
+    found: Summary = getattr(entry, _MEASURES[by].field)
+    return found
+
+
+def known_of(entry: Entry, figure: Summary) -> tuple[int, int]:
+    """How many runs of `entry` have `figure`, and of how many; where these differ its mean orders nothing."""
+    return figure.num_runs, max(len(entry.runs), figure.num_runs + figure.num_censored)
+
+
+def is_known(entry: Entry, figure: Summary) -> bool:
+    """Whether every run of `entry` has `figure`."""
+    known, every = known_of(entry, figure)
+    return known == every and figure.mean is not None
+
+
+def _placed(entries: Sequence[Entry], by: By) -> list[Entry]:
+    """In order, with ranks; those without the figure last, with the reason."""
+    measure = _MEASURES[by]
+    sign = -1 if measure.is_better_when_larger else 1
+
+    def figure(entry: Entry) -> Summary:
+        return figure_of(entry, by)
+
+    known = [entry for entry in entries if is_known(entry, figure(entry))]
+    known.sort(key=lambda entry: (sign * (figure(entry).mean or 0), entry.system, entry.experiment_digest))
+    unknown = [entry for entry in entries if not is_known(entry, figure(entry))]
+    unknown.sort(key=lambda entry: (-(entry.vflops.mean or 0), entry.system, entry.experiment_digest))
+    first_with: dict[float, int] = {}
+    for position, entry in enumerate(known, start=1):
+        first_with.setdefault(figure(entry).mean or 0, position)
+    ranges = undecided_ranks([figure(entry) for entry in known])
+    placed = [
+        entry.model_copy(update={"rank": first_with[figure(entry).mean or 0], "rank_low": low, "rank_high": high})
+        for entry, (low, high) in zip(known, ranges, strict=True)
+    ]
+    return placed + [entry.model_copy(update={"not_placed": measure.missing}) for entry in unknown]
+
+
+def _entry(runs: Sequence[Run], exponent: int, num_diverged: int) -> Entry:
+    ordered = sorted(runs, key=lambda run: run.result.identity.seed)
+    result = ordered[0].result
+    identity = result.identity
+    figures = [_figures(run, exponent) for run in ordered]
+    lost: list[None] = [None] * num_diverged
+    limits = [f.total_sec for f in figures] + [max(f.total_sec for f in figures)] * num_diverged
+    epochs = [float(run.result.num_epochs) for run in ordered] + [float(result.num_epochs)] * num_diverged
+    to_quality = [*(f.time_to_quality_sec for f in figures), *lost]
+    vflops = summarize([f.vflops for f in figures])
+    return Entry(
+        system=identity.system,
+        accelerator=identity.accelerator,
+        world_size=identity.world_size,
+        nodes=identity.nodes,
+        backend=identity.backend,
+        precision=identity.precision,
+        experiment_digest=identity.experiment_digest,
+        seeds=tuple(f.seed for f in figures),
+        num_diverged=num_diverged,
+        unverified=any(run.source.is_altered for run in runs),
+        overrides=tuple(f"{key}={value}" for key, value in {**_own_workload(identity), **result.overrides}.items()),
+        quality=summarize([f.achieved_quality for f in figures]),
+        flops=summarize([f.flops for f in figures]),
+        vflops=vflops,
+        vflops_per_accelerator=(vflops.mean or 0.0) / identity.world_size,
+        vflops_per_watt=summarize([f.vflops_per_watt for f in figures if f.vflops_per_watt is not None]),
+        time_sec=summarize([f.total_sec for f in figures]),
+        time_to_quality_sec=summarize(to_quality, limits),
+        epochs_to_quality=summarize([*(f.epochs_to_quality for f in figures), *lost], epochs),
+        energy_joules=summarize([f.energy_joules for f in figures if f.energy_joules is not None]),
+        mlperf_time_sec=mlperf_score(to_quality),
+        runs=tuple(figures),
+    )
+
+
+def _own_workload(identity: Identity) -> dict[str, str]:
+    """What tells a changed copy of a workload from the original."""
+    return {} if identity.workload == list_name(identity)[0] else {"workload": identity.workload}
+
+
+def _figures(run: Run, exponent: int) -> RunFigures:
+    result = run.result
+    score, flops, time = result.score, result.flops, result.time
+    assert score is not None
+    assert flops is not None
+    assert time is not None
+    vflops = valid_flops(flops.flops, score.achieved_quality, score.target_quality, exponent)
+    per_watt = score.vflops_per_watt
+    return RunFigures(
+        seed=result.identity.seed,
+        run_id=result.identity.run_id,
+        path=run.source.parent,
+        achieved_quality=score.achieved_quality,
+        flops=flops.flops,
+        vflops=vflops,
+        vflops_per_watt=per_watt and per_watt * vflops / score.vflops,
+        total_sec=time.total_sec,
+        train_sec=time.train_sec,
+        eval_sec=time.eval_sec,
+        init_sec=time.init_sec,
+        time_to_quality_sec=score.time_to_quality_sec,
+        epochs_to_quality=score.epochs_to_quality,
+        energy_joules=result.energy.joules if result.energy else None,
+        num_interruptions=len(result.interruptions),
+        interrupted_sec=sum(stop.down_sec + stop.lost_sec for stop in result.interruptions),
+    )
+
+
+def _scaling(entries: Sequence[Sequence[Run]]) -> tuple[ScalingSeries, ...]:
+    """Of the entries whose system stands in the list at several sizes."""
+    by_series: dict[tuple[str, ...], dict[str, list[Sequence[Run]]]] = defaultdict(lambda: defaultdict(list))
+    for members in entries:
+        result = members[0].result
+        by_series[_series(result)][result.identity.code_digest].append(members)
+    sizes = [
+        _size((*series, *([f"code {code[:8]}"] if len(by_code) > 1 else [])), members)
+        for series, by_code in by_series.items()
+        for code, same in by_code.items()
+        if len({members[0].result.identity.world_size for members in same}) > 1
+        for members in same
+    ]
+    return scaling(sizes)
+
+
+def _series(result: Result) -> tuple[str, ...]:
+    identity = result.identity
+    kept = sorted(
+        f"{key}={value}" for key, value in result.overrides.items()
+        if not any(fnmatchcase(key, pattern) for pattern in _GROWS)
+    )  # fmt: skip
+    return identity.system, identity.accelerator, identity.backend, identity.precision, *kept
+
+
+def _size(series: tuple[str, ...], members: Sequence[Run]) -> Size:
+    result = members[0].result
+    settings = run_record(members[0].source).get("settings")
+    table = settings.get("batch") if isinstance(settings, dict) else None
+    batch = table.get("global_batch_size") if isinstance(table, dict) else None
+    found = batch if batch is not None else result.overrides.get("batch.global_batch_size")
+    flops = [run.result.flops.flops for run in members if run.result.flops]
+    return Size(
+        series=series,
+        experiment_digest=result.identity.experiment_digest,
+        world_size=result.identity.world_size,
+        nodes=result.identity.nodes,
+        global_batch_size=found if isinstance(found, int) and found > 0 else None,
+        flops=sum(flops) / len(flops),
+    )

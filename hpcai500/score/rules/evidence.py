@@ -1,0 +1,123 @@
+"""All files of one run, read once, for the rules to be held against."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hpcai500.errors import InputError
+from hpcai500.events.payloads import ONCE_AN_EPOCH, Dataset, Epoch, EpochReport, Model, OfEpoch, Structure
+from hpcai500.events.reader import Event, first, read_events
+from hpcai500.events.typed import parsed, payload, payloads
+from hpcai500.events.vocabulary import Key
+from hpcai500.files import read_json
+from hpcai500.score.record.reading import MALFORMED
+from hpcai500.score.record.result import Result, derive
+from hpcai500.score.record.soundness import require_plain_files
+from hpcai500.score.record.source import Source
+from hpcai500.score.record.system import SystemRecord, read_system
+from hpcai500.score.record.timing import Timing, read_timing
+from hpcai500.spec.reference import Reference, find_reference
+from hpcai500.spec.run import AnyRun, read_run
+
+Finding = tuple[str, str]
+"""Number of a rule, and what breaches it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    source: Source
+    """Of the run's folder."""
+    spec: AnyRun
+    events: list[Event]
+    reports: tuple[EpochReport, ...]
+    system: SystemRecord
+    result: Result
+    """Derived anew from the files above."""
+    reference: Reference | None
+    timing: Timing | None = None
+    """Of a foreign program that `ingest --run` timed."""
+
+    @property
+    def folder(self) -> Path:
+        return self.source.on_disk
+
+    def value(self, key: Key) -> Any:
+        """All that the first event of `key` holds, as it stands there."""
+        event = first(self.events, key)
+        return event.value if event else None
+
+    @property
+    def epochs(self) -> tuple[Epoch, ...]:
+        return tuple(report.value for report in self.reports)
+
+    @cached_property
+    def structure(self) -> Structure | None:
+        """The model's, as logged."""
+        model = payload(self.events, Model)
+        return model.value if model else None
+
+    @cached_property
+    def dataset_digest(self) -> str | None:
+        """The data set's, as logged."""
+        dataset = payload(self.events, Dataset)
+        return dataset.value.digest if dataset else None
+
+    @cached_property
+    def of_epoch(self) -> dict[tuple[int, str], list[Event]]:
+        """Number of an epoch and key to events, of the keys that stand once an epoch."""
+        found: dict[tuple[int, str], list[Event]] = defaultdict(list)
+        for event in self.events:
+            if event.key in ONCE_AN_EPOCH:
+                found[parsed(event, OfEpoch).metadata.epoch_num, event.key].append(event)
+        return dict(found)
+
+    @property
+    def converged(self) -> bool:
+        return self.result.status == "success" and bool(self.result.score and self.result.score.epochs_to_quality)
+
+
+def gather(source: Source) -> Evidence:
+    """The evidence of the run in the folder `source`.
+
+    Raises:
+        InputError: for a file that is missing, broken, or not of the form that it must have.
+    """
+    folder = source.on_disk
+    try:
+        require_plain_files(folder)
+        spec = read_run(folder / "run.json")
+        log = folder / "events.log"
+        events = read_events(log)
+        return Evidence(
+            source=source,
+            spec=spec,
+            events=events,
+            reports=tuple(payloads(events, EpochReport)),
+            system=read_system(folder / "system.json"),
+            result=derive(folder),
+            reference=find_reference(spec.workload.benchmark, spec.problem),
+            timing=read_timing(folder),
+        )
+    except MALFORMED as error:
+        raise InputError(f"not the files of a run ({type(error).__name__}: {error})", at=folder) from error
+
+
+def settings_of(reference: Reference | None, spec: AnyRun) -> dict[str, Any] | None:
+    """The values of the workload.toml that the run was made from, as far as it is at hand unchanged."""
+    if reference and reference.code_digest == spec.workload.code_digest:
+        return reference.settings.model_dump(mode="json")
+    return None
+
+
+def stored_result(folder: Path) -> Any:
+    """What stands in result.json."""
+    return read_json(folder / "result.json")
+
+
+def pairs(evidence: Evidence) -> Iterator[tuple[Epoch, dict[Key, list[Event]]]]:
+    """Each epoch's row with the events that must surround it."""
+    for row in evidence.epochs:
+        yield row, {key: evidence.of_epoch.get((row.epoch_num, key), []) for key in ONCE_AN_EPOCH}

@@ -1,0 +1,163 @@
+"""From a request to running agents: which nodes, what is written for them, and how they are started."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import hpcai500
+from hpcai500.errors import OccupiedError, SpecError
+from hpcai500.files import storage, write_atomic
+from hpcai500.launch.environment import this_machine
+from hpcai500.launch.launcher import Step
+from hpcai500.launch.layout import Layout
+from hpcai500.launch.slurm.cluster import NodeState, expand_names, longest_sec
+from hpcai500.launch.slurm.snapshot import take_package_snapshot
+from hpcai500.launch.slurm.submission import submit_script
+from hpcai500.launch.start import Worker, plan
+from hpcai500.spec.site import Site
+from hpcai500.validate.conduct.jobs import Agents, Jobs, Process
+from hpcai500.validate.conduct.script import agent_site, agent_worker, agents_step, render_agents
+from hpcai500.validate.files import ORDER, Order, Stage, Trouble
+
+STAGES_OF_LEVEL: dict[int, tuple[Stage, ...]] = {
+    1: ("inventory", "health", "micro", "links"),
+    2: ("inventory", "health", "micro", "links", "collectives", "storage"),
+    3: ("inventory", "health", "micro", "links", "collectives", "storage", "training"),
+}
+TIMEOUT_SEC = {1: 1_800.0, 2: 3_600.0, 3: 10_800.0}
+"""Of the whole command, the wait in the queue included."""
+STEP_TIMEOUT_SEC = {1: 120.0, 2: 300.0, 3: 900.0}
+"""After which a node is held to hang: well above what a step of the level takes."""
+WRITER = "launch"
+"""Of what is known without asking a node."""
+NEEDS_OTHERS: tuple[Stage, ...] = ("links", "collectives")
+
+_REMEDY = "`scontrol show node` says more; mend it, then `scontrol update nodename=NODE state=resume`"
+
+
+class Choice(NamedTuple):
+    """The nodes of a validation."""
+
+    members: tuple[str, ...]
+    """Those that can be asked."""
+    troubles: tuple[Trouble, ...]
+    """Why the others cannot."""
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return (*self.members, *(node for trouble in self.troubles for node in trouble.nodes))
+
+
+def choose_nodes(
+    wanted: str, states: dict[str, NodeState], partition: str, stage: Stage, *, per_node: bool
+) -> Choice:
+    """The nodes of `--nodes` (`all`, a number, or a list as Slurm writes it) by their states.
+
+    Raises:
+        SpecError: for a node that the partition lacks, or more nodes than it has.
+    """
+    if wanted.isdigit():
+        number = int(wanted)
+        if not 1 <= number <= len(states):
+            raise SpecError(f"--nodes {wanted}: {partition} has {len(states)} nodes", "give 1 to that many, or all")
+        rank = {"idle": 0, "mixed": 1}
+        order = sorted(states, key=lambda node: (not states[node].is_up, rank.get(states[node].state, 2)))
+        names = [node for node in states if node in set(order[:number])]
+    elif wanted == "all":
+        names = list(states)
+    else:
+        names = list(dict.fromkeys(expand_names(wanted)))
+    if unknown := [node for node in names if node not in states]:
+        raise SpecError(f"--nodes: {', '.join(unknown)} not in partition {partition}", "`sinfo -N` lists its nodes")
+    troubles = [_not_up(node, states[node], stage) for node in names if not states[node].is_up]
+    members = [node for node in names if states[node].is_up]
+    if per_node:
+        troubles += [_busy(node, stage) for node in members if states[node].state != "idle"]
+        members = [node for node in members if states[node].state == "idle"]
+    return Choice(tuple(members), tuple(troubles))
+
+
+def _not_up(node: str, state: NodeState, stage: Stage) -> Trouble:
+    said = f"Slurm says it is {state.state.rstrip('*')}" + (" and does not answer" if "*" in state.state else "")
+    message = f"{said}: {state.reason}" if state.reason else said
+    return Trouble(stage=stage, nodes=(node,), kind="unreachable", message=message, remedy=_REMEDY)
+
+
+def _busy(node: str, stage: Stage) -> Trouble:
+    return Trouble(
+        stage=stage, nodes=(node,), kind="unreachable", severity="warn",
+        message="busy with other jobs: not validated", remedy="ask again with --per-node when it is idle",
+    )  # fmt: skip
+
+
+def open_folder(output: Path, system: str) -> tuple[Path, str]:
+    """A new folder for one validation, and the moment it is named for.
+
+    Raises:
+        OccupiedError: if another began at the same second.
+    """
+    now = datetime.now(UTC)
+    folder = output.absolute() / system / now.strftime("%Y%m%dT%H%M%SZ")
+    with storage(folder):
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError as error:
+            raise OccupiedError(f"{folder}: another validation began there this second", "ask again") from error
+        (folder / "logs").mkdir()
+    return folder, now.isoformat(timespec="seconds")
+
+
+def write_order(folder: Path, order: Order) -> None:
+    """What the agents read beside the plan."""
+    write_atomic(folder / ORDER, order.model_dump_json(indent=2) + "\n")
+
+
+def start_here(folder: Path, node: str) -> Agents:
+    """One agent on this machine."""
+    return _started(agent_worker(folder, node), Step(Layout()), folder / "logs" / f"{node}.log", [node])
+
+
+def start_in_allocation(folder: Path, site: Site, nodes: Sequence[str]) -> Agents:
+    """One agent on each node of the allocation around us, by a step of srun."""
+    step = agents_step(agent_site(site, partition="", minutes=1, nodes=""), folder, len(nodes))
+    return _started(agent_worker(folder), step, folder / "logs" / "srun.log", nodes)
+
+
+def _started(worker: Worker, step: Step, log: Path, nodes: Sequence[str]) -> Agents:
+    machine = this_machine()
+    started = plan(worker._replace(environment=_own_code(machine.env)), step, machine)
+    return Process(started.argv, started.env, str(log), nodes)
+
+
+def submit_agents(
+    folder: Path, site: Site, partition: str, nodes: Sequence[str], *, per_node: bool, timeout_sec: float
+) -> Agents:
+    """One job on all nodes, or one on each, for as long as the command waits and the partition allows.
+
+    Raises:
+        InputError: with what sbatch says.
+    """
+    snapshot = str(take_package_snapshot(folder.parents[1]))
+    minutes = max(1, int(min(timeout_sec, longest_sec(partition)) / 60))
+    name = f"hpcai500-validate-{folder.name}"
+
+    def submit(num_nodes: int, nodelist: str) -> str:
+        asked = agent_site(site, partition=partition, minutes=minutes, nodes=nodelist)
+        script = render_agents(
+            asked, folder, name=name, num_nodes=num_nodes, python=sys.executable, snapshot=snapshot
+        )
+        return submit_script(script, folder / "logs")
+
+    if per_node:
+        return Jobs({node: submit(1, node) for node in nodes}, partition)
+    nodefile = folder / "nodes.txt"
+    write_atomic(nodefile, "".join(f"{node}\n" for node in nodes))
+    return Jobs(dict.fromkeys(nodes, submit(len(nodes), str(nodefile))), partition)
+
+
+def _own_code(env: Mapping[str, str]) -> dict[str, str]:
+    """PYTHONPATH on which this very package is found first."""
+    paths = [str(Path(hpcai500.__file__).parents[1]), env.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": ":".join(path for path in paths if path)}
