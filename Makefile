@@ -10,6 +10,8 @@ BIN = $(VENV)/bin
 # The stamp changes with what is to be installed, so that nothing is installed twice.
 STAMP = $(VENV)/.installed-$(shell sha256sum pyproject.toml | cut -c1-16)
 PRECISION ?= auto
+# Processes that test: one for each of two cores, and one that mostly waits for Slurm.
+JOBS ?= 3
 RESULTS ?= results
 PUBLISHED = $(wildcard workloads/*/published/*.csv)
 
@@ -42,8 +44,10 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Tests that compare speeds come last, one at a time.
 test: $(STAMP)
-	$(BIN)/python -m pytest --durations=10 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --durations=10 -n $(JOBS) --dist loadgroup -m "not quiet" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --durations=10 -m quiet $(PYTEST_ARGS) || test $$? = 5 # none of them was asked for
 
 horovod: $(STAMP)
 	$(BIN)/python tools/build_horovod.py $(HOROVOD_ARGS)

@@ -16,6 +16,15 @@ from hpcai500.spec.run import RunSpec, resolve
 
 TINY = Path(__file__).parent / "integration" / "tiny"
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests that run beside others leave them the cores while they wait
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def pytest_collection_finish():
+    """Compute with one thread in each of several test processes."""
+    if "PYTEST_XDIST_WORKER" in os.environ and "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
 
 @pytest.fixture
 def make_spec(tmp_path):

@@ -73,8 +73,9 @@ def short_run(digits, weather, tmp_path_factory):
             folders[key] = launch(workload, ranks, output, *arguments)
         elif key not in folders:
             folders[key] = train(
-                workload, output, ranks=ranks, overrides=overrides[workload], unranked=True, **places[workload]
-            )
+                workload, output, ranks=ranks, threads=1, overrides=overrides[workload], unranked=True,
+                **places[workload],
+            )  # fmt: skip
         return folders[key]
 
     return run

@@ -60,7 +60,7 @@ def test_two_ranks_have_half_the_cores_each_and_a_thread_on_each_core(launched, 
 
 
 def test_ranks_that_outnumber_the_cores_compute_with_one_thread_each(placed):
-    num_ranks = 2 * len(CORES)
+    num_ranks = len(CORES) + 1
     ranks, layer = placed(num_ranks, "--set", f"batch.global_batch_size={num_ranks}")
     assert [threads for threads, _ in ranks] == [1] * num_ranks
     assert not layer["is_bound"]

@@ -201,7 +201,7 @@ def test_a_corrupt_image_stops_a_run_with_its_name(run, digits, tmp_path):
     victim = broken / "val" / "digit_3" / "0.JPEG"
     victim.write_bytes(victim.read_bytes()[:200])
     process, folder = run(
-        *options(SMALL), "--procs-per-node", "2", "--set", "execution.num_loader_workers=1",
+        *options(SMALL), "--set", "execution.num_loader_workers=1",
         workload="image_classification", data=broken,
     )  # fmt: skip
     assert process.returncode == 2
@@ -241,7 +241,7 @@ def test_a_truncated_climate_file_stops_a_run_with_its_name(run, weather, tmp_pa
     victim = broken / "climo_1979.h5"
     with victim.open("r+b") as file:
         file.truncate(victim.stat().st_size // 2)
-    process, folder = run(*options(FEW_FRAMES), "--procs-per-node", "2", workload="extreme_weather", data=broken)
+    process, folder = run(*options(FEW_FRAMES), workload="extreme_weather", data=broken)
     assert process.returncode == 2
     assert str(victim) in one_line(process)
     assert first(read_events(folder / "events.log"), Key.RUN_STOP).metadata["status"] == "aborted"

@@ -16,7 +16,7 @@ SHORT_RUNS = (
 
 
 @pytest.fixture(scope="session")
-def reframe(pytestconfig):
+def reframe(cluster, pytestconfig):
     """ReFrame's command, in a virtual environment of its own."""
     venv = pytestconfig.cache.mkdir("reframe") / "venv"
     command = venv / "bin" / "reframe"

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+pytestmark = pytest.mark.quiet
+
 CLONE = Path(__file__).parents[2]
 TESTBED = CLONE / "slurm/testbed/testbed.py"
 EXPECTED = CLONE / "slurm/testbed/expected.toml"
