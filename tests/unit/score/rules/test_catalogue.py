@@ -1,0 +1,58 @@
+"""The catalogue of rules: numbers, sentences, sources and functions in one place."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from hpcai500.errors import HpcAi500Error
+from hpcai500.score.rules import catalogue
+from hpcai500.score.rules.catalogue import RULES, Breach, by_number
+from hpcai500.score.rules.rule import run_rule
+
+sys.path.insert(0, str(Path(__file__).parents[4] / "tools"))
+import rules_table
+
+
+def test_the_catalogue_has_these_rules():
+    assert list(RULES) == [
+        "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7",
+        "2.1", "2.2", "2.3", "2.4",
+        "3.1", "3.2", "3.3", "3.4", "3.5",
+        "4.1", "4.2", "4.3", "4.4", "4.5", "4.6", "4.7",
+        "5.1", "5.2", "5.3", "5.4",
+    ]  # fmt: skip
+
+
+def test_the_first_digit_of_a_rule_names_the_module_of_its_function():
+    for number, rule in RULES.items():
+        assert rule.check.__module__.split(".")[-1].startswith(f"rules_{number[0]}_")
+
+
+def test_every_rule_has_a_sentence_and_a_source():
+    for rule in RULES.values():
+        assert rule.sentence.endswith((".", ".)"))
+        assert rule.source
+
+
+def test_the_document_s_table_is_the_catalogue_s():
+    text = rules_table.DOCUMENT.read_text(encoding="utf-8")
+    assert rules_table.with_table(text) == text, "run `python tools/rules_table.py`"
+
+
+def test_a_changed_sentence_changes_the_document(monkeypatch):
+    monkeypatch.setattr(catalogue, "RULES", {"1.1": RULES["1.2"]})
+    text = rules_table.DOCUMENT.read_text(encoding="utf-8")
+    assert rules_table.with_table(text) != text
+
+
+def test_a_breach_of_a_rule_that_does_not_exist_is_refused():
+    with pytest.raises(ValidationError, match=r"no rule has the number 4\.9"):
+        Breach(rule="4.9", run=Path("run"), message="wrong")
+
+
+def test_two_rules_of_one_number_are_refused():
+    again = run_rule("4.2", "Another.", source="ours")(lambda run: iter(()))
+    with pytest.raises(HpcAi500Error, match=r"two rules have the number 4\.2"):
+        by_number(RULES["4.2"], again)
