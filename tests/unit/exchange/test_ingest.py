@@ -265,7 +265,7 @@ def test_the_notes_say_that_the_count_rests_on_the_program_s_own_table(ingest, r
     assert rules(results) == []
     (report,) = check([results])
     # by hand: 4 epochs x 1,408 samples x 3e18 FLOPs over 40.4 s, on one rank
-    assert f"{4 * 1408 * 3e18 / 40.4:.4g} FLOPS a rank" in "\n".join(report.notes)
+    assert f"{4 * 1408 * 3e18 / 40.4:.4g} FLOPS per rank" in "\n".join(report.notes)
 
 
 def without(number):
