@@ -1,8 +1,7 @@
 """Every rule that a result is checked against. The number's first digit names the module: rule 4.2 is in
-`rules_4_layers.py`. The table of docs/levels-and-rules.md is made from this (tools/rules_table.py).
+`rules_4_layers.py`. The table of docs/levels-and-rules.md is made from this (tools/tables.py).
 """
 
-from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from pydantic import field_validator
@@ -54,10 +53,3 @@ class Breach(Frozen):
         if number not in RULES:
             raise ValueError(f"no rule has the number {number}")
         return number
-
-
-def table() -> Iterator[str]:
-    """Lines of the rules' table in Markdown."""
-    yield "| rule | what must hold | source |"
-    yield "|---|---|---|"
-    yield from (f"| {number} | {rule.sentence} | {rule.source} |" for number, rule in RULES.items())

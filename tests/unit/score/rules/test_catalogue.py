@@ -1,18 +1,13 @@
 """The catalogue of rules: numbers, sentences, sources and functions in one place."""
 
-import sys
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from hpcai500.errors import HpcAi500Error
-from hpcai500.score.rules import catalogue
 from hpcai500.score.rules.catalogue import RULES, Breach, by_number
 from hpcai500.score.rules.rule import run_rule
-
-sys.path.insert(0, str(Path(__file__).parents[4] / "tools"))
-import rules_table
 
 
 def test_the_catalogue_has_these_rules():
@@ -34,17 +29,6 @@ def test_every_rule_has_a_sentence_and_a_source():
     for rule in RULES.values():
         assert rule.sentence.endswith((".", ".)"))
         assert rule.source
-
-
-def test_the_document_s_table_is_the_catalogue_s():
-    text = rules_table.DOCUMENT.read_text(encoding="utf-8")
-    assert rules_table.with_table(text) == text, "run `python tools/rules_table.py`"
-
-
-def test_a_changed_sentence_changes_the_document(monkeypatch):
-    monkeypatch.setattr(catalogue, "RULES", {"1.1": RULES["1.2"]})
-    text = rules_table.DOCUMENT.read_text(encoding="utf-8")
-    assert rules_table.with_table(text) != text
 
 
 def test_a_breach_of_a_rule_that_does_not_exist_is_refused():
