@@ -1,4 +1,4 @@
-"""What runs the agents: processes of this machine, a step of the allocation around us, or jobs of Slurm."""
+"""What runs the agents: a process of this machine, a step of the allocation around us, or Slurm jobs."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ _END_SEC = 10.0
 
 
 class Standing(NamedTuple):
-    """How it stands with a node's agent, by the word of what started it."""
+    """The state of a node's agent, as reported by what started it."""
 
     state: Literal["waiting", "running", "over"]
     reason: str = ""
@@ -21,17 +21,17 @@ class Standing(NamedTuple):
 
 class Agents(Protocol):
     def look(self) -> Mapping[str, Standing]:
-        """How it stands with each node."""
+        """The state of each node's agent."""
 
     def lost(self) -> Mapping[str, str]:
-        """Nodes that can take no more work, and why."""
+        """Nodes that can no longer work, and why."""
 
     def end(self) -> None:
-        """End what still runs."""
+        """End the agents that still run."""
 
 
 class Process:
-    """Agents that one process of ours, on this machine, started or is."""
+    """Agents that one process on this machine started, or the agent that it is."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], log: str, nodes: Sequence[str]) -> None:
         self._nodes = nodes
@@ -58,7 +58,7 @@ class Process:
 
 
 class Jobs:
-    """Agents inside jobs of Slurm: each node's own, or one for all."""
+    """Agents inside Slurm jobs: one job per node, or one for all."""
 
     def __init__(self, job_of: Mapping[str, str], partition: str) -> None:
         self._job_of = job_of
@@ -66,7 +66,7 @@ class Jobs:
         self._last = dict.fromkeys(job_of, Standing("waiting"))
 
     def look(self) -> dict[str, Standing]:
-        """Where Slurm does not answer, what it said last."""
+        """The state of each node's agent; the last known one if Slurm does not answer."""
         with suppress(HpcAi500Error):
             jobs = recent_jobs(self._job_of.values())
             _, states = ask_states(self._partition)

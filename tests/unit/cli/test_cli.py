@@ -17,9 +17,11 @@ EXPERIMENT = PROBLEM | {
 }  # fmt: skip
 SURFACE = {
     "list": SHARED,
-    "data": SHARED | PROBLEM | {
-        "action", "--source", "--samples", "--seed", "sample", "--predictions", "--channels", "--image",
-    },
+    "data": SHARED | {"action"},
+    "data prepare": SHARED | PROBLEM | {"--source"},
+    "data synthesize": SHARED | PROBLEM | {"--samples", "--seed"},
+    "data verify": SHARED | PROBLEM,
+    "data show": SHARED | PROBLEM | {"sample", "--predictions", "--channels", "--image"},
     "run": SHARED | EXPERIMENT | {"--launcher", "--site", "--resume"},
     "render": SHARED | EXPERIMENT | {"--site", "--slurm", "--parallel"},
     "submit": SHARED | EXPERIMENT | {"--site", "--slurm", "--parallel"},
@@ -29,7 +31,10 @@ SURFACE = {
     "ingest": SHARED | {
         "log", "--workload", "--problem", "--system", "--seed", "--nodes", "--source", "--output", "--run",
     },
-    "site": SHARED | {"action", "site", "--slurm", "--nodes", "--no-job"},
+    "site": SHARED | {"action"},
+    "site check": SHARED | {"site", "--slurm", "--nodes", "--no-job"},
+    "site show": SHARED | {"site", "--slurm"},
+    "site list": SHARED,
     "predict": SHARED
     | {"paths", "--nodes", "--procs-per-node", "--scaling", "--network", "--bandwidth-gb-s", "--latency-us"}
     | {"--within-node-gb-s", "--within-node-latency-us", "--plot"},
@@ -53,13 +58,16 @@ SURFACE = {
 
 
 def test_the_public_surface_changes_only_on_purpose():
-    actions = build_parser()._actions
-    (commands,) = [action for action in actions if isinstance(action, argparse._SubParsersAction)]
-    found = {
-        name: {word for action in parser._actions for word in (action.option_strings or [action.dest])}
-        for name, parser in commands.choices.items()
-    }
-    assert found == SURFACE
+    assert dict(surface(build_parser())) == SURFACE
+
+
+def surface(parser, prefix=""):
+    """Every command, and every action of one, with the words that it takes."""
+    for nested in (action for action in parser._actions if isinstance(action, argparse._SubParsersAction)):
+        for name, command in nested.choices.items():
+            words = {word for action in command._actions for word in (action.option_strings or [action.dest])}
+            yield prefix + name, words
+            yield from surface(command, f"{prefix}{name} ")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +118,9 @@ def test_help_does_not_import_what_is_slow():
         "import sys\nfrom hpcai500.cli.main import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "slow = {'torch', 'pydantic', 'jinja2', 'numpy', 'scipy', 'tabulate'} & set(sys.modules)\n"
-        "assert not slow, slow"
+        "assert not slow, slow\n"
+        "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('hpcai500.')}\n"
+        "assert rooms == {'cli', 'errors', 'launch', 'text'}, rooms"
     )
     subprocess.run([sys.executable, "-c", check], check=True, capture_output=True)
 

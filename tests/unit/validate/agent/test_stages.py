@@ -507,11 +507,11 @@ def test_a_validation_of_this_machine_alone_writes_its_folder_and_passes(hpcai50
     [
         (("--report", ""), "--report: empty"),
         (("--stages", ""), "unknown stage"),
-        (("--timeout-sec", "-1"), "no time at all"),
-        (("--step-timeout-sec", "0"), "no time at all"),
+        (("--timeout-sec", "-1"), "must be above 0"),
+        (("--step-timeout-sec", "0"), "must be above 0"),
         (("--expected", "/absent.toml"), "/absent.toml: No such file"),
         (("--baseline", "/absent.json"), "/absent.json: No such file"),
-        (("--save-baseline", "/absent/b.json"), "no folder to write to"),
+        (("--save-baseline", "/absent/b.json"), "not a folder that you may write to"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_measured(hpcai500, tmp_path, arguments, message):
