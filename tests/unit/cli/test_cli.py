@@ -113,6 +113,42 @@ def test_a_bug_of_ours_is_one_line_with_code_70_and_a_traceback_when_asked(hpcai
     assert "Traceback" in hpcai500("rank", ".", "--debug")[2]
 
 
+def test_an_action_offers_only_its_own_options(hpcai500, capsys):
+    with pytest.raises(SystemExit):
+        hpcai500("data", "prepare", "--help")
+    shown = capsys.readouterr().out
+    assert "usage: hpcai500 data prepare" in shown
+    assert "--source" in shown
+    assert not any(other in shown for other in ("--samples", "--seed", "--channels", "--image"))
+    code, _, err = hpcai500("site", "list", "--nodes", "2")
+    assert (code, "unrecognized arguments: --nodes 2" in err) == (2, True)
+
+
+def test_json_may_be_asked_for_before_and_after_an_action(hpcai500):
+    listed = hpcai500("site", "list", "--json")
+    assert listed == hpcai500("site", "--json", "list")
+    assert "testbed" in json.loads(listed[1])
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ("render", "image_classification", "--site", "testbed", "--nodes", "1,two"),
+            "'two' is not a number of nodes",
+        ),
+        (("render", "image_classification", "--site", "testbed", "--nodes", "2,1,2"), "a number is given twice"),
+        (("predict", "results", "--nodes", "1,0"), "'0' is not a number of nodes"),
+        (("predict", "results", "--nodes", "1000001"), "'1000001' is not a number of nodes"),
+        (("micro", "--sizes", "8,,8"), "'' is not a number of bytes"),
+    ],
+)
+def test_every_list_of_numbers_is_read_alike(hpcai500, argv, message):
+    code, _, err = hpcai500(*argv)
+    assert code == 2
+    assert message in err
+
+
 def test_help_does_not_import_what_is_slow():
     check = (
         "import sys\nfrom hpcai500.cli.main import main\n"
