@@ -44,5 +44,5 @@ def _reference_folder(source: Source) -> Path:
 
     folder = source if (source / "system.json").on_disk.exists() else one_run(source)
     if not (folder / "system.json").on_disk.exists():
-        raise InputError(f"--reference {source}: no system.json", "name the folder of a run, or an archive of one")
+        raise InputError(f"--reference {source}: no system.json", "name a run's folder, or its archive")
     return folder.on_disk

@@ -1,4 +1,4 @@
-"""`hpcai500 ingest`: the log of a program of one's own, as a run that is checked and ranked like any other."""
+"""`hpcai500 ingest`: a foreign program's log as a run that is checked and ranked like any other."""
 
 import argparse
 from pathlib import Path

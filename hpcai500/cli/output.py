@@ -11,7 +11,7 @@ def print_json(value: Any) -> None:
 
 
 def write_named(path: str, text: str) -> None:
-    """Write the file that an option named, and say so on stderr."""
+    """Write the file that an option named, and confirm it on stderr."""
     from hpcai500.files import write_atomic
 
     write_atomic(Path(path), text)

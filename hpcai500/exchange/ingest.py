@@ -25,7 +25,7 @@ _HINT = "see docs/results-format.md"
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignLog:
-    """A log, and what its user says of the program that wrote it."""
+    """A log, and its user's options for the program that wrote it."""
 
     path: Path
     workload: str
@@ -54,7 +54,7 @@ def ingest(log: ForeignLog, output: Path) -> Ingested:
     """Store the log's run below the results directory `output`, unless it is there.
 
     Raises:
-        InputError: for a log that is no run, or contradicts what its user says.
+        InputError: for a log that is not a run, or that contradicts the options.
         OccupiedError: if another run has the same log, or the run's folder has another log.
     """
     events = read_log(log.path)

@@ -55,7 +55,7 @@ class Experiment:
         """All changed settings, those of the short options included.
 
         Raises:
-            SpecError: if the precision is still `auto`: this machine's says nothing of a cluster's nodes.
+            SpecError: if the precision is still `auto`, which only this machine can resolve.
         """
         if self.precision == AUTO:
             raise SpecError("--precision auto asks this machine, and the run is for others", "name a precision")
@@ -106,8 +106,7 @@ def resolve_at(experiment: Experiment, site: Site, counts: Sequence[int] = ()) -
 def resolve_seeds(experiment: Experiment, layout: Layout, site: Site, system: str) -> list[RunSpec]:
     """The run of each seed on `layout`; all but the seed is resolved once.
 
-    `site` says where things lie unless the experiment does; `system` is the machine's name unless the experiment
-    gives one.
+    `site` and `system`, the machine's name, fill in what the experiment leaves empty.
 
     Raises:
         SpecError: for settings that cannot be resolved, or a checkpoint that the runs cannot start from.

@@ -32,7 +32,6 @@ STEP_TIMEOUT_SEC = {1: 120.0, 2: 300.0, 3: 900.0}
 """Default limit for one step by level, far above what a step takes: a slower node counts as hung."""
 WRITER = "launch"
 """Writer of the measurement file for what is known without asking a node."""
-NEEDS_OTHERS: tuple[Stage, ...] = ("links", "collectives")
 
 _REMEDY = "see `scontrol show node`; fix the node, then `scontrol update nodename=NODE state=resume`"
 

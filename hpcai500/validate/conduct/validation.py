@@ -19,7 +19,6 @@ from hpcai500.system.host import host_name
 from hpcai500.text import counted
 from hpcai500.validate.conduct.jobs import Agents
 from hpcai500.validate.conduct.launching import (
-    NEEDS_OTHERS,
     STAGES_OF_LEVEL,
     STEP_TIMEOUT_SEC,
     TIMEOUT_SEC,
@@ -33,7 +32,7 @@ from hpcai500.validate.conduct.launching import (
     write_order,
 )
 from hpcai500.validate.conduct.watch import Limits, settle, watch
-from hpcai500.validate.files import PLAN, Order, Plan, Stage, Trouble, append
+from hpcai500.validate.files import NEEDS_OTHERS, PLAN, Order, Plan, Stage, Trouble, append
 
 _END_SEC = 20.0
 """Time that Slurm may take to end a job after all its agents have ended."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcai500.errors import HpcAi500Error
-from hpcai500.validate.conduct.jobs import Agents, Standing
+from hpcai500.validate.conduct.jobs import Agents, AgentStatus
 from hpcai500.validate.files import Progress, Stage, Trouble, read_progress
 
 _POLL_SEC = 0.5
@@ -35,18 +35,18 @@ class _Node:
         self.moved_at = now
         self.gone_at: float | None = None
 
-    def see(self, progress: Progress | None, standing: Standing, now: float) -> None:
-        if progress != self.progress or standing.state == "waiting":
+    def see(self, progress: Progress | None, status: AgentStatus, now: float) -> None:
+        if progress != self.progress or status.state == "waiting":
             self.moved_at = now
         self.progress = progress
-        self.gone_at = (self.gone_at or now) if standing.state == "over" else None
+        self.gone_at = (self.gone_at or now) if status.state == "over" else None
 
-    def why_given_up(self, standing: Standing, started: float, now: float, limits: Limits) -> str:
+    def why_given_up(self, status: AgentStatus, started: float, now: float, limits: Limits) -> str:
         """The reason to give up the node; empty if it may still report."""
         if self.gone_at is not None and now - self.gone_at >= limits.lag_sec:
-            return standing.reason or "its job ended"
+            return status.reason or "its job ended"
         if now - started > limits.total_sec:
-            waits = f"waiting in the queue: {standing.reason}" if standing.state == "waiting" else "at work"
+            waits = f"waiting in the queue: {status.reason}" if status.state == "waiting" else "at work"
             return f"still {waits} when the {limits.total_sec:g} s of --timeout-sec were over"
         silence_sec = limits.step_sec + limits.margin_sec
         return f"no sign of life for {silence_sec:g} s" if now - self.moved_at > silence_sec else ""
@@ -66,7 +66,7 @@ def watch(
     are given up when the total time is over.
     """
     started = asked = time.monotonic()
-    standing = agents.look()
+    status = agents.look()
     known = {node: _Node(started) for node in nodes}
     troubles: list[Trouble] = []
     announced: set[Stage] = set()
@@ -74,14 +74,14 @@ def watch(
         time.sleep(_POLL_SEC + _POLL_NODE_SEC * len(known))
         now = time.monotonic()
         if now - asked > _ASK_SEC:
-            standing, asked = agents.look(), now
+            status, asked = agents.look(), now
         for name, node in sorted(known.items()):
-            node.see(_look(folder, name), standing[name], now)
+            node.see(_look(folder, name), status[name], now)
             if node.progress and node.progress.ended:
                 del known[name]
-            elif why := node.why_given_up(standing[name], started, now, limits):
+            elif why := node.why_given_up(status[name], started, now, limits):
                 del known[name]
-                troubles.append(trouble(name, stages, node.progress, standing[name], why))
+                troubles.append(trouble(name, stages, node.progress, status[name], why))
         for node in known.values():
             stage = node.progress and node.progress.stage
             if stage and stage not in announced:
@@ -90,7 +90,7 @@ def watch(
     return troubles
 
 
-def trouble(node: str, stages: Sequence[Stage], progress: Progress | None, standing: Standing, why: str) -> Trouble:
+def trouble(node: str, stages: Sequence[Stage], progress: Progress | None, status: AgentStatus, why: str) -> Trouble:
     """The finding for a node that did not finish."""
     unfinished = [stage for stage in stages if progress is None or stage not in progress.finished]
     stage = (progress and progress.stage) or (unfinished or list(stages))[0]
@@ -98,7 +98,7 @@ def trouble(node: str, stages: Sequence[Stage], progress: Progress | None, stand
         message = f"the node never began: {why}"
         remedy = "see logs/ of this validation, `scontrol show node`, and slurmd's log on the node"
         return Trouble(stage=stage, nodes=(node,), kind="unreachable", message=message, remedy=remedy)
-    if standing.state == "over":
+    if status.state == "over":
         message = f"lost in the middle of the work: {why}"
         remedy = "see `scontrol show node`, and slurmd's log and dmesg on the node"
         return Trouble(stage=stage, nodes=(node,), kind="unreachable", message=message, remedy=remedy)
@@ -112,7 +112,7 @@ def settle(agents: Agents, stage: Stage, timeout_sec: float) -> list[Trouble]:
     """Wait for the jobs to end by themselves; the nodes that were lost although their agents had finished."""
     deadline = time.monotonic() + timeout_sec
     while time.monotonic() < deadline:
-        if all(standing.state == "over" for standing in agents.look().values()):
+        if all(status.state == "over" for status in agents.look().values()):
             break
         time.sleep(_POLL_SEC)
     remedy = "see slurmd's log and `scontrol show node`"
