@@ -1,16 +1,23 @@
-"""`hpcai500 cancel`: end the jobs of runs; what they achieved stays, and can be gone on with."""
+"""`hpcai500 cancel`: end the jobs of runs. Their results stay, and the runs can be continued."""
 
 import argparse
 from pathlib import Path
 
+from hpcai500.cli.options import Commands, add_command
 from hpcai500.cli.output import print_json
 from hpcai500.errors import InputError, MachineError
-from hpcai500.launch.slurm.queue import cancel, has_slurm
-from hpcai500.runs.state import run_folders, survey
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(commands, "cancel", main, "end the jobs of runs")
+    parser.add_argument("paths", nargs="+", metavar="RUN", help="a run's folder, or a folder of runs")
 
 
 def main(args: argparse.Namespace) -> int:
-    folders = run_folders(Path(path) for path in args.paths)
+    from hpcai500.launch.slurm.queue import cancel, has_slurm
+    from hpcai500.runs.state import runs_below, survey
+
+    folders = runs_below(Path(path) for path in args.paths)
     if not folders:
         raise InputError(f"{' '.join(args.paths)}: no run there", "give runs' folders, or a results directory")
     if not has_slurm():

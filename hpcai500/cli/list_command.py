@@ -1,32 +1,23 @@
-"""`hpcai500 list`."""
+"""`hpcai500 list`: what this installation offers, and what is missing to use each."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from hpcai500.cli.output import default_data, print_json
-from hpcai500.launch.registry import offered
-from hpcai500.launch.requirements import missing
-from hpcai500.launch.software import BACKENDS
-from hpcai500.spec.levels import Level
-from hpcai500.spec.site import find_sites
-from hpcai500.spec.workload import load_rules, shipped_workloads
-from hpcai500.system.devices import num_gpus
+from hpcai500.cli.options import Commands, add_command
+from hpcai500.cli.output import print_json
+
+
+def add_parser(commands: Commands) -> None:
+    add_command(commands, "list", main, "workloads, problems, levels, backends, and what is missing")
 
 
 def main(args: argparse.Namespace) -> int:
-    listing: dict[str, Any] = {
-        "workloads": [workload_record(folder) for folder in shipped_workloads()],
-        "levels": [level.value for level in Level],
-        "backends": [{"name": name, "missing": remedies(name, "local")} for name in BACKENDS],
-        "launchers": [{"name": name, "missing": remedies("torch", name)} for name in offered()],
-        "sites": list(find_sites()),
-        "num_gpus": num_gpus(),
-    }
+    found = listing()
     if args.json:
-        print_json(listing)
+        print_json(found)
         return 0
-    for workload in listing["workloads"]:
+    for workload in found["workloads"]:
         print(f"{workload['name']}: {workload['title']}, {workload['model']}")
         for problem in workload["problems"]:
             missing = f"; missing: {problem['missing']}" if problem["missing"] else ""
@@ -34,38 +25,58 @@ def main(args: argparse.Namespace) -> int:
                 f"  {problem['name']}: {problem['dataset']}; {problem['metric']} {problem['target_quality']:g} "
                 f"in {problem['num_epochs']} epochs, n = {problem['penalty_exponent']}{missing}"
             )
-    print(f"levels: {', '.join(listing['levels'])}")
+    print(f"levels: {', '.join(found['levels'])}")
     for kind in ("backend", "launcher"):
-        for found in listing[f"{kind}s"]:
-            print(f"{kind}: {'; missing: '.join([found['name'], *found['missing']])}")
-    print(f"sites: {', '.join(listing['sites'])}")
-    print(f"GPUs here: {listing['num_gpus']}")
+        for each in found[f"{kind}s"]:
+            print(f"{kind}: {'; missing: '.join([each['name'], *each['missing']])}")
+    print(f"sites: {', '.join(found['sites'])}")
+    print(f"GPUs here: {found['num_gpus']}")
     return 0
 
 
-def remedies(backend: str, launcher: str) -> list[str]:
+def listing() -> dict[str, Any]:
+    """What `list --json` prints."""
+    from hpcai500.launch.registry import offered
+    from hpcai500.launch.software import BACKENDS
+    from hpcai500.spec.levels import Level
+    from hpcai500.spec.site import find_sites
+    from hpcai500.spec.workload import shipped_workloads
+    from hpcai500.system.devices import num_gpus
+
+    return {
+        "workloads": [_workload_record(folder) for folder in shipped_workloads()],
+        "levels": [level.value for level in Level],
+        "backends": [{"name": name, "missing": _remedies(name, "local")} for name in BACKENDS],
+        "launchers": [{"name": name, "missing": _remedies("torch", name)} for name in offered()],
+        "sites": list(find_sites()),
+        "num_gpus": num_gpus(),
+    }
+
+
+def _remedies(backend: str, launcher: str) -> list[str]:
     """What is missing to use both, and how to get it."""
+    from hpcai500.launch.requirements import missing
+
     return [f"{name} ({remedy})" for name, remedy in missing(backend, launcher)]
 
 
-def workload_record(folder: Path) -> dict[str, Any]:
+def _workload_record(folder: Path) -> dict[str, Any]:
+    from hpcai500.runs.data import default_data
+    from hpcai500.spec.workload import load_rules
+
     rules = load_rules(folder)
-    return {
-        "name": folder.name,
-        "title": rules.title,
-        "model": rules.model,
-        "problems": [
+    problems = []
+    for name, settings in rules.problems.items():
+        problem, data = settings.problem, default_data(folder.name, name)
+        problems.append(
             {
                 "name": name,
-                "dataset": settings.problem.dataset,
-                "metric": settings.problem.metric,
-                "target_quality": settings.problem.target_quality,
-                "num_epochs": settings.problem.num_epochs,
-                "penalty_exponent": settings.problem.penalty_exponent,
-                "missing": ""
-                if default_data(folder.name, name).is_dir()
-                else f"data in {default_data(folder.name, name)}",
+                "dataset": problem.dataset,
+                "metric": problem.metric,
+                "target_quality": problem.target_quality,
+                "num_epochs": problem.num_epochs,
+                "penalty_exponent": problem.penalty_exponent,
+                "missing": "" if data.is_dir() else f"data in {data}",
             }
-            for name, settings in rules.problems.items()
-        ],
-    }
+        )
+    return {"name": folder.name, "title": rules.title, "model": rules.model, "problems": problems}

@@ -1,210 +1,99 @@
-"""`hpcai500 micro`."""
+"""`hpcai500 micro`: kernels, memory, storage and collectives, each measured by itself."""
+
+from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from tabulate import tabulate
-
-from hpcai500.cli.output import print_json
-from hpcai500.cli.site_options import site_with
+from hpcai500.cli.options import Commands, add_command, add_device, add_site_values, parse_numbers, site_of
+from hpcai500.cli.output import print_json, write_named
 from hpcai500.errors import SpecError, nearest
-from hpcai500.files import write_atomic
-from hpcai500.launch.allocation.slurm import read_allocation
-from hpcai500.launch.decision import Wanted, decide
-from hpcai500.launch.environment import this_machine
-from hpcai500.launch.layout import Layout
-from hpcai500.launch.requirements import require_software
-from hpcai500.micro.document import MicroDocument, describe
-from hpcai500.micro.launching import SIZES, Request, start_collectives
-from hpcai500.micro.sample import PARTS, Findings, Part, Sample
-from hpcai500.report.ranking.columns import quantity
-from hpcai500.spec.models import parse
-from hpcai500.spec.workload import shipped_workloads
-from hpcai500.system.devices import num_gpus
-from hpcai500.system.host import host_name
-from hpcai500.text import si
+from hpcai500.launch.software import BACKENDS
 
-_SHARES = {"kernels": 0.45, "workloads": 0.35, "storage": 0.2, "collectives": 1.0}
-_AIBENCH = "aibench"
-"""Family of AIBench's kernels, in the name of each too."""
-_WIDEST_NAME, _WIDEST_DETAIL = 29, 45
+if TYPE_CHECKING:
+    from hpcai500.micro.sample import Part
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(commands, "micro", main, "kernels, memory, storage, collectives on their own")
+    parser.add_argument(
+        "--only", default="", metavar="LIST",
+        help="kernels, workloads, storage, collectives (default: all but collectives, which need ranks)",
+    )  # fmt: skip
+    add_device(parser)
+    parser.add_argument(
+        "--precisions", default="", metavar="LIST",
+        help="fp64, fp32, tf32, bf16, fp16 (default: all for kernels, its own for each workload)",
+    )  # fmt: skip
+    parser.add_argument("--budget-sec", type=float, default=60.0, metavar="SEC", help="default: 60")
+    parser.add_argument("--output", metavar="FILE", help="write what --json prints there")
+    workloads = parser.add_argument_group("workloads")
+    workloads.add_argument(
+        "--workload", action="append", metavar="NAME",
+        help="measure the shapes of this one; may be given several times (default: all shipped)",
+    )  # fmt: skip
+    workloads.add_argument(
+        "--problem", default="mini",
+        help="full or mini (default: mini, whose shapes every machine can compute)",
+    )  # fmt: skip
+    storage = parser.add_argument_group("storage")
+    storage.add_argument(
+        "--folder",
+        default=".",
+        metavar="DIR",
+        help="where storage is measured, and where the ranks meet (default: .)",
+    )
+    storage.add_argument("--data", default="", metavar="DIR", help="read a prepared data set too")
+    ranks = parser.add_argument_group("collectives")
+    ranks.add_argument("--backend", default="torch", choices=(*BACKENDS, "mpi"), help="default: torch")
+    ranks.add_argument("--launcher", metavar="NAME", help="default: as `run` chooses it")
+    ranks.add_argument("--nodes", type=int, metavar="N", help="default: the allocation's, or 1")
+    ranks.add_argument("--procs-per-node", type=int, metavar="N", help="ranks per node")
+    ranks.add_argument("--sizes", default="", metavar="LIST", help="bytes of an array, e.g. 8,1048576")
+    ranks.add_argument("--site", default="", help="a site profile, for srun's options")
+    add_site_values(parser)
 
 
 def main(args: argparse.Namespace) -> int:
-    parts = _parts(args.only)
+    from hpcai500.launch.decision import Wanted
+    from hpcai500.micro.launching import SIZES
+    from hpcai500.micro.suite import Suite, measure
+    from hpcai500.report.micro import micro_text
+
     if args.budget_sec <= 0:
-        raise SpecError(f"--budget-sec {args.budget_sec:g}: no time", "give more than 0")
-    found, place = Findings(), dict[str, Any]()
-    total = sum(_SHARES[part] for part in parts)
-    device = _device(args.device)
-    for part in parts:
-        budget = args.budget_sec * _SHARES[part] / total
-        if part == "kernels":
-            found += _kernels(args, device, budget)
-        elif part == "workloads":
-            found += _workloads(args, device, budget)
-        elif part == "storage":
-            found += _storage(args, budget)
-        else:
-            measured, place = _collectives(args, budget)
-            found += measured
-    document = describe(host_name(), device, found, **place)
+        raise SpecError(f"--budget-sec {args.budget_sec:g}: must be above 0", "give more seconds")
+    sizes = parse_numbers(args.sizes, "--sizes", "a number of bytes", "8,1048576") if args.sizes else SIZES
+    suite = Suite(
+        parts=_parts(args.only),
+        budget_sec=args.budget_sec,
+        device=args.device,
+        precisions=tuple(args.precisions.split(",")) if args.precisions else (),
+        workloads=tuple(args.workload or ()),
+        problem=args.problem,
+        folder=Path(args.folder),
+        data=Path(args.data) if args.data else None,
+        ranks=Wanted(args.backend, args.launcher, args.nodes, args.procs_per_node),
+        sizes=tuple(sizes),
+        site=site_of(args.site, args.slurm),
+        quiet=args.json,
+    )
+    document = measure(suite)
     if args.output:
-        write_atomic(Path(args.output), document.model_dump_json(indent=2) + "\n")
-        print(f"wrote {args.output}", file=sys.stderr)
+        write_named(args.output, document.model_dump_json(indent=2) + "\n")
     if args.json:
         print_json(document.model_dump(mode="json"))
     else:
         print(micro_text(document))
-    return 0 if found.correct else 1
+    return 0 if all(sample.correct for sample in document.samples) else 1
 
 
-def _parts(text: str) -> list[Part]:
-    """Of `--only`, or all that one process measures."""
-    parts = text.split(",") if text else list(PARTS[:-1])
+def _parts(text: str) -> tuple[Part, ...]:
+    """The parts of `--only` in their own order, or all that one process measures."""
+    from hpcai500.micro.sample import PARTS
+
+    parts = text.split(",") if text else PARTS[:-1]
     for part in parts:
         if part not in PARTS:
             raise SpecError(f"--only: unknown part {part!r}", nearest(part, PARTS))
-    return [part for part in PARTS if part in parts]
-
-
-def _device(wanted: str) -> str:
-    if wanted == "auto":
-        return "cuda" if num_gpus() else "cpu"
-    return wanted
-
-
-def _precisions(text: str) -> list[str]:
-    return text.split(",") if text else ["fp64", "fp32", "tf32", "bf16", "fp16"]
-
-
-def _kernels(args: argparse.Namespace, device: str, budget_sec: float) -> Findings:
-    from hpcai500.micro.compute import measure_compute
-
-    return measure_compute(device, budget_sec=budget_sec, precisions=_precisions(args.precisions))
-
-
-def _workloads(args: argparse.Namespace, device: str, budget_sec: float) -> Findings:
-    """Each in the precision that it trains in by default, or in those that were asked for."""
-    from hpcai500.micro.compute import find_device
-    from hpcai500.micro.passes import default_precision
-    from hpcai500.micro.workload_kernels import measure_workload
-
-    place = find_device(device)
-    names = args.workload or [folder.name for folder in shipped_workloads()]
-    found = Findings()
-    for name in names:
-        precisions = _precisions(args.precisions) if args.precisions else [default_precision(name, args.problem)]
-        for precision in precisions:
-            share = budget_sec / len(names) / len(precisions)
-            found += measure_workload(name, args.problem, place, precision=precision, budget_sec=share)
-    return found
-
-
-def _storage(args: argparse.Namespace, budget_sec: float) -> Findings:
-    from hpcai500.micro.storage import measure_prepared, measure_storage
-
-    if not args.data:
-        return measure_storage(Path(args.folder), budget_sec=budget_sec)
-    found = measure_storage(Path(args.folder), budget_sec=budget_sec / 2)
-    return found + measure_prepared(Path(args.data), budget_sec=budget_sec / 2)
-
-
-def _collectives(args: argparse.Namespace, budget_sec: float) -> tuple[Findings, dict[str, Any]]:
-    """What the ranks found, and how they were started."""
-    site = site_with(args.site, args.slurm)
-    machine = this_machine()
-    device = args.device.partition(":")[0]
-    on_gpus = device != "cpu" and args.backend != "mpi"
-    wanted = Wanted(args.backend, args.launcher, args.nodes, args.procs_per_node, on_gpus=on_gpus)
-    layout, allocation = decide(wanted, site, read_allocation(machine.env), machine.env)
-    require_software(args.backend, layout.launcher)
-    layout = parse(Layout, layout.model_dump() | {"device": device}, "--device")
-    record = {"layout": layout.model_dump(), "sizes": _sizes(args.sizes), "budget_sec": budget_sec}
-    request = parse(Request, record, "the request to the ranks")
-    found = start_collectives(
-        request, Path(args.folder), site, machine, in_allocation=allocation is not None, quiet=args.json
-    )
-    return found, {
-        "backend": layout.backend,
-        "launcher": layout.launcher,
-        "nodes": layout.nodes,
-        "num_ranks": layout.world_size,
-    }
-
-
-def _sizes(text: str) -> list[int]:
-    if not text:
-        return list(SIZES)
-    parts = text.split(",")
-    for part in parts:
-        if not part.isdecimal() or int(part) < 1:
-            raise SpecError(f"--sizes {text}: {part!r} is no number of bytes", "write e.g. 8,1048576")
-    return [int(part) for part in parts]
-
-
-def micro_text(document: MicroDocument) -> str:
-    """At most 100 columns: a table for each part, what was not measured, and what came out wrong."""
-    ranks = f", {document.num_ranks} ranks of {document.backend} by {document.launcher}" if document.backend else ""
-    lines = [f"{document.host}: {document.accelerator}, {document.device}, {document.num_threads} threads{ranks}"]
-    titles = dict(_shapes_titles(document))
-    for title, samples in groupby(document.samples, lambda sample: _section(sample, titles)):
-        lines += ["", title, _table(list(samples))]
-    if document.skipped:
-        lines += ["", "not measured:", *(f"  {each.name}: {each.reason}" for each in document.skipped)]
-    if document.samples:
-        lines += [
-            "",
-            "±: half the distance between the quartiles. Bytes of kernels are those read and those written.",
-        ]
-    wrong = [sample.metric for sample in document.samples if not sample.correct]
-    return "\n".join([*lines, *(f"WRONG RESULT: {metric}" for metric in wrong)])
-
-
-def _shapes_titles(document: MicroDocument) -> Iterator[tuple[str, str]]:
-    """Of each workload, by the metrics that stand below it: which shapes they are, and how much of a pass."""
-    for found in document.coverages:
-        title = (
-            f"{found.workload} {found.problem} {found.precision}, {found.num_samples} samples a batch: "
-            f"the {len(found.shapes)} heaviest of {found.num_shapes} shapes,\n"
-            f"{found.share:.0%} of the {si(found.pass_flops)}FLOPs of a forward and backward pass"
-        )
-        yield from ((shape.metric, title) for shape in found.shapes)
-        yield found.together, title
-
-
-def _section(sample: Sample, titles: Mapping[str, str]) -> str:
-    if sample.part == "workloads":
-        return titles[sample.metric]
-    return "AIBench's twelve kernels" if sample.family == _AIBENCH else sample.part.capitalize()
-
-
-def _table(samples: Sequence[Sample]) -> str:
-    rows = []
-    for sample in samples:
-        half = (sample.upper_quartile - sample.lower_quartile) / 2 / sample.value
-        wrong = f"WRONG: {sample.detail[7 - _WIDEST_DETAIL :]}"
-        name = sample.name.removeprefix(f"{_AIBENCH} ")
-        rows.append(
-            (
-                f"{name} {sample.precision}".strip()[:_WIDEST_NAME],
-                _value(sample),
-                f"±{half:.0%}",
-                sample.num_repeats,
-                sample.detail[:_WIDEST_DETAIL] if sample.correct else wrong,
-            )
-        )
-    align = ("left", "right", "right", "right", "left")
-    return tabulate(rows, ("", "median", "±", "n", "of"), tablefmt="simple", colalign=align)
-
-
-def _value(sample: Sample) -> str:
-    if sample.unit == "s":
-        return f"{sample.value * 1e6:,.1f} us"
-    if sample.unit == "1/s":
-        return f"{sample.value:.4g} /s"
-    return quantity(sample.value, sample.unit)
+    return tuple(part for part in PARTS if part in parts)

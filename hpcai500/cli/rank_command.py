@@ -1,19 +1,19 @@
-"""`hpcai500 rank`."""
+"""`hpcai500 rank`: results, or archives of them, as a ranking in one of several formats."""
+
+from __future__ import annotations
 
 import argparse
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from hpcai500.cli.options import Commands, add_command, add_results
+from hpcai500.cli.output import write_named
 from hpcai500.errors import InputError
-from hpcai500.exchange.archives import Opened, opened
-from hpcai500.files import write_atomic
-from hpcai500.report.ranking.document import ranking_csv, ranking_document
-from hpcai500.report.ranking.tables import ranking_markdown, ranking_text
-from hpcai500.score.ranking.collection import collect, without_garbage_collection
-from hpcai500.score.ranking.published import rank_published
-from hpcai500.score.ranking.ranking import rank, with_compliance
-from hpcai500.score.ranking.scaling import EXPONENTS
+
+if TYPE_CHECKING:
+    from hpcai500.exchange.archives import Opened
 
 _MOST_EXPONENT = 100
 _SUFFIXES = {
@@ -21,23 +21,41 @@ _SUFFIXES = {
 }  # fmt: skip
 
 
+def add_parser(commands: Commands) -> None:
+    parser = add_command(commands, "rank", main, "rank results by Valid FLOPS")
+    add_results(parser)
+    parser.add_argument(
+        "--by",
+        default="vflops",
+        choices=("vflops", "vflops_per_watt", "time_to_quality", "flops", "quality"),
+        help="what to rank by (default: vflops)",
+    )
+    parser.add_argument("--format", choices=("table", "md", "csv", "json", "html"), help="default: a table")
+    parser.add_argument("--output", metavar="FILE", help="write there; its ending decides the format: ranking.html")
+    parser.add_argument(
+        "--exponent", metavar="N[,N]|A..B", help="score with other penalty exponents; a range shows how ranks move"
+    )
+
+
 def main(args: argparse.Namespace) -> int:
+    from hpcai500.exchange.archives import opened
+    from hpcai500.score.ranking.collection import without_garbage_collection
+
     style = "json" if args.json else _style(args.format, args.output)
     with without_garbage_collection(), opened(args.paths, unverified=args.unverified) as found:
         text = _ranking(args, style, found)
     if args.output:
-        write_atomic(Path(args.output), text + "\n")
-        print(f"wrote {args.output}", file=sys.stderr)
+        write_named(args.output, text + "\n")
     else:
         print(text)
     return 0
 
 
 def _style(style: str | None, output: str | None) -> str:
-    """The format asked for, else the one that the file's name says, else a table.
+    """The format that was asked for, else that of the file's ending, else a table.
 
     Raises:
-        InputError: for an ending that says none.
+        InputError: for an ending of no format.
     """
     if style or not output:
         return style or "table"
@@ -51,6 +69,13 @@ def _style(style: str | None, output: str | None) -> str:
 
 
 def _ranking(args: argparse.Namespace, style: str, found: Opened) -> str:
+    from hpcai500.report.ranking.document import ranking_csv, ranking_document
+    from hpcai500.report.ranking.tables import ranking_markdown, ranking_text
+    from hpcai500.score.ranking.collection import collect
+    from hpcai500.score.ranking.published import rank_published
+    from hpcai500.score.ranking.ranking import rank, with_compliance
+    from hpcai500.score.ranking.scaling import EXPONENTS
+
     exponents, moved = parse_exponents(args.exponent)
     if style == "html":
         moved = moved or EXPONENTS

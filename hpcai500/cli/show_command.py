@@ -1,60 +1,43 @@
-"""`hpcai500 show`."""
+"""`hpcai500 show`: one run as text, with its curves."""
+
+from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
+from hpcai500.cli.options import Commands, add_command
 from hpcai500.cli.output import print_json
-from hpcai500.errors import HpcAi500Error, InputError
-from hpcai500.exchange.archives import opened
-from hpcai500.report.run import run_text
-from hpcai500.score.record.folders import run_folders
-from hpcai500.score.record.reading import MALFORMED, newest_result
-from hpcai500.score.record.result import Result
-from hpcai500.score.record.source import Source
-from hpcai500.text import one_line
+
+if TYPE_CHECKING:
+    from hpcai500.score.record.result import Result
+    from hpcai500.score.record.source import Source
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(commands, "show", main, "one run as text, with its curves")
+    parser.add_argument("paths", nargs="+", metavar="RUN", help="a run's folder, or its result.json")
 
 
 def main(args: argparse.Namespace) -> int:
+    from hpcai500.exchange.archives import opened
+    from hpcai500.exchange.results import read_source, result_sources
+
     with opened(args.paths, strict=True) as found:
-        places = [place for source in found.sources for place in _places(source)]
-        results = [_read(_place(place)) for place in places]
+        sources = [run for source in found.sources for run in result_sources(source)]
+        results = [read_source(source) for source in sources]
     if args.json:
         print_json([result.model_dump(mode="json") for result in results])
     else:
-        print("\n\n".join(_text(result, place) for result, place in zip(results, places, strict=True)))
+        print("\n\n".join(_text(result, source) for result, source in zip(results, sources, strict=True)))
     return 0
 
 
-def _read(file: Source) -> Result:
-    try:
-        return newest_result(file.on_disk)
-    except HpcAi500Error as error:
-        if error.at is None:
-            error.at = file.parent.name
-        raise
-    except MALFORMED as error:
-        raise _malformed(file, error) from error
+def _text(result: Result, source: Source) -> str:
+    from hpcai500.exchange.results import malformed
+    from hpcai500.report.run import run_text
+    from hpcai500.score.record.reading import MALFORMED
 
-
-def _text(result: Result, place: Source) -> str:
     try:
         return run_text(result)
     except MALFORMED as error:  # finite figures whose sums are not
-        raise _malformed(place, error) from error
-
-
-def _malformed(source: Source, error: Exception) -> InputError:
-    fault = one_line(f"malformed: {type(error).__name__}: {error}")[:400]
-    return InputError(fault, "ask for it again", at=source.name)
-
-
-def _places(source: Source) -> list[Source]:
-    """The path, or each run of an archive."""
-    is_whole_archive = source.archive is not None and source.on_disk.parent == source.archive.folder
-    return [source.at(folder) for folder in run_folders(source.on_disk)] if is_whole_archive else [source]
-
-
-def _place(source: Source) -> Source:
-    file = source / "result.json" if source.on_disk.is_dir() else source
-    if not file.on_disk.exists() and not (file.parent / "run.json").on_disk.exists():
-        raise InputError("no run", "name the folder of one run, or its result.json", at=source.name)
-    return file
+        raise malformed(source.name, error) from error

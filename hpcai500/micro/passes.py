@@ -26,7 +26,7 @@ _FEWEST_STEPS = 5
 _MOST_STEPS = 100
 
 
-def spec_of(name: str, problem: str, device: torch.device, precision: str = "") -> RunSpec:
+def synthetic_spec(name: str, problem: str, device: torch.device, precision: str = "") -> RunSpec:
     """A run of `name` on one rank, on synthetic data: of one micro-batch, at most 8 samples on a processor."""
     spec = resolve(
         name, problem=problem, level=Level.FREE, seed=0, overrides={}, system="micro", data=SYNTHETIC, output="."

@@ -1,4 +1,4 @@
-"""Where each run of a results directory stands: from its own files, and from Slurm where a job runs it."""
+"""The state of each run of a results directory, from its files and from Slurm."""
 
 import statistics
 from collections.abc import Iterable, Mapping
@@ -6,8 +6,6 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
-
-from tabulate import tabulate
 
 from hpcai500.errors import HpcAi500Error, MachineError, PreemptedError, RankError, parse_failure
 from hpcai500.events.reader import find, read_events
@@ -27,10 +25,10 @@ class State(StrEnum):
     RUNNING = "running"
     QUEUED = "queued"
     PREEMPTED = "preempted"
-    """Stopped, and can go on; no job of Slurm's will do so by itself."""
+    """Stopped; it can continue, but no job of Slurm's will do so by itself."""
     FAILED = "failed"
     SILENT = "silent"
-    """No job of Slurm's, and no end in its log: running on some machine, or dead."""
+    """No live job in Slurm and no end in its log: it runs on another machine, or it was killed."""
     NOT_STARTED = "not started"
 
     @property
@@ -38,40 +36,46 @@ class State(StrEnum):
         return self in (State.RUNNING, State.QUEUED)
 
 
-class Progress(NamedTuple):
-    """One run's line."""
+class RunState(NamedTuple):
+    """The state of one run, and how far it is."""
 
     folder: Path
     spec: AnyRun
     state: State
     detail: str
-    """Slurm's reason, or why it failed."""
+    """Slurm's reason to let it wait, or why it failed."""
     job_id: str
+    """The newest job; empty if no job runs it."""
     epochs_done: int
     quality: float | None
     left_sec: float | None
-    """Until its last epoch ends, at the pace so far."""
+    """Seconds until the last epoch ends, at the pace so far."""
     result: Result
 
 
-class Slurm(NamedTuple):
-    """One look at what Slurm knows."""
+class KnownJobs(NamedTuple):
+    """The jobs that Slurm knows, by number."""
 
     queued: Mapping[str, Job]
+    """Jobs that wait or run."""
     ended: Mapping[str, Job]
-    reachable: bool
+    is_reachable: bool
+    """This machine has Slurm's commands."""
 
 
-def run_folders(paths: Iterable[Path]) -> list[Path]:
-    """Every run at or below `paths`."""
+def runs_below(paths: Iterable[Path]) -> list[Path]:
+    """Folders of all runs at or below `paths`; folders that cannot be read are passed over."""
     found = {place for path in paths for place in run_places(path, lambda error: None)}
     return sorted(place for place in found if (place / "run.json").exists())
 
 
-def survey(folders: Iterable[Path], unreadable: dict[Path, str] | None = None) -> list[Progress]:
-    """Where each run stands, with one question to `squeue` and one to `sacct` for all of them.
+def survey(folders: Iterable[Path], unreadable: dict[Path, str] | None = None) -> list[RunState]:
+    """The state of each run, by one call of `squeue` and one of `sacct` for all of them.
 
-    A run whose files cannot be read is put into `unreadable` with the reason; without one, it raises.
+    `unreadable` collects the runs whose files cannot be read, with the reason.
+
+    Raises:
+        HpcAi500Error: for a run whose files cannot be read, if `unreadable` is None.
     """
     results = {}
     for folder in folders:
@@ -81,34 +85,35 @@ def survey(folders: Iterable[Path], unreadable: dict[Path, str] | None = None) -
             if unreadable is None:
                 raise
             unreadable[folder] = str(error)
-    jobs = {folder: job_of(folder) for folder in results}
+    jobs = {folder: newest_job(folder) for folder in results}
     unfinished = {folder for folder, result in results.items() if result.status not in ("success", "diverged")}
-    slurm = Slurm({}, {}, reachable=has_slurm())
-    if any(jobs[folder] for folder in unfinished) and slurm.reachable:
+    slurm = KnownJobs({}, {}, is_reachable=has_slurm())
+    if any(jobs[folder] for folder in unfinished) and slurm.is_reachable:
         queued = queued_jobs()
         gone = {jobs[folder] for folder in unfinished} - set(queued) - {""}
-        slurm = Slurm(queued, ended_jobs(gone), reachable=True)
+        slurm = KnownJobs(queued, ended_jobs(gone), is_reachable=True)
     return [assess(folder, result, jobs[folder], slurm) for folder, result in results.items()]
 
 
-def job_of(folder: Path) -> str:
-    """The number of the newest job for the run in `folder`; empty where it was no job."""
+def newest_job(folder: Path) -> str:
+    """The number of the newest job for the run in `folder`; empty if it never had one."""
     path = folder / "job.json"
     try:
         submitted = str(read_json(path)["job_id"]) if path.exists() else ""
-    except (HpcAi500Error, KeyError):  # torn by a crash while it was submitted: the job's name tells too
+    except (HpcAi500Error, KeyError):  # torn by a crash during submission; the log of jobs may still have the number
         submitted = ""
-    log = folder / "logs" / "jobs"  # a line for each start: the job, and how often Slurm had started it again
+    log = folder / "logs" / "jobs"  # a line per start: the job's number first
     started = [line.split()[0] for line in log.read_text().splitlines() if line.strip()] if log.exists() else []
     return max([submitted, *started], key=lambda job: int(job.split("_")[0]) if job else 0)
 
 
-def assess(folder: Path, result: Result, job_id: str, slurm: Slurm) -> Progress:
+def assess(folder: Path, result: Result, job_id: str, slurm: KnownJobs) -> RunState:
+    """The state of the run in `folder`, whose newest job is `job_id`."""
     state, detail = _state(folder, result, job_id, slurm)
     epochs = result.epochs
     pace = statistics.fmean(e.train_sec + e.eval_sec for e in epochs) if epochs else None
     left = (result.num_epochs - len(epochs)) * pace if pace is not None and state is State.RUNNING else None
-    return Progress(
+    return RunState(
         folder=folder,
         spec=read_run(folder / "run.json"),
         state=state,
@@ -121,7 +126,7 @@ def assess(folder: Path, result: Result, job_id: str, slurm: Slurm) -> Progress:
     )
 
 
-def _state(folder: Path, result: Result, job_id: str, slurm: Slurm) -> tuple[State, str]:
+def _state(folder: Path, result: Result, job_id: str, slurm: KnownJobs) -> tuple[State, str]:
     if result.status == "success":
         return State.DONE, ""
     if result.status == "diverged":
@@ -129,46 +134,46 @@ def _state(folder: Path, result: Result, job_id: str, slurm: Slurm) -> tuple[Sta
     if job := slurm.queued.get(job_id):
         started = (folder / "events.log").exists()
         if job.is_waiting:
-            return State.QUEUED, f"{job.reason}{', to go on' if started else ''}"
+            return State.QUEUED, f"{job.reason}{', to continue' if started else ''}"
         return State.RUNNING, "" if started else f"starting on {job.nodes}"
-    if job_id and not slurm.reachable:
+    if job_id and not slurm.is_reachable:
         return State.SILENT, f"no Slurm on this machine to ask about job {job_id}"
     if result.status == "preempted":
         return State.PREEMPTED, result.failure or ""
     cause = failure_of(folder, slurm.ended.get(job_id))
     if cause is None and result.failure and (folder / "events.log").exists():
         has_ended = any(find(read_events(folder / "events.log"), Key.RUN_STOP))
-        return (State.FAILED, result.failure) if has_ended else (State.SILENT, _last_sign(folder))
+        return (State.FAILED, result.failure) if has_ended else (State.SILENT, _last_event(folder))
     if cause is None:
         return State.NOT_STARTED, f"job {job_id} left no trace" if job_id else ""
     return (State.PREEMPTED if isinstance(cause, PreemptedError) else State.FAILED), str(cause)
 
 
 def failure_of(folder: Path, job: Job | None) -> HpcAi500Error | None:
-    """Why a run that no job runs any more has not ended well; None if nothing tells."""
+    """Why an unfinished run without a live job failed; None if unknown."""
     state = job.state if job else ""
     if state == "OUT_OF_MEMORY":
         return MachineError("a rank exceeded the job's memory", "ask for more, or lower batch.micro_batch_size")
     if state == "TIMEOUT":
-        return PreemptedError("the job's time limit ended it", "submit again to go on, or ask for more time")
+        return PreemptedError("the job's time limit ended it", "submit again to continue, or ask for more time")
     if state == "NODE_FAIL":
-        return RankError(f"a node of {job.nodes if job else 'the job'} failed", "submit again to go on")
+        return RankError(f"a node of {job.nodes if job else 'the job'} failed", "submit again to continue")
     if state == "CANCELLED":
-        return PreemptedError("the job was cancelled", "submit again to go on")
+        return PreemptedError("the job was cancelled", "submit again to continue")
     if job and state == "FAILED" and not (folder / "logs" / "jobs").exists():
         return MachineError(
-            f"job {job.job_id} ended before its script began", "see whether the nodes see the results directory"
+            f"job {job.job_id} ended before its script began", "check that the nodes can read the results directory"
         )
     log = folder / "logs" / "stderr.log"
     tail = _tail(log)
-    told = [failure for line in tail.splitlines() if (failure := parse_failure(line))]
+    failures = [failure for line in tail.splitlines() if (failure := parse_failure(line))]
     if not tail and not state:
         return None
-    return explain(told, tail, 1, log) if tail else RankError(f"job {job.job_id if job else ''} ended as {state}")
+    return explain(failures, tail, 1, log) if tail else RankError(f"job {job.job_id if job else ''} ended as {state}")
 
 
 def _tail(log: Path) -> str:
-    """The end of what the last start wrote."""
+    """The end of a log, from the newest start on; empty if there is none."""
     if not log.exists():
         return ""
     with log.open("rb") as file:
@@ -176,38 +181,7 @@ def _tail(log: Path) -> str:
         return file.read().decode(errors="replace").rpartition(START_MARK)[2].partition("\n")[2]
 
 
-def _last_sign(folder: Path) -> str:
+def _last_event(folder: Path) -> str:
     events = read_events(folder / "events.log")
     when = datetime.fromtimestamp(events[-1].time_ms / 1_000).strftime("%Y-%m-%d %H:%M:%S") if events else "never"
-    return f"last event {when}; running on some machine, or dead"
-
-
-def progress_table(rows: Iterable[Progress]) -> str:
-    """One line a run, and why it is not done below it."""
-    cells, notes = [], []
-    for row in rows:
-        spec = row.spec
-        cells.append(
-            [
-                spec.workload.name,
-                f"{spec.problem}-{spec.level}",
-                f"{spec.backend} {spec.nodes}x{spec.procs_per_node}",
-                spec.seed,
-                row.state.value,
-                f"{row.epochs_done}/{spec.settings.problem.num_epochs}",
-                "" if row.quality is None else f"{row.quality:.4f}",
-                "" if row.left_sec is None else _duration(row.left_sec),
-                len(row.result.interruptions) or "",
-                row.job_id,
-            ]
-        )
-        if row.detail:
-            notes.append(f"  seed {spec.seed} ({row.job_id or spec.run_id}): {row.detail}")
-    headers = ["workload", "problem", "ranks", "seed", "state", "epoch", "quality", "left", "stops", "job"]
-    return "\n".join([tabulate(cells, headers, disable_numparse=True), *notes])
-
-
-def _duration(seconds: float) -> str:
-    minutes, secs = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{secs:02}" if hours else f"{minutes}:{secs:02}"
+    return f"last event {when}; it runs on another machine, or it was killed"

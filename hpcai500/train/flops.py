@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hpcai500.events.payloads import Convention, FlopsPerSample, SampleFlops
-from hpcai500.score.record.valid_flops import CONVENTION as CONVENTION
+from hpcai500.score.record.valid_flops import CONVENTION
 from hpcai500.train.structure import LayerFlops, layer_flops
 
 

@@ -12,6 +12,9 @@ from hpcai500.spec.models import Frozen, parse
 
 Stage = Literal["inventory", "health", "micro", "links", "collectives", "storage", "training"]
 
+NEEDS_OTHERS: tuple[Stage, ...] = ("links", "collectives")
+"""Stages that several nodes do together."""
+
 PLAN = "plan.json"
 ORDER = "order.json"
 PROGRESS = "progress"

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from hpcai500.errors import nearest
+from hpcai500.errors import InputError, nearest
 from hpcai500.launch.container import site_python
 from hpcai500.launch.slurm.client import ask, last_line
-from hpcai500.launch.slurm.cluster import Cluster, Node
+from hpcai500.launch.slurm.cluster import Cluster, Node, ask_cluster
 from hpcai500.launch.slurm.header import Header, sbatch_options
 from hpcai500.spec.site import Site, time_limit_sec
 
@@ -43,6 +43,28 @@ class Look(NamedTuple):
     path: str
     subject: str
     complaint: str
+
+
+def check_all(site: Site, nodes: int | None, *, starts_job: bool) -> Iterator[Finding]:
+    """What would make a job of `nodes` nodes fail at `site`, the cheapest check first.
+
+    `starts_job` checks the site's paths too, by a short job.
+
+    Raises:
+        InputError: for no number of nodes.
+        MachineError: if Slurm does not answer.
+    """
+    nodes = site.slurm.nodes if nodes is None else nodes
+    if nodes < 1:
+        raise InputError(f"--nodes {nodes}: not a number of nodes", "give 1 or more")
+    yield from check_site(site, nodes, ask_cluster(), groups_of_user())
+    yield check_submission(site, nodes)
+    if starts_job:
+        folders = [folder for folder in site.places.data.values() if isinstance(folder, str)]
+        folders += [
+            folder for each in site.places.data.values() if isinstance(each, dict) for folder in each.values()
+        ]
+        yield from check_paths(site, folders, str(Path(site.places.results or "results").absolute()))
 
 
 def check_site(site: Site, nodes: int, cluster: Cluster, groups: Sequence[str]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What runs the agents: processes of this machine, a step of the allocation around us, or jobs of Slurm."""
+"""What runs the agents: a process of this machine, a step of the allocation around us, or Slurm jobs."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -12,26 +12,26 @@ from hpcai500.launch.slurm.queue import cancel, recent_jobs
 _END_SEC = 10.0
 
 
-class Standing(NamedTuple):
-    """How it stands with a node's agent, by the word of what started it."""
+class AgentStatus(NamedTuple):
+    """The state of a node's agent, as reported by what started it."""
 
     state: Literal["waiting", "running", "over"]
     reason: str = ""
 
 
 class Agents(Protocol):
-    def look(self) -> Mapping[str, Standing]:
-        """How it stands with each node."""
+    def look(self) -> Mapping[str, AgentStatus]:
+        """The state of each node's agent."""
 
     def lost(self) -> Mapping[str, str]:
-        """Nodes that can take no more work, and why."""
+        """Nodes that can no longer work, and why."""
 
     def end(self) -> None:
-        """End what still runs."""
+        """End the agents that still run."""
 
 
 class Process:
-    """Agents that one process of ours, on this machine, started or is."""
+    """Agents that one process on this machine started, or the agent that it is."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], log: str, nodes: Sequence[str]) -> None:
         self._nodes = nodes
@@ -40,10 +40,10 @@ class Process:
                 argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
             )
 
-    def look(self) -> dict[str, Standing]:
+    def look(self) -> dict[str, AgentStatus]:
         code = self._process.poll()
-        standing = Standing("running") if code is None else Standing("over", f"it ended with exit code {code}")
-        return dict.fromkeys(self._nodes, standing)
+        status = AgentStatus("running") if code is None else AgentStatus("over", f"it ended with exit code {code}")
+        return dict.fromkeys(self._nodes, status)
 
     def lost(self) -> dict[str, str]:
         return {}
@@ -58,29 +58,29 @@ class Process:
 
 
 class Jobs:
-    """Agents inside jobs of Slurm: each node's own, or one for all."""
+    """Agents inside Slurm jobs: one job per node, or one for all."""
 
     def __init__(self, job_of: Mapping[str, str], partition: str) -> None:
         self._job_of = job_of
         self._partition = partition
-        self._last = dict.fromkeys(job_of, Standing("waiting"))
+        self._last = dict.fromkeys(job_of, AgentStatus("waiting"))
 
-    def look(self) -> dict[str, Standing]:
-        """Where Slurm does not answer, what it said last."""
+    def look(self) -> dict[str, AgentStatus]:
+        """The state of each node's agent; the last known one if Slurm does not answer."""
         with suppress(HpcAi500Error):
             jobs = recent_jobs(self._job_of.values())
             _, states = ask_states(self._partition)
             for node, job_id in self._job_of.items():
                 job = jobs.get(job_id)
                 if node in states and not states[node].is_up:
-                    self._last[node] = Standing("over", _why(states[node]))
+                    self._last[node] = AgentStatus("over", _why(states[node]))
                 elif job and job.is_waiting:
-                    self._last[node] = Standing("waiting", job.reason)
+                    self._last[node] = AgentStatus("waiting", job.reason)
                 elif job and job.is_running:
-                    self._last[node] = Standing("running")
+                    self._last[node] = AgentStatus("running")
                 else:
                     ended = f"{job.state.lower()} {job.reason}" if job else "over"
-                    self._last[node] = Standing("over", f"its job ended: {ended}".strip())
+                    self._last[node] = AgentStatus("over", f"its job ended: {ended}".strip())
         return self._last
 
     def lost(self) -> dict[str, str]:

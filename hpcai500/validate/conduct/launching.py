@@ -1,8 +1,8 @@
-"""From a request to running agents: which nodes, what is written for them, and how they are started."""
+"""From a request to running agents: the nodes, the files that agents read, and how agents are started."""
 
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from hpcai500.launch.start import Worker, plan
 from hpcai500.spec.site import Site
 from hpcai500.validate.conduct.jobs import Agents, Jobs, Process
 from hpcai500.validate.conduct.script import agent_site, agent_worker, agents_step, render_agents
-from hpcai500.validate.files import ORDER, Order, Stage, Trouble
+from hpcai500.validate.files import ORDER, Order, Plan, Stage, Trouble
 
 STAGES_OF_LEVEL: dict[int, tuple[Stage, ...]] = {
     1: ("inventory", "health", "micro", "links"),
@@ -27,21 +27,20 @@ STAGES_OF_LEVEL: dict[int, tuple[Stage, ...]] = {
     3: ("inventory", "health", "micro", "links", "collectives", "storage", "training"),
 }
 TIMEOUT_SEC = {1: 1_800.0, 2: 3_600.0, 3: 10_800.0}
-"""Of the whole command, the wait in the queue included."""
+"""Default limit for the whole command by level, the wait in the queue included."""
 STEP_TIMEOUT_SEC = {1: 120.0, 2: 300.0, 3: 900.0}
-"""After which a node is held to hang: well above what a step of the level takes."""
+"""Default limit for one step by level, far above what a step takes: a slower node counts as hung."""
 WRITER = "launch"
-"""Of what is known without asking a node."""
-NEEDS_OTHERS: tuple[Stage, ...] = ("links", "collectives")
+"""Writer of the measurement file for what is known without asking a node."""
 
-_REMEDY = "`scontrol show node` says more; mend it, then `scontrol update nodename=NODE state=resume`"
+_REMEDY = "see `scontrol show node`; fix the node, then `scontrol update nodename=NODE state=resume`"
 
 
 class Choice(NamedTuple):
     """The nodes of a validation."""
 
     members: tuple[str, ...]
-    """Those that can be asked."""
+    """Nodes that can run an agent."""
     troubles: tuple[Trouble, ...]
     """Why the others cannot."""
 
@@ -53,7 +52,9 @@ class Choice(NamedTuple):
 def choose_nodes(
     wanted: str, states: dict[str, NodeState], partition: str, stage: Stage, *, per_node: bool
 ) -> Choice:
-    """The nodes of `--nodes` (`all`, a number, or a list as Slurm writes it) by their states.
+    """The nodes of `--nodes` that can run an agent, and why the others cannot.
+
+    `wanted` is `all`, a number, or a list as Slurm writes it. `per_node` leaves busy nodes out.
 
     Raises:
         SpecError: for a node that the partition lacks, or more nodes than it has.
@@ -92,35 +93,35 @@ def _busy(node: str, stage: Stage) -> Trouble:
     )  # fmt: skip
 
 
-def open_folder(output: Path, system: str) -> tuple[Path, str]:
-    """A new folder for one validation, and the moment it is named for.
+def open_folder(output: Path, plan: Plan) -> Path:
+    """Make the folder of one validation, named for the moment of its start.
 
     Raises:
-        OccupiedError: if another began at the same second.
+        OccupiedError: if another one began in the same second.
     """
-    now = datetime.now(UTC)
-    folder = output.absolute() / system / now.strftime("%Y%m%dT%H%M%SZ")
+    started = datetime.fromisoformat(plan.started)
+    folder = output.absolute() / plan.system / started.strftime("%Y%m%dT%H%M%SZ")
     with storage(folder):
         try:
             folder.mkdir(parents=True)
         except FileExistsError as error:
             raise OccupiedError(f"{folder}: another validation began there this second", "ask again") from error
         (folder / "logs").mkdir()
-    return folder, now.isoformat(timespec="seconds")
+    return folder
 
 
 def write_order(folder: Path, order: Order) -> None:
-    """What the agents read beside the plan."""
+    """Write what the agents read beside the plan."""
     write_atomic(folder / ORDER, order.model_dump_json(indent=2) + "\n")
 
 
 def start_here(folder: Path, node: str) -> Agents:
-    """One agent on this machine."""
+    """Start one agent on this machine."""
     return _started(agent_worker(folder, node), Step(Layout()), folder / "logs" / f"{node}.log", [node])
 
 
 def start_in_allocation(folder: Path, site: Site, nodes: Sequence[str]) -> Agents:
-    """One agent on each node of the allocation around us, by a step of srun."""
+    """Start one agent on each node of the allocation around us, by one step of srun."""
     step = agents_step(agent_site(site, partition="", minutes=1, nodes=""), folder, len(nodes))
     return _started(agent_worker(folder), step, folder / "logs" / "srun.log", nodes)
 
@@ -134,10 +135,12 @@ def _started(worker: Worker, step: Step, log: Path, nodes: Sequence[str]) -> Age
 def submit_agents(
     folder: Path, site: Site, partition: str, nodes: Sequence[str], *, per_node: bool, timeout_sec: float
 ) -> Agents:
-    """One job on all nodes, or one on each, for as long as the command waits and the partition allows.
+    """Submit one job on all nodes, or one per node.
+
+    The time limit is how long the command waits, but never more than the partition allows.
 
     Raises:
-        InputError: with what sbatch says.
+        InputError: with the answer of sbatch, if it refuses a job.
     """
     snapshot = str(take_package_snapshot(folder.parents[1]))
     minutes = max(1, int(min(timeout_sec, longest_sec(partition)) / 60))
@@ -158,6 +161,6 @@ def submit_agents(
 
 
 def _own_code(env: Mapping[str, str]) -> dict[str, str]:
-    """PYTHONPATH on which this very package is found first."""
+    """A PYTHONPATH on which this copy of the package comes first."""
     paths = [str(Path(hpcai500.__file__).parents[1]), env.get("PYTHONPATH", "")]
     return {"PYTHONPATH": ":".join(path for path in paths if path)}

@@ -14,11 +14,14 @@ from hpcai500.spec.site import Site
 
 AGENT = "hpcai500.validate.agent.main"
 _STEP = ("--no-kill", "--kill-on-bad-exit=0", "--wait=0", "--cpu-bind=none")
-"""One node's death or failure ends no other one's agent, which may use all cores of its node."""
+"""If one node dies or fails, the other agents continue; each may use all cores of its node."""
 
 
 def agent_site(site: Site, *, partition: str, minutes: int, nodes: str) -> Site:
-    """`site` as it asks for whole nodes with one agent each; `nodes` is a file of their names, or one name."""
+    """`site` with a request for whole nodes and one agent each.
+
+    `nodes` is the name of one node, or a file of node names.
+    """
     request = site.slurm
     cores = request.procs_per_node * request.cpus_per_task
     slurm = request.model_copy(
@@ -38,10 +41,10 @@ def agent_site(site: Site, *, partition: str, minutes: int, nodes: str) -> Site:
 
 
 def render_agents(site: Site, folder: Path, *, name: str, num_nodes: int, python: str, snapshot: str) -> str:
-    """The script of one job on `num_nodes` nodes; `site` is of `agent_site`.
+    """The script of one job on `num_nodes` nodes; `site` comes from `agent_site`.
 
     Raises:
-        SpecError: where a path cannot be written into it.
+        SpecError: if a path cannot be written into it.
     """
     header = Header(site, name, num_nodes, 1, log=log_pattern(str(folder / "logs"), "job-%j.out"))
     step = agents_step(site, folder, num_nodes)._replace(folders=(str(folder), snapshot), snapshot=snapshot)
@@ -60,7 +63,7 @@ def render_agents(site: Site, folder: Path, *, name: str, num_nodes: int, python
 
 
 def agents_step(site: Site, folder: Path, num_nodes: int) -> Step:
-    """One agent on each of `num_nodes` nodes of an allocation; `site` is of `agent_site`."""
+    """One agent on each of `num_nodes` nodes of an allocation; `site` comes from `agent_site`."""
     own = (*site.slurm.srun_arguments, *_STEP, f"--output={log_pattern(str(folder / 'logs'), '%N.log')}")
     request = site.slurm.model_copy(update={"srun_arguments": own})
     layout = Layout(launcher=site.slurm.launcher, nodes=num_nodes)
@@ -68,5 +71,5 @@ def agents_step(site: Site, folder: Path, num_nodes: int) -> Step:
 
 
 def agent_worker(folder: Path, *words: str) -> Worker:
-    """An agent, which computes nothing itself: its children take all cores of the node."""
+    """An agent. It computes nothing itself: its children use all cores of the node."""
     return Worker(AGENT, (str(folder), *words), (str(folder),), computes=False)

@@ -12,13 +12,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 from hpcai500.errors import InputError
 from hpcai500.files import read_json
 from hpcai500.spec.models import parse
-from hpcai500.validate.files import MEASUREMENTS, PLAN, Measurement, Plan, Stage, Trouble
+from hpcai500.validate.files import MEASUREMENTS, NEEDS_OTHERS, PLAN, Measurement, Plan, Stage, Trouble
 
 _LONGEST_LINE = 1 << 20
 _LONGEST_TEXT = 1_000
 _MOST_LINES = 2_000_000
 """Lines read per writer: a file that grows without end must not block the report."""
-_NEEDS_OTHERS = ("links", "collectives")
 
 
 class _MeasurementLine(Measurement):
@@ -114,7 +113,7 @@ def read(folder: Path) -> Reading:
 
 def needed(plan: Plan) -> tuple[Stage, ...]:
     """Stages that every node must answer: a single node has no links."""
-    return tuple(stage for stage in plan.stages if len(plan.nodes) > 1 or stage not in _NEEDS_OTHERS)
+    return tuple(stage for stage in plan.stages if len(plan.nodes) > 1 or stage not in NEEDS_OTHERS)
 
 
 def _plan(folder: Path) -> Plan:

@@ -17,9 +17,11 @@ EXPERIMENT = PROBLEM | {
 }  # fmt: skip
 SURFACE = {
     "list": SHARED,
-    "data": SHARED | PROBLEM | {
-        "action", "--source", "--samples", "--seed", "sample", "--predictions", "--channels", "--image",
-    },
+    "data": SHARED | {"action"},
+    "data prepare": SHARED | PROBLEM | {"--source"},
+    "data synthesize": SHARED | PROBLEM | {"--samples", "--seed"},
+    "data verify": SHARED | PROBLEM,
+    "data show": SHARED | PROBLEM | {"sample", "--predictions", "--channels", "--image"},
     "run": SHARED | EXPERIMENT | {"--launcher", "--site", "--resume"},
     "render": SHARED | EXPERIMENT | {"--site", "--slurm", "--parallel"},
     "submit": SHARED | EXPERIMENT | {"--site", "--slurm", "--parallel"},
@@ -29,7 +31,10 @@ SURFACE = {
     "ingest": SHARED | {
         "log", "--workload", "--problem", "--system", "--seed", "--nodes", "--source", "--output", "--run",
     },
-    "site": SHARED | {"action", "site", "--slurm", "--nodes", "--no-job"},
+    "site": SHARED | {"action"},
+    "site check": SHARED | {"site", "--slurm", "--nodes", "--no-job"},
+    "site show": SHARED | {"site", "--slurm"},
+    "site list": SHARED,
     "predict": SHARED
     | {"paths", "--nodes", "--procs-per-node", "--scaling", "--network", "--bandwidth-gb-s", "--latency-us"}
     | {"--within-node-gb-s", "--within-node-latency-us", "--plot"},
@@ -53,13 +58,16 @@ SURFACE = {
 
 
 def test_the_public_surface_changes_only_on_purpose():
-    actions = build_parser()._actions
-    (commands,) = [action for action in actions if isinstance(action, argparse._SubParsersAction)]
-    found = {
-        name: {word for action in parser._actions for word in (action.option_strings or [action.dest])}
-        for name, parser in commands.choices.items()
-    }
-    assert found == SURFACE
+    assert dict(surface(build_parser())) == SURFACE
+
+
+def surface(parser, prefix=""):
+    """Every command, and every action of one, with the words that it takes."""
+    for nested in (action for action in parser._actions if isinstance(action, argparse._SubParsersAction)):
+        for name, command in nested.choices.items():
+            words = {word for action in command._actions for word in (action.option_strings or [action.dest])}
+            yield prefix + name, words
+            yield from surface(command, f"{prefix}{name} ")
 
 
 @pytest.mark.parametrize(
@@ -105,12 +113,50 @@ def test_a_bug_of_ours_is_one_line_with_code_70_and_a_traceback_when_asked(hpcai
     assert "Traceback" in hpcai500("rank", ".", "--debug")[2]
 
 
+def test_an_action_offers_only_its_own_options(hpcai500, capsys):
+    with pytest.raises(SystemExit):
+        hpcai500("data", "prepare", "--help")
+    shown = capsys.readouterr().out
+    assert "usage: hpcai500 data prepare" in shown
+    assert "--source" in shown
+    assert not any(other in shown for other in ("--samples", "--seed", "--channels", "--image"))
+    code, _, err = hpcai500("site", "list", "--nodes", "2")
+    assert (code, "unrecognized arguments: --nodes 2" in err) == (2, True)
+
+
+def test_json_may_be_asked_for_before_and_after_an_action(hpcai500):
+    listed = hpcai500("site", "list", "--json")
+    assert listed == hpcai500("site", "--json", "list")
+    assert "testbed" in json.loads(listed[1])
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ("render", "image_classification", "--site", "testbed", "--nodes", "1,two"),
+            "'two' is not a number of nodes",
+        ),
+        (("render", "image_classification", "--site", "testbed", "--nodes", "2,1,2"), "a number is given twice"),
+        (("predict", "results", "--nodes", "1,0"), "'0' is not a number of nodes"),
+        (("predict", "results", "--nodes", "1000001"), "'1000001' is not a number of nodes"),
+        (("micro", "--sizes", "8,,8"), "'' is not a number of bytes"),
+    ],
+)
+def test_every_list_of_numbers_is_read_alike(hpcai500, argv, message):
+    code, _, err = hpcai500(*argv)
+    assert code == 2
+    assert message in err
+
+
 def test_help_does_not_import_what_is_slow():
     check = (
         "import sys\nfrom hpcai500.cli.main import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "slow = {'torch', 'pydantic', 'jinja2', 'numpy', 'scipy', 'tabulate'} & set(sys.modules)\n"
-        "assert not slow, slow"
+        "assert not slow, slow\n"
+        "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('hpcai500.')}\n"
+        "assert rooms == {'cli', 'errors', 'launch', 'text'}, rooms"
     )
     subprocess.run([sys.executable, "-c", check], check=True, capture_output=True)
 

@@ -88,7 +88,7 @@ def test_one_log_is_one_run(ingest, results, hpcai500):
     code, out, _ = ingest(foreign_lines(), name="copy.log")
     assert (code, "ingested already, kept" in out) == (0, True)
     code, _, err = ingest(foreign_lines(), name="b.log", disclose=False)
-    assert (code, "the same log stands in" in err) == (2, True)
+    assert (code, "already has the same log" in err) == (2, True)
     code, _, err = ingest(foreign_lines(quality=0.95), name="c.log")
     assert (code, "another log of this experiment and seed" in err) == (2, True)
     assert len(list(results.rglob("run.json"))) == 1

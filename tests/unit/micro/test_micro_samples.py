@@ -2,9 +2,9 @@ from itertools import pairwise
 
 import pytest
 
-from hpcai500.cli.micro_command import micro_text
 from hpcai500.micro.document import MicroDocument
 from hpcai500.micro.sample import Coverage, Findings, Sample, Shape, Skipped, rate, spread
+from hpcai500.report.micro import micro_text
 
 
 def sample(**fields) -> Sample:
@@ -73,11 +73,11 @@ def test_each_table_is_headed_by_the_part_that_measured_it_whatever_a_detail_say
     ("argv", "code", "said"),
     [
         (["--only", "kernel"], 2, "did you mean 'kernels'?"),
-        (["--budget-sec", "0"], 2, "no time"),
+        (["--budget-sec", "0"], 2, "must be above 0"),
         (["--only", "kernels", "--device", "tpu"], 2, "unknown device 'tpu'"),
         (["--only", "kernels", "--device", "cuda:9"], 3, "no GPU 'cuda:9'"),
         (["--only", "kernels", "--precisions", "bf61"], 2, "did you mean 'bf16'?"),
-        (["--only", "collectives", "--device", "cpu", "--sizes", "8,big"], 2, "'big' is no number of bytes"),
+        (["--only", "collectives", "--device", "cpu", "--sizes", "8,big"], 2, "'big' is not a number of bytes"),
         (["--only", "collectives", "--backend", "mpi", "--launcher", "local"], 2, "starts no ranks of backend mpi"),
     ],
 )

@@ -424,9 +424,9 @@ def test_what_is_told_of_a_link_twice_is_refused(tmp_path, capsys):
     folder = str(a_run(tmp_path))
     inner, outer = micro_file(tmp_path / "in.json", 1, 2), micro_file(tmp_path / "out.json", 4, 4)
     for options, said in (
-        (["--network", outer, "--latency-us", "3"], "--network FILE tells of the same link"),
-        (["--network", outer, "--bandwidth-gb-s", "3"], "--network FILE tells of the same link"),
-        (["--network", outer, "--network", inner, "--within-node-latency-us", "3"], "tells of the same link"),
+        (["--network", outer, "--latency-us", "3"], "--network FILE has the same link"),
+        (["--network", outer, "--bandwidth-gb-s", "3"], "--network FILE has the same link"),
+        (["--network", outer, "--network", inner, "--within-node-latency-us", "3"], "has the same link"),
         (["--network", outer, "--network", outer], "the second file of the link between nodes"),
         (["--network", inner, "--network", inner], "the second file of the link within a node"),
     ):
@@ -467,14 +467,14 @@ def test_threads_cores_and_loaders_are_read_from_the_run(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--nodes", "two", *COMMAND], "'two' is no number of nodes"),
-        (["--nodes", "2.5", *COMMAND], "'2.5' is no number of nodes"),
-        (["--nodes", "0", *COMMAND], "'0' is no number of nodes"),
-        (["--nodes", "2,,8", *COMMAND], "'' is no number of nodes"),
-        (["--nodes", "2"], "the link between nodes is unknown: one rank tells nothing of it"),
+        (["--nodes", "two", *COMMAND], "'two' is not a number of nodes"),
+        (["--nodes", "2.5", *COMMAND], "'2.5' is not a number of nodes"),
+        (["--nodes", "0", *COMMAND], "'0' is not a number of nodes"),
+        (["--nodes", "2,,8", *COMMAND], "'' is not a number of nodes"),
+        (["--nodes", "2"], "the link between nodes is unknown: a run of one rank does not use it"),
         (["--nodes", "1", "--procs-per-node", "2"], "the link within a node is unknown"),
-        (["--nodes", "1", "--latency-us", "3"], "--latency-us tells nothing"),
-        (["--nodes", "2", *COMMAND, "--within-node-latency-us", "3"], "--within-node-latency-us tells nothing"),
+        (["--nodes", "1", "--latency-us", "3"], "--latency-us has no use"),
+        (["--nodes", "2", *COMMAND, "--within-node-latency-us", "3"], "--within-node-latency-us has no use"),
         (["--nodes", "2", "--bandwidth-gb-s", "1", "--within-node-latency-us", "x"], "--within-node-latency-us x"),
         (["--nodes", "2", "--bandwidth-gb-s", ""], "--bandwidth-gb-s :"),
         (["--nodes", "2", "--bandwidth-gb-s", "fast"], "--bandwidth-gb-s fast"),

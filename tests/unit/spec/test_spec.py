@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcai500.cli.run_command import run_once
 from hpcai500.errors import OccupiedError, PreemptedError, SpecError
+from hpcai500.runs.start import run_once
 from hpcai500.spec.layers import Layer
 from hpcai500.spec.levels import Level
 from hpcai500.spec.run import parse_overrides, parse_seeds, read_run
@@ -110,7 +110,7 @@ def test_of_two_starts_at_one_moment_the_slower_goes_on_with_the_run(make_spec, 
     for resume, error in ((True, PreemptedError), (False, OccupiedError)):
         monkeypatch.setattr(os, "rename", overtaken)
         with pytest.raises(error):
-            run_once(spec, start, resume=resume, quiet=True, debug=False)
+            run_once(spec, start, resume=resume, say=print)
         assert started == [spec]
         shutil.rmtree(spec.folder)
 

@@ -29,7 +29,8 @@ def load(workload):
 
 
 def test_the_command_that_starts_ranks_leaves_the_computing_to_them():
-    found = imported_by("import hpcai500.cli.run_command")
+    command = "['run', 'image_classification', '--problem', 'mini', '--data', '/absent']"
+    found = imported_by("from hpcai500.cli.main import main", f"assert main({command}) == 2")
     assert not found & (OF_OTHER_COMMANDS | OF_RANKS)
 
 

@@ -27,7 +27,7 @@ from hpcai500.validate.agent.stages import health_gpu, links, micro
 from hpcai500.validate.agent.stages.collectives import blamed
 from hpcai500.validate.agent.stages.inventory import flattened, metric_name
 from hpcai500.validate.agent.stages.storage import spread_evenly
-from hpcai500.validate.conduct.jobs import Standing
+from hpcai500.validate.conduct.jobs import AgentStatus
 from hpcai500.validate.conduct.launching import choose_nodes
 from hpcai500.validate.conduct.script import agent_site, render_agents
 from hpcai500.validate.conduct.watch import Limits, watch
@@ -363,41 +363,41 @@ def test_the_job_of_all_nodes_is_the_accepted_one():
 
 
 class Agents:
-    """What stands in for Slurm: how it stands with each node."""
+    """A fake Slurm: the status of each node's agent."""
 
-    def __init__(self, **standing):
-        self.standing = standing
+    def __init__(self, **status):
+        self.status = status
 
     def look(self):
-        return self.standing
+        return self.status
 
 
 def watched(folder, agents, *, step_sec=60.0, total_sec=60.0):
     limits = Limits(step_sec, total_sec, margin_sec=0.0, lag_sec=0.0)
-    return watch(folder, list(agents.standing), ("health", "links"), agents, limits, lambda _: None)
+    return watch(folder, list(agents.status), ("health", "links"), agents, limits, lambda _: None)
 
 
 def test_nodes_that_ended_leave_nothing_to_say(seat):
     write_progress(seat.folder, "n1", Progress(finished=("health", "links"), ended=True))
-    assert watched(seat.folder, Agents(n1=Standing("running"))) == []
+    assert watched(seat.folder, Agents(n1=AgentStatus("running"))) == []
 
 
 def test_a_node_that_shows_no_progress_is_given_up(seat):
     write_progress(seat.folder, "n1", Progress(stage="links", step="round 2", finished=("health",)))
-    (found,) = watched(seat.folder, Agents(n1=Standing("running")), step_sec=0.1)
+    (found,) = watched(seat.folder, Agents(n1=AgentStatus("running")), step_sec=0.1)
     assert (found.stage, found.kind, found.nodes) == ("links", "timeout", ("n1",))
     assert found.message.startswith("hung in links (round 2)")
 
 
 def test_a_node_that_slurm_lost_is_given_up_with_slurm_s_reason(seat):
     write_progress(seat.folder, "n1", Progress(stage="links", finished=("health",)))
-    (found,) = watched(seat.folder, Agents(n1=Standing("over", "Not responding")))
+    (found,) = watched(seat.folder, Agents(n1=AgentStatus("over", "Not responding")))
     assert (found.stage, found.kind) == ("links", "unreachable")
     assert found.message == "lost in the middle of the work: Not responding"
 
 
 def test_a_node_whose_job_never_left_the_queue_never_began(seat):
-    (found,) = watched(seat.folder, Agents(n9=Standing("waiting", "Resources")), total_sec=0.1)
+    (found,) = watched(seat.folder, Agents(n9=AgentStatus("waiting", "Resources")), total_sec=0.1)
     assert (found.stage, found.kind, found.nodes) == ("health", "unreachable", ("n9",))
     assert "still waiting in the queue: Resources" in found.message
 
@@ -486,7 +486,7 @@ def test_a_node_that_waits_is_not_given_up_while_it_shows_that_it_lives(seat):
 
     thread = threading.Thread(target=wait)
     thread.start()
-    found = watched(seat.folder, Agents(n1=Standing("running"), n2=Standing("running")), step_sec=2.0)
+    found = watched(seat.folder, Agents(n1=AgentStatus("running"), n2=AgentStatus("running")), step_sec=2.0)
     thread.join()
     assert [trouble.nodes for trouble in found] == [("n2",)]
 
@@ -507,11 +507,11 @@ def test_a_validation_of_this_machine_alone_writes_its_folder_and_passes(hpcai50
     [
         (("--report", ""), "--report: empty"),
         (("--stages", ""), "unknown stage"),
-        (("--timeout-sec", "-1"), "no time at all"),
-        (("--step-timeout-sec", "0"), "no time at all"),
+        (("--timeout-sec", "-1"), "must be above 0"),
+        (("--step-timeout-sec", "0"), "must be above 0"),
         (("--expected", "/absent.toml"), "/absent.toml: No such file"),
         (("--baseline", "/absent.json"), "/absent.json: No such file"),
-        (("--save-baseline", "/absent/b.json"), "no folder to write to"),
+        (("--save-baseline", "/absent/b.json"), "not a folder that you may write to"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_measured(hpcai500, tmp_path, arguments, message):

@@ -1,6 +1,7 @@
 """A validation measured by an earlier one, and by the site's own values."""
 
 import json
+import os
 
 import pytest
 from partition import Partition
@@ -33,6 +34,15 @@ def test_a_run_is_as_good_as_itself_and_as_another_of_the_same_nodes(folder, bas
         report = judge(folder(Partition(6, seed=seed)), baseline=baseline)
         assert (report.verdict, report.findings) == ("pass", ())
         assert report.remarks == ("baseline: of 2026-11-22T19:00:00Z, hpcai500 0.1.0, level 2",)
+
+
+def test_a_refused_baseline_leaves_no_folder_behind(hpcai500, baseline, tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("SLURM")]:
+        monkeypatch.delenv(name)
+    options = ("validate", "--stages", "inventory", "--output", tmp_path / "v", "--baseline", baseline)
+    code, _, err = hpcai500(*options)
+    assert (code, "not of " in err) == (2, True)
+    assert not (tmp_path / "v").exists()
 
 
 def test_a_baseline_holds_system_date_versions_and_medians_by_node(baseline):
