@@ -11,6 +11,9 @@ from typing import NoReturn
 from hpcai500 import __version__
 from hpcai500.errors import HpcAi500Error, InputError, SpecError
 from hpcai500.launch.software import BACKENDS
+from hpcai500.report.formats import names
+from hpcai500.report.ranking.formats import FORMATS
+from hpcai500.score.ranking.metrics import METRICS
 from hpcai500.text import one_line
 
 
@@ -102,15 +105,16 @@ def build_parser() -> Parser:
     )  # fmt: skip
 
     rank = commands.add_parser("rank", parents=[shared], help="rank results by Valid FLOPS")
-    rank.add_argument("paths", nargs="*", default=["results"], metavar="PATH")
+    rank.add_argument(
+        "paths", nargs="*", default=["results"], metavar="PATH", help="results, or what `rank --json` wrote"
+    )
     rank.add_argument("--unverified", action="store_true", help="take altered archives too, and mark them")
     rank.add_argument(
         "--by",
-        default="vflops",
-        choices=("vflops", "vflops_per_watt", "time_to_quality", "flops", "quality"),
+        choices=tuple(METRICS),
         help="what to rank by (default: vflops)",
     )
-    rank.add_argument("--format", choices=("table", "md", "csv", "json", "html"), help="default: a table")
+    rank.add_argument("--format", choices=names(FORMATS), help="default: a table")
     rank.add_argument("--output", metavar="FILE", help="write there; its ending decides the format: ranking.html")
     rank.add_argument(
         "--exponent", metavar="N[,N]|A..B", help="score with other penalty exponents; a range shows how ranks move"

@@ -1,13 +1,14 @@
 """Is a result what its level says it is? Every rule of docs/levels-and-rules.md, held against files alone."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hpcai500.errors import HpcAi500Error
 from hpcai500.score.record.folders import run_folders
 from hpcai500.score.record.reading import MALFORMED
 from hpcai500.score.record.result import read_result
+from hpcai500.score.record.run_files import RunFiles
 from hpcai500.score.record.source import Source, SourceName, by_name, source_of
 from hpcai500.score.record.system import SystemRecord, read_system
 from hpcai500.score.rules.catalogue import MOST_UNCONVERGED, NUM_RUNS, Breach
@@ -36,19 +37,24 @@ class Report(Frozen):
 
 
 def check_entry(
-    folders: Sequence[Path | Source], *, whole_set: bool = True, framework: SystemRecord | None = None
+    folders: Sequence[Path | Source],
+    *,
+    whole_set: bool = True,
+    framework: SystemRecord | None = None,
+    opened: Mapping[Source, RunFiles] | None = None,
 ) -> Report:
     """Hold the runs of one entry (one experiment on one system, several seeds) against the rules.
 
     `whole_set=False` leaves out the rules on how many runs there are, for a single run of a set.
     `framework` is the system of the run whose Layer 5 is the reference, at hardware level.
+    `opened` holds the files of runs that have been read already, by the run's folder.
     """
     breaches: list[Breach] = []
     held: list[Evidence] = []
     runs = sorted(map(source_of, folders), key=by_name)
     for folder in runs:
         try:
-            evidence = gather(folder)
+            evidence = gather(folder, opened.get(folder) if opened else None)
             kind = own_rules(evidence)
             found = [*record_findings(evidence, kind), *training_findings(evidence)]
             found += layer_findings(evidence, kind, framework)
@@ -71,9 +77,11 @@ def check_entry(
     )
 
 
-def breaches_of(folders: Sequence[Path | Source]) -> tuple[Breach, ...]:
+def breaches_of(
+    folders: Sequence[Path | Source], opened: Mapping[Source, RunFiles] | None = None
+) -> tuple[Breach, ...]:
     """The breaches of one entry's runs, for a ranking's column."""
-    return check_entry(folders).breaches
+    return check_entry(folders, opened=opened).breaches
 
 
 def check(paths: Iterable[Path | Source], reference: Path | None = None) -> list[Report]:

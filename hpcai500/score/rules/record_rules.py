@@ -12,8 +12,9 @@ from hpcai500.events.payloads import AT_LEAST_ONCE, ONCE_AN_EPOCH, OfEpoch
 from hpcai500.events.reader import Event, find, first
 from hpcai500.events.typed import Payload
 from hpcai500.events.vocabulary import Key
-from hpcai500.score.record.manifest import MANIFEST, altered
-from hpcai500.score.rules.evidence import Evidence, Finding, pairs, stored_result
+from hpcai500.score.record.manifest import altered
+from hpcai500.score.record.run_files import MANIFEST, RESULT
+from hpcai500.score.rules.evidence import Evidence, Finding, pairs
 from hpcai500.score.rules.kind import CrossCheck, Kind
 
 _SLACK_SEC, _SLACK = 0.5, 0.02
@@ -38,7 +39,7 @@ def _unaltered(evidence: Evidence) -> Iterator[Finding]:
     if evidence.result.status != "success" and not (evidence.folder / MANIFEST).exists():
         return  # a run that did not end well seals nothing, and rule 1.7 says so
     try:
-        yield from (("1.2", line) for line in altered(evidence.folder))
+        yield from (("1.2", line) for line in altered(evidence.files))
     except HpcAi500Error as error:
         yield "1.2", f"cannot be told: {evidence.source.named(error)}"
 
@@ -108,7 +109,7 @@ def same(left: Any, right: Any) -> bool:
 
 def _result_follows(evidence: Evidence) -> Iterator[Finding]:
     try:
-        stored = stored_result(evidence.folder)
+        stored = evidence.files.record(RESULT)
     except HpcAi500Error as error:
         yield "1.4", str(evidence.source.named(error))
         return
