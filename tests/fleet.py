@@ -1,10 +1,15 @@
-"""Results of many systems, made from the files of one real run: for tests of scale and of the page."""
+"""Results of many systems, made from the files of one real run, and their ranking: for scale and for pages."""
 
 import copy
 import hashlib
 import json
 import random
 from pathlib import Path
+
+from hpcai500.score.ranking.collection import collect
+from hpcai500.score.ranking.detail import with_details
+from hpcai500.score.ranking.document import RankingDocument, ranking_document
+from hpcai500.score.ranking.ranking import rank
 
 
 def write_fleet(folder: Path, base: Path, systems, *, seeds=3, epochs=None, noise=0.03, rng=None, layer=None) -> None:
@@ -28,6 +33,13 @@ def write_fleet(folder: Path, base: Path, systems, *, seeds=3, epochs=None, nois
                 own = _with_layers(text, layer(number)) if layer and name == "system.json" else text
                 (place / name).write_text(own)
             (place / "result.json").write_text(json.dumps(result))
+
+
+def ranking_of(folder: Path, published=(), **options) -> RankingDocument:
+    """The results below `folder`, ranked with `options`, with their curves and layers."""
+    collected = collect([folder])
+    lists = with_details(rank(collected.runs, **options), collected.runs)
+    return ranking_document(lists, published, collected.not_ranked)
 
 
 def _with_layers(text: str, settings: dict) -> str:

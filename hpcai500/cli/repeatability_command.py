@@ -18,19 +18,19 @@ def add_parser(commands: Commands) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from hpcai500.exchange.archives import opened
-    from hpcai500.report.ranking.tables import repeatability_text
+    from hpcai500.report.ranking.repeatability import repeatability_text
     from hpcai500.score.ranking.collection import collect, without_garbage_collection
     from hpcai500.score.ranking.repeatability import repeatability
 
     with without_garbage_collection(), opened(args.paths, unverified=args.unverified) as found:
         collected = collect(found.sources)
-        collected.left_out.extend(found.refused)
+        collected.not_ranked.extend(found.refused)
         reference = collect([Path(args.reference)]) if args.reference else None
         reports = repeatability(collected, reference)
     if args.json:
-        not_ranked = [{"path": item.path, "reason": item.reason} for item in collected.left_out]
+        not_ranked = [item.model_dump(mode="json") for item in collected.not_ranked]
         entries = [report.model_dump(mode="json") for report in reports]
         print_json({"entries": entries, "not_ranked": not_ranked})
     else:
-        print(repeatability_text(reports, collected.left_out, is_narrow=sys.stdout.isatty()))
+        print(repeatability_text(reports, collected.not_ranked, is_narrow=sys.stdout.isatty()))
     return 0

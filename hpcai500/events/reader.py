@@ -72,18 +72,26 @@ def read_events(path: Path) -> list[Event]:
     """
     try:
         if path.exists() and not path.is_file():
-            raise InputError("no plain file", at=path)
+            raise InputError("not a regular file", at=path)
         with path.open("rb") as file:
-            return list(parse_lines(_bounded(file, path), path))
+            return parse_log(file, path)
     except OSError as error:
         raise InputError(str(error.strerror), at=path) from error
 
 
-def run_start_ms(path: Path) -> float:
-    """When the run of a log began, in ms since 1970; infinity where the log does not say it, or cannot be read."""
+def parse_log(file: IO[bytes], path: Path) -> list[Event]:
+    """All whole events of an open log, in order; errors name `path`.
+
+    Raises:
+        InputError: for a log that is larger than a log may be, or was altered; OSError.
+    """
+    return list(parse_lines(_bounded(file, path), path))
+
+
+def run_start_ms(file: IO[bytes], path: Path) -> float:
+    """Start of the run of an open log, in ms since 1970; infinity if the log does not say it or is broken."""
     try:
-        with path.open("rb") as file:
-            start = first(parse_lines(_bounded(file, path), path), Key.RUN_START)
+        start = first(parse_lines(_bounded(file, path), path), Key.RUN_START)
     except (OSError, InputError, RecursionError):
         return math.inf
     return start.time_ms if start and math.isfinite(start.time_ms) else math.inf

@@ -13,7 +13,7 @@ from pathlib import Path
 from hpcai500.errors import HpcAi500Error, InputError
 from hpcai500.exchange.package import SUFFIX, unpack, verify
 from hpcai500.score.record.folders import run_folders
-from hpcai500.score.record.reading import LeftOut
+from hpcai500.score.record.reading import NotRanked
 from hpcai500.score.record.source import Archive, Source
 from hpcai500.text import one_line
 
@@ -22,7 +22,7 @@ from hpcai500.text import one_line
 class Opened:
     sources: list[Source] = field(default_factory=list)
     """The paths as they were given; for an archive, the folder of its runs."""
-    refused: list[LeftOut] = field(default_factory=list)
+    refused: list[NotRanked] = field(default_factory=list)
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def opened(paths: Iterable[str], *, unverified: bool = False, strict: bool = Fal
             except HpcAi500Error as error:
                 if strict:
                     raise
-                found.refused.append(LeftOut(Source(path), one_line(f"refused: {error.message}")))
+                found.refused.append(NotRanked(path=Source(path), reason=one_line(f"refused: {error.message}")))
         try:
             yield found
         except HpcAi500Error as error:

@@ -11,9 +11,10 @@ from hpcai500.events.reader import Event
 from hpcai500.exchange.foreign import read_log, spec_of, system_of
 from hpcai500.files import new_folder, read_json, storage, write_atomic, write_json
 from hpcai500.launch.program import Watched
-from hpcai500.score.record.manifest import MANIFEST, Manifest, seal, sha256_of
+from hpcai500.score.record.manifest import Manifest, seal, sha256_of
 from hpcai500.score.record.reading import MALFORMED
 from hpcai500.score.record.result import Result, read_result, write_result
+from hpcai500.score.record.run_files import MANIFEST
 from hpcai500.score.record.soundness import bound_fault
 from hpcai500.score.record.timing import TIMING, Timing
 from hpcai500.spec.foreign_run import ForeignRun

@@ -20,8 +20,8 @@ from hpcai500.errors import HpcAi500Error, InputError, OccupiedError, ShortfallE
 from hpcai500.events.reader import MOST_LOG_BYTES
 from hpcai500.files import digest_names, digest_tree, source_files, storage
 from hpcai500.score.record.folders import run_folders
-from hpcai500.score.record.manifest import MANIFEST, SEALED
-from hpcai500.score.record.soundness import require_plain_files
+from hpcai500.score.record.limits import MOST_RECORD_BYTES
+from hpcai500.score.record.run_files import MANIFEST, SEALED, RunFiles
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.run import AnyRun, read_run
 
@@ -37,7 +37,6 @@ MOST_LOGS_BYTES = 256 * 2**20
 MOST_RATIO = 200
 """Bytes that one packed byte may become: records of real runs shrink tenfold, bombs a thousandfold."""
 
-_MOST_JSON_BYTES = 32 * 2**20
 """Of a file that is read as one value: its tables may take thirty times as much memory."""
 _LONGEST_PART = 255
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -126,7 +125,7 @@ def _method(content: bytes) -> int:
 
 def _files_of(folder: Path) -> dict[str, Path]:
     """Name in the archive to path: of one run, and of its workload where the source is the one that ran."""
-    require_plain_files(folder)
+    RunFiles(folder).require_regular()
     spec = read_run(folder / "run.json")
     place = f"runs/{spec.system}/{spec.workload.name}/{spec.problem}-{spec.level}/{folder.name}"
     found = {f"{place}/{name}": folder / name for name in _OF_A_RUN if (folder / name).is_file()}
@@ -236,7 +235,7 @@ def _form_faults(source: zipfile.ZipFile) -> Iterator[str]:
             yield f"{_shown(info.filename)}: {info.compress_size:,} bytes would become {info.file_size:,}"
         if info.compress_type not in _METHODS:
             yield f"{_shown(info.filename)}: packed by another method than deflate"
-        if info.filename.endswith(".json") and info.filename != CONTENTS and info.file_size > _MOST_JSON_BYTES:
+        if info.filename.endswith(".json") and info.filename != CONTENTS and info.file_size > MOST_RECORD_BYTES:
             yield f"{_shown(info.filename)}: {info.file_size:,} bytes are no record of a run"
         if _is_log(info) and info.file_size > MOST_LOG_BYTES:
             yield f"{_shown(info.filename)}: {info.file_size:,} bytes are no log of a run"

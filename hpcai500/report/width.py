@@ -2,7 +2,10 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+WIDTH = 100
+"""Columns of a terminal that text keeps to."""
 
 
 def width(text: str) -> int:
@@ -48,6 +51,13 @@ def _head(text: str, most: int) -> str:
         if taken > most and position:
             return text[:position]
     return text
+
+
+def indented(lines: Iterable[str], is_narrow: bool = False, *, first: str = "  ") -> list[str]:
+    """`lines` behind `first`; with `is_narrow`, folded to 100 columns and further indented."""
+    if is_narrow:
+        return ["\n".join(folded(line, WIDTH, first=first, others=f"{first}  ")) for line in lines]
+    return [f"{first}{line}" for line in lines]
 
 
 def padded_table(headings: Sequence[str], rows: Sequence[Sequence[str]], most: dict[int, int] | None = None) -> str:

@@ -15,7 +15,7 @@ _LONGEST_GIVEN = 100
 class Frozen(BaseModel):
     """Keyword-only, immutable, unknown keys refused, no silent conversion between types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
     @field_validator("schema_version", mode="before", check_fields=False)
     @classmethod

@@ -150,7 +150,11 @@ AnyRun = RunSpec | ForeignRun
 
 def read_run(path: Path) -> AnyRun:
     """The run of a `run.json`, whoever trained it."""
-    record = read_json(path)
+    return run_of(read_json(path), path)
+
+
+def run_of(record: Any, path: Path) -> AnyRun:
+    """The run that a record of `run.json` describes; errors name `path`."""
     if isinstance(record, dict) and record.get("backend") == ForeignRun.BACKEND:
         return parse(ForeignRun, without_placeholders(record), path)
     if isinstance(record, dict) and record.get("program", ...) is None:  # as older records of trained runs say

@@ -6,14 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from fleet import write_fleet
+from fleet import ranking_of, write_fleet
 
 from hpcai500.files import data_dir
-from hpcai500.report.ranking.page import ranking_page
-from hpcai500.score.ranking.collection import collect
+from hpcai500.report.ranking.page import render as ranking_page
 from hpcai500.score.ranking.published import rank_published
-from hpcai500.score.ranking.ranking import rank
-from hpcai500.score.ranking.scaling import EXPONENTS
 from hpcai500.score.record.result import write_result
 
 PUBLISHED = data_dir("workloads") / "image_classification" / "published" / "2020-07.csv"
@@ -66,11 +63,8 @@ def page_file(tmp_path, make_spec, write_run) -> Path:
     write_fleet(results, base, SYSTEMS, seeds=3)
     (results / "broken").mkdir()
     (results / "broken" / "result.json").write_text("{")
-    collected = collect([results])
-    lists = rank(collected.runs, exponents=EXPONENTS)
-    text = ranking_page(lists, [rank_published(PUBLISHED, exponents=EXPONENTS)], collected.left_out)
     path = tmp_path / "ranking.html"
-    path.write_text(text)
+    path.write_text(ranking_page(ranking_of(results, [rank_published(PUBLISHED)])))
     return path
 
 

@@ -2,12 +2,11 @@ import json
 import re
 
 import pytest
-from fleet import write_fleet
+from fleet import ranking_of, write_fleet
 
-from hpcai500.report.ranking.page import ranking_page
+from hpcai500.report.ranking.page import render as ranking_page
 from hpcai500.report.ranking.page_data import page_data
-from hpcai500.score.ranking.collection import collect
-from hpcai500.score.ranking.ranking import rank
+from hpcai500.score.ranking.document import with_sensitivity
 from hpcai500.score.ranking.scaling import EXPONENTS
 from hpcai500.score.record.result import write_result
 
@@ -145,7 +144,7 @@ def write_page(tmp_path, make_spec, write_run):
             change(record)
             file.write_text(json.dumps(record))
         path = tmp_path / "made.html"
-        path.write_text(ranking_page(rank(collect([tmp_path / "made"]).runs, by=by, exponents=EXPONENTS), [], []))
+        path.write_text(ranking_page(ranking_of(tmp_path / "made", by=by)))
         return path
 
     return write_page
@@ -275,11 +274,12 @@ def test_a_mean_over_some_of_the_runs_sorts_last(open_page, write_page):
 
 def test_what_does_not_fit_is_left_out_with_the_reason(open_page, write_page, tmp_path):
     file = write_page([0.3, 0.5, 0.9], [("one", 1, 1.0)])
-    lists = rank(collect([tmp_path / "made"]).runs)
+    document = ranking_of(tmp_path / "made")
+    lists = with_sensitivity(document, EXPONENTS).lists
     whole, words = page_data(lists, [], 10**6), []
     layerless = page_data(lists, [], len(whole) - 1)
     for text in (whole, layerless, page_data(lists, [], len(layerless) - 1)):
-        file.write_text(ranking_page(lists, [], []).replace(whole, text))
+        file.write_text(ranking_page(document).replace(whole, text))
         page = open_page(file=file)
         page.locator("button.open").first.click()
         words.append(page.locator(".panel p.quiet").inner_text())

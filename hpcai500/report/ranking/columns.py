@@ -1,21 +1,14 @@
-"""The columns of a ranking, for every format: how each is named, what it says, and its plain value."""
+"""The columns of a ranking for every format: heading, meaning, text and plain value of each."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hpcai500.score.ranking.ranking import By, Entry, RankedList, figure_of, is_known, known_of
+from hpcai500.score.ranking.entries import Entry, RankedList, figure_of, is_known, known_of
+from hpcai500.score.ranking.metrics import METRICS, By
 from hpcai500.score.ranking.statistics import Summary
 from hpcai500.text import counted, scaled, si
 
 Value = str | float | int | None
-
-TITLES: dict[By, str] = {
-    "vflops": "VFLOPS",
-    "vflops_per_watt": "VFLOPS per watt",
-    "time_to_quality": "time to quality",
-    "flops": "FLOPS",
-    "quality": "final quality",
-}
 
 
 def quantity(value: float | None, unit: str) -> str:
@@ -35,7 +28,7 @@ def percent(value: float | None, decimals: int = 2) -> str:
 
 
 def rank_text(entry: Entry) -> str:
-    """`2`, or `2-3` where the data cannot decide; `-` where the entry has no rank."""
+    """`2`, or `2-3` if the data cannot decide; `-` for an entry without a rank."""
     if entry.rank is None:
         return "-"
     if entry.rank_low == entry.rank_high:
@@ -44,7 +37,7 @@ def rank_text(entry: Entry) -> str:
 
 
 def reached(entry: Entry) -> str:
-    """`2/3`: runs that reached the target, of all, those that diverged among them."""
+    """`2/3`: runs that reached the target of all runs, including those that diverged."""
     return f"{entry.epochs_to_quality.num_runs}/{len(entry.seeds) + entry.num_diverged}"
 
 
@@ -54,7 +47,7 @@ def interval(summary: Summary) -> str:
 
 
 def span(low: float | None, high: float | None) -> str:
-    """`24.91–25.13 G`: the prefix once where both have the same."""
+    """`24.91–25.13 G`: the prefix once if both have the same."""
     if low is None or high is None:
         return "-"
     (digits, prefix), (_, prefix_of_high) = scaled(low), scaled(high)
@@ -69,23 +62,23 @@ def half_width(summary: Summary) -> str:
 
 
 def of_runs(entry: Entry, figure: Summary) -> str:
-    """`4 of 5 runs` where not every run has the figure but some do, else nothing."""
+    """`4 of 5 runs` if only some runs have the figure, else nothing."""
     known, every = known_of(entry, figure)
     return f"{known} of {every} runs" if 0 < known < every else ""
 
 
 def ranked_by(entry: Entry, by: By) -> str:
-    """The figure that a list is ordered by and the interval of its mean, where that is not VFLOPS; else nothing."""
+    """The figure that a list is ordered by, with the interval of its mean; nothing for VFLOPS."""
     figure = figure_of(entry, by)
     if by == "vflops" or figure.mean is None:
         return ""
     few = of_runs(entry, figure)
-    unit = " s" if by == "time_to_quality" else ""
-    return f"{TITLES[by]} {si(figure.mean)}{unit}{f' ({few})' if few else ''}, 95 % interval {interval(figure)}"
+    value = f"{METRICS[by].title} {si(figure.mean)} {METRICS[by].unit}".rstrip()
+    return f"{value}{f' ({few})' if few else ''}, 95 % interval {interval(figure)}"
 
 
 def interruptions(entry: Entry) -> str:
-    """Of an entry whose runs were stopped and gone on with: how many, and what that cost; else nothing."""
+    """How many of an entry's runs were interrupted and continued, and what that cost; nothing if none was."""
     stopped = [run for run in entry.runs if run.num_interruptions]
     if not stopped:
         return ""
@@ -97,7 +90,7 @@ def interruptions(entry: Entry) -> str:
 
 
 def compliance(entry: Entry) -> str:
-    """Whether the entry keeps the rules of its level; `hpcai500 check` names each breach."""
+    """Whether the entry keeps the rules of its level."""
     if entry.unverified:
         return "UNVERIFIED: altered archive"
     if entry.num_breaches is None:
@@ -113,14 +106,14 @@ class Column(NamedTuple):
     meaning: str
     text: Callable[[Entry], str]
     value: Callable[[Entry], Value]
-    """What the column is sorted by, in base units."""
+    """The value to sort by, in base units."""
 
 
 _Columns = tuple[Callable[[Entry], str], Callable[[Entry], Value]]
 
 
-def _of_summary(field: str, text: Callable[[float | None], str], statistic: str = "mean") -> _Columns:
-    """Sorted by the value where every run has it, last where some have not: as `rank --by` places them."""
+def _summary_column(field: str, text: Callable[[float | None], str], statistic: str = "mean") -> _Columns:
+    """Text and sort value of a summary: sorted last unless every run has it, as `rank --by` places entries."""
 
     def shown(entry: Entry) -> str:
         figure = getattr(entry, field)
@@ -147,21 +140,21 @@ COLUMNS = (
     Column("backend", "Backend", "How ranks communicate", lambda e: e.backend, lambda e: e.backend),
     Column("precision", "Precision", "FLOPS of different precisions compare badly", lambda e: e.precision,
            lambda e: e.precision),
-    Column("flops", "FLOPS", "FLOPs of all samples trained over the whole time, mean", *_of_summary("flops", si)),
-    Column("quality", "Quality", "Of the last evaluation, mean", *_of_summary("quality", number)),
-    Column("vflops", "VFLOPS", "FLOPS x (quality / target) ** n, mean", *_of_summary("vflops", si)),
+    Column("flops", "FLOPS", METRICS["flops"].meaning, *_summary_column("flops", si)),
+    Column("quality", "Quality", METRICS["quality"].meaning, *_summary_column("quality", number)),
+    Column("vflops", "VFLOPS", METRICS["vflops"].meaning, *_summary_column("vflops", si)),
     Column("interval", "95 % interval", "Of the mean VFLOPS, by Student's t", lambda e: interval(e.vflops),
            lambda e: e.vflops.interval_low),
     Column("vflops_per_accelerator", "VFLOPS / accel.", "Mean VFLOPS over the ranks",
            lambda e: si(e.vflops_per_accelerator), lambda e: e.vflops_per_accelerator),
-    Column("vflops_per_watt", "VFLOPS / W", "VFLOPS over the mean power; (4 of 5): of the runs that measured energy",
-           *_of_summary("vflops_per_watt", si)),
-    Column("time_to_quality", "Time to quality (s)", "Mean; (4 of 5): of the runs that reached the target",
-           *_of_summary("time_to_quality_sec", number)),
+    Column("vflops_per_watt", "VFLOPS / W", METRICS["vflops_per_watt"].meaning,
+           *_summary_column("vflops_per_watt", si)),
+    Column("time_to_quality", "Time to quality (s)", METRICS["time_to_quality"].meaning,
+           *_summary_column("time_to_quality_sec", number)),
     Column("epochs_to_quality", "Epochs", "To quality: mean; (4 of 5): of the runs that reached the target",
-           *_of_summary("epochs_to_quality", number)),
+           *_summary_column("epochs_to_quality", number)),
     Column("cv", "CV", "Run-to-run variation: standard deviation over mean of epochs to quality",
-           *_of_summary("epochs_to_quality", lambda value: percent(value, 1), "coefficient_of_variation")),
+           *_summary_column("epochs_to_quality", lambda value: percent(value, 1), "coefficient_of_variation")),
     Column("runs", "Reached", "Runs that reached the target, of all", reached,
            lambda e: e.epochs_to_quality.num_runs / (len(e.seeds) + e.num_diverged)),
     Column("compliance", "Compliance", "With the rules of the level; `hpcai500 check` names each breach", compliance,
@@ -170,12 +163,12 @@ COLUMNS = (
 
 
 def columns(by: By) -> tuple[Column, ...]:
-    """`COLUMNS`, the interval being that of the figure that the list is ordered by, and standing beside it."""
+    """`COLUMNS`, with the interval of the figure that the list is ordered by beside that figure."""
     if by == "vflops":
         return COLUMNS
     own = Column(
         "interval",
-        f"95 % interval of {TITLES[by]}",
+        f"95 % interval of {METRICS[by].title}",
         "Of the mean that the list is ordered by, by Student's t",
         lambda e: interval(figure_of(e, by)),
         lambda e: figure_of(e, by).interval_low if is_known(e, figure_of(e, by)) else None,
@@ -186,7 +179,7 @@ def columns(by: By) -> tuple[Column, ...]:
 
 
 def list_title(ranked: RankedList) -> str:
-    by = "" if ranked.by == "vflops" else f", by {TITLES[ranked.by]}"
+    by = "" if ranked.by == "vflops" else f", by {METRICS[ranked.by].title}"
     return (
         f"{ranked.title}, {ranked.problem} problem, {ranked.level} level: {ranked.metric}, "
         f"target {ranked.target_quality:g}, n = {ranked.penalty_exponent}{by}"

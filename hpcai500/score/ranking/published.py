@@ -1,4 +1,4 @@
-"""Lists that others published, scored again from what they say of their runs."""
+"""Lists that others published, scored again from their minutes and qualities."""
 
 import csv
 from collections.abc import Callable, Sequence
@@ -10,19 +10,19 @@ from hpcai500.errors import InputError
 from hpcai500.score.ranking.scaling import Sensitivity, sensitivity
 from hpcai500.score.record.valid_flops import published_flops, valid_flops
 from hpcai500.spec.models import Frozen, parse
-from hpcai500.spec.workload import load_rules, problem_settings
+from hpcai500.spec.workload import ProblemDomain, PublishedList, WorkloadRules, load_rules, problem_settings
 
 
 class PublishedEntry(Frozen):
     rank: int
-    """By our recomputation."""
+    """By the VFLOPS recomputed here."""
     published_rank: int
     source: str
     accelerator: str
     accelerator_count: int
     framework: str
     is_suspect: bool = False
-    """What the list says of its hardware and framework appears to be another row's; its note says more."""
+    """Its hardware and framework appear to be another row's; the list's note says more."""
     time_sec: float
     achieved_quality: float
     flops: float
@@ -67,45 +67,19 @@ def rank_published(
 ) -> PublishedRankedList:
     """A published list, scored again from its minutes and accuracies by the convention in its workload.toml.
 
-    With `exponents` it says how the order moves with n.
+    With `exponents`, also how the order moves with n.
 
     Raises:
         InputError: if the workload.toml above `path` does not name it, or a row is malformed.
     """
     folder = path.resolve().parent.parent
-    if not (folder / "workload.toml").exists():
-        raise InputError(f"{path}: no published list of a workload", "rank results: folders or archives")
-    rules = load_rules(folder)
-    known = {(folder / published.file).resolve(): published for published in rules.published}
-    if path.resolve() not in known:
-        raise InputError(f"{path}: not named in {folder / 'workload.toml'}", "add a [[published]] table there")
-    published = known[path.resolve()]
+    rules, published = _known(folder, path)
     problem = problem_settings(rules, published.problem).problem
     per_sample = problem.published_flops_per_sample
     if per_sample is None:
         raise InputError(f"{folder / 'workload.toml'}: no published_flops_per_sample", "add it to the problem")
     exponent = penalty_exponent or published.penalty_exponent
-    entries = []
-    for row in _published_rows(path):
-        time_sec = row.minutes * 60
-        quality = row.top1_percent / 100
-        flops = published_flops(per_sample, problem.num_epochs, problem.num_train_samples, time_sec)
-        entries.append(
-            PublishedEntry(
-                rank=0,
-                published_rank=row.rank,
-                source=row.source,
-                accelerator=row.accelerator,
-                accelerator_count=row.accelerator_count,
-                framework=row.framework,
-                is_suspect=row.is_suspect,
-                time_sec=time_sec,
-                achieved_quality=quality,
-                flops=flops,
-                vflops=valid_flops(flops, quality, problem.target_quality, exponent),
-                published_vflops=row.vpflops * 1e15,
-            )
-        )
+    entries = [_entry(row, problem, per_sample, exponent) for row in _published_rows(path)]
     entries.sort(key=lambda entry: -entry.vflops)
     points = [[(entry.flops, entry.achieved_quality)] for entry in entries]
     return PublishedRankedList(
@@ -119,6 +93,36 @@ def rank_published(
         note=published.note,
         entries=tuple(e.model_copy(update={"rank": r}) for r, e in enumerate(entries, start=1)),
         sensitivity=sensitivity(points, problem.target_quality, exponents) if exponents else None,
+    )
+
+
+def _known(folder: Path, path: Path) -> tuple[WorkloadRules, PublishedList]:
+    """The rules in `folder`, and what they say about the list in `path`."""
+    if not (folder / "workload.toml").exists():
+        raise InputError(f"{path}: no published list of a workload", "rank results: folders or archives")
+    rules = load_rules(folder)
+    known = {(folder / published.file).resolve(): published for published in rules.published}
+    if path.resolve() not in known:
+        raise InputError(f"{path}: not named in {folder / 'workload.toml'}", "add a [[published]] table there")
+    return rules, known[path.resolve()]
+
+
+def _entry(row: _PublishedRow, problem: ProblemDomain, per_sample: float, exponent: int) -> PublishedEntry:
+    time_sec, quality = row.minutes * 60, row.top1_percent / 100
+    flops = published_flops(per_sample, problem.num_epochs, problem.num_train_samples, time_sec)
+    return PublishedEntry(
+        rank=0,
+        published_rank=row.rank,
+        source=row.source,
+        accelerator=row.accelerator,
+        accelerator_count=row.accelerator_count,
+        framework=row.framework,
+        is_suspect=row.is_suspect,
+        time_sec=time_sec,
+        achieved_quality=quality,
+        flops=flops,
+        vflops=valid_flops(flops, quality, problem.target_quality, exponent),
+        published_vflops=row.vpflops * 1e15,
     )
 
 
@@ -141,6 +145,6 @@ def _published_rows(path: Path) -> list[_PublishedRow]:
             try:
                 values = {key: _VALUES.get(key, str)(value) for key, value in raw.items()}
             except (TypeError, ValueError) as error:
-                raise InputError(str(error), "mend the row", at=path, line=number) from error
+                raise InputError(str(error), "fix the row", at=path, line=number) from error
             rows.append(parse(_PublishedRow, values, path, line=number))
     return rows

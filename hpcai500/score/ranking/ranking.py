@@ -1,120 +1,29 @@
-"""Ordering entries by Valid FLOPS, or by another figure."""
+"""Ordering entries by Valid FLOPS, or by another metric."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
+from hpcai500.errors import InputError
 from hpcai500.score.ranking.collection import Run
-from hpcai500.score.ranking.scaling import ScalingSeries, Sensitivity, Size, scaling, sensitivity
-from hpcai500.score.ranking.statistics import Summary, mlperf_score, summarize, undecided_ranks
-from hpcai500.score.record.reading import run_record
+from hpcai500.score.ranking.entries import Entry, RankedList, RunFigures, figure_of, is_known
+from hpcai500.score.ranking.metrics import METRICS, By
+from hpcai500.score.ranking.rank_ranges import undecided_ranks
+from hpcai500.score.ranking.scaling import ScalingSeries, Size, scaling, sensitivity
+from hpcai500.score.ranking.statistics import Summary, mlperf_score, summarize
+from hpcai500.score.record.limits import MOST_CHECKED
+from hpcai500.score.record.reading import MALFORMED
 from hpcai500.score.record.result import Identity, Result
-from hpcai500.score.record.source import SourceName
+from hpcai500.score.record.run_files import LOG, RUN, RunFiles
+from hpcai500.score.record.source import Source
 from hpcai500.score.record.valid_flops import valid_flops
 from hpcai500.score.rules.check import breaches_of
-from hpcai500.spec.models import Frozen
 from hpcai500.spec.workload import load_rules, shipped_workloads
 
-By = Literal["vflops", "vflops_per_watt", "time_to_quality", "flops", "quality"]
 _GROWS = ("batch.*", "optimizer.learning_rate", "optimizer.reference_batch_size", "schedule.warmup_epochs")
 """What may differ between sizes of one scaling series."""
-_MOST_CHECKED = 200
-"""Runs whose compliance is checked while one waits: about 30 ms each."""
-
-
-class RunFigures(Frozen):
-    """One run of an entry."""
-
-    seed: int
-    run_id: str
-    path: SourceName
-    """Of the run's folder."""
-    achieved_quality: float
-    flops: float
-    vflops: float
-    vflops_per_watt: float | None
-    total_sec: float
-    train_sec: float
-    eval_sec: float
-    init_sec: float
-    time_to_quality_sec: float | None
-    epochs_to_quality: int | None
-    energy_joules: float | None
-    num_interruptions: int
-    interrupted_sec: float
-    """Down, or work that was done again."""
-
-
-class Entry(Frozen):
-    """Runs of one experiment on one system, over seeds."""
-
-    rank: int | None = None
-    """By the mean; equal means share one. Null where the figure is missing: `not_placed` says why."""
-    rank_low: int | None = None
-    rank_high: int | None = None
-    """The ranks that the data allow at 95 % confidence."""
-    not_placed: str | None = None
-    system: str
-    accelerator: str
-    world_size: int
-    nodes: int
-    backend: str
-    precision: str
-    experiment_digest: str
-    seeds: tuple[int, ...]
-    num_diverged: int = 0
-    """Runs whose loss left the numbers: counted as never having reached the target."""
-    num_breaches: int | None = None
-    """Of the rules of the entry's level; null where they were not checked."""
-    unverified: bool = False
-    """A run of it comes from an archive that was altered after it was packed."""
-    overrides: tuple[str, ...]
-    quality: Summary
-    flops: Summary
-    vflops: Summary
-    vflops_per_accelerator: float
-    """Mean VFLOPS over the ranks: one rank an accelerator."""
-    vflops_per_watt: Summary
-    time_sec: Summary
-    time_to_quality_sec: Summary
-    epochs_to_quality: Summary
-    energy_joules: Summary
-    mlperf_time_sec: float | None
-    """Mean time to quality without the fastest and the slowest run."""
-    runs: tuple[RunFigures, ...]
-
-
-class RankedList(Frozen):
-    """Entries that may be compared: one workload, one problem, one level, one exponent."""
-
-    workload: str
-    title: str
-    problem: str
-    level: str
-    metric: str
-    target_quality: float
-    penalty_exponent: int
-    by: By
-    entries: tuple[Entry, ...]
-    scaling: tuple[ScalingSeries, ...] = ()
-    sensitivity: Sensitivity | None = None
-
-
-class _Measure(NamedTuple):
-    field: str
-    is_better_when_larger: bool
-    missing: str
-
-
-_MEASURES: dict[By, _Measure] = {
-    "vflops": _Measure("vflops", True, "no VFLOPS"),
-    "vflops_per_watt": _Measure("vflops_per_watt", True, "energy was not measured in every run"),
-    "time_to_quality": _Measure("time_to_quality_sec", False, "not every run reached the target"),
-    "flops": _Measure("flops", True, "no FLOPS"),
-    "quality": _Measure("quality", True, "no quality"),
-}
 
 
 def rank(
@@ -158,22 +67,23 @@ def _shipped() -> dict[str, tuple[str, str]]:
     return {found.benchmark: (name, found.title) for name, found in rules.items()}
 
 
-def with_compliance(lists: Iterable[RankedList]) -> list[RankedList]:
-    """The same lists, each entry held against the rules of its level; where there are too many runs, none is."""
+def with_compliance(lists: Iterable[RankedList], runs: Iterable[Run]) -> list[RankedList]:
+    """The same lists, each entry checked by the rules of its level; with more than 200 runs, none is."""
     every = list(lists)
-    if sum(len(entry.runs) for ranked in every for entry in ranked.entries) > _MOST_CHECKED:
+    if sum(len(entry.runs) for ranked in every for entry in ranked.entries) > MOST_CHECKED:
         return every
+    opened = {run.files.source: run.files for run in runs}
     return [
-        ranked.model_copy(update={"entries": tuple(_checked(entry) for entry in ranked.entries)}) for ranked in every
+        ranked.model_copy(update={"entries": tuple(_checked(entry, opened) for entry in ranked.entries)})
+        for ranked in every
     ]
 
 
-def _checked(entry: Entry) -> Entry:
+def _checked(entry: Entry, opened: Mapping[Source, RunFiles]) -> Entry:
     folders = [run.path for run in entry.runs]
-    needed = ("events.log", "run.json")
-    if not all((folder / name).on_disk.exists() for folder in folders for name in needed):
+    if not all(opened[folder].exists(name) for folder in folders for name in (LOG, RUN)):
         return entry
-    return entry.model_copy(update={"num_breaches": len(breaches_of(folders))})
+    return entry.model_copy(update={"num_breaches": len(breaches_of(folders, opened))})
 
 
 def _rank_list(
@@ -204,27 +114,10 @@ def _rank_list(
     )
 
 
-def figure_of(entry: Entry, by: By) -> Summary:
-    """What `by` ranks an entry by."""
-    found: Summary = getattr(entry, _MEASURES[by].field)
-    return found
-
-
-def known_of(entry: Entry, figure: Summary) -> tuple[int, int]:
-    """How many runs of `entry` have `figure`, and of how many; where these differ its mean orders nothing."""
-    return figure.num_runs, max(len(entry.runs), figure.num_runs + figure.num_censored)
-
-
-def is_known(entry: Entry, figure: Summary) -> bool:
-    """Whether every run of `entry` has `figure`."""
-    known, every = known_of(entry, figure)
-    return known == every and figure.mean is not None
-
-
 def _placed(entries: Sequence[Entry], by: By) -> list[Entry]:
     """In order, with ranks; those without the figure last, with the reason."""
-    measure = _MEASURES[by]
-    sign = -1 if measure.is_better_when_larger else 1
+    metric = METRICS[by]
+    sign = -1 if metric.is_better_when_larger else 1
 
     def figure(entry: Entry) -> Summary:
         return figure_of(entry, by)
@@ -241,7 +134,7 @@ def _placed(entries: Sequence[Entry], by: By) -> list[Entry]:
         entry.model_copy(update={"rank": first_with[figure(entry).mean or 0], "rank_low": low, "rank_high": high})
         for entry, (low, high) in zip(known, ranges, strict=True)
     ]
-    return placed + [entry.model_copy(update={"not_placed": measure.missing}) for entry in unknown]
+    return placed + [entry.model_copy(update={"not_placed": metric.missing}) for entry in unknown]
 
 
 def _entry(runs: Sequence[Run], exponent: int, num_diverged: int) -> Entry:
@@ -296,7 +189,7 @@ def _figures(run: Run, exponent: int) -> RunFigures:
     return RunFigures(
         seed=result.identity.seed,
         run_id=result.identity.run_id,
-        path=run.source.parent,
+        path=run.files.source,
         achieved_quality=score.achieved_quality,
         flops=flops.flops,
         vflops=vflops,
@@ -314,7 +207,7 @@ def _figures(run: Run, exponent: int) -> RunFigures:
 
 
 def _scaling(entries: Sequence[Sequence[Run]]) -> tuple[ScalingSeries, ...]:
-    """Of the entries whose system stands in the list at several sizes."""
+    """Series of the entries whose system is in the list at several sizes."""
     by_series: dict[tuple[str, ...], dict[str, list[Sequence[Run]]]] = defaultdict(lambda: defaultdict(list))
     for members in entries:
         result = members[0].result
@@ -340,9 +233,7 @@ def _series(result: Result) -> tuple[str, ...]:
 
 def _size(series: tuple[str, ...], members: Sequence[Run]) -> Size:
     result = members[0].result
-    settings = run_record(members[0].source).get("settings")
-    table = settings.get("batch") if isinstance(settings, dict) else None
-    batch = table.get("global_batch_size") if isinstance(table, dict) else None
+    batch = _global_batch_size(members[0].files)
     found = batch if batch is not None else result.overrides.get("batch.global_batch_size")
     flops = [run.result.flops.flops for run in members if run.result.flops]
     return Size(
@@ -353,3 +244,11 @@ def _size(series: tuple[str, ...], members: Sequence[Run]) -> Size:
         global_batch_size=found if isinstance(found, int) and found > 0 else None,
         flops=sum(flops) / len(flops),
     )
+
+
+def _global_batch_size(files: RunFiles) -> Any:
+    """The batch of run.json, of whatever type; None if there is no record that can be read."""
+    try:
+        return files.record(RUN)["settings"]["batch"]["global_batch_size"]
+    except (InputError, *MALFORMED):
+        return None

@@ -1,11 +1,12 @@
-"""How far runs of one experiment differ: spread, outliers, repeated seeds, and whether a set is plausible."""
+"""How much runs of one experiment differ: spread, outliers, repeated seeds, and whether a set is plausible."""
 
 import statistics
 from collections.abc import Iterable, Sequence
 
 from hpcai500.errors import InputError
 from hpcai500.score.ranking.collection import Collected, Run
-from hpcai500.score.ranking.ranking import Entry, RankedList, RunFigures, known_of, rank
+from hpcai500.score.ranking.entries import Entry, RankedList, RunFigures, known_of
+from hpcai500.score.ranking.ranking import rank
 from hpcai500.score.ranking.statistics import Summary, outliers, p_not_faster, runs_needed, summarize
 from hpcai500.score.record.reading import newest_result
 from hpcai500.score.record.result import Result
@@ -22,10 +23,10 @@ _WATCHED = (("time", "total_sec"), ("FLOPS", "flops"), ("final quality", "achiev
 class Figure(Frozen):
     name: str
     num_all: int
-    """Runs of the entry; `summary` is of those that have the figure."""
+    """Runs of the entry; `summary` covers those that have the figure."""
     summary: Summary
     runs_needed: int | None
-    """In all, for a 95 % interval of the mean within 5 % of it; null where the spread is unknown."""
+    """For a 95 % interval within 5 % of the mean, counting those that there are; null if the spread is unknown."""
 
 
 class OutlyingRun(Frozen):
@@ -33,7 +34,7 @@ class OutlyingRun(Frozen):
     figure: str
     value: float
     score: float
-    """Modified z-score, as in statistics.outliers."""
+    """Modified z-score, as `statistics.outliers` computes it."""
     reason: str
 
 
@@ -44,19 +45,19 @@ class SeedPair(Frozen):
     first: SourceName
     second: SourceName
     first_difference: int | None
-    """The first epoch whose loss or quality differs; null where all are bit-identical."""
+    """The first epoch whose loss or quality differs; null if all are bit-identical."""
     largest_difference: float
-    """Of the training losses, relative."""
+    """Largest relative difference of training losses."""
 
 
 class Comparison(Frozen):
-    """Of epochs to quality with a reference set of the same problem."""
+    """Test of epochs to quality against a reference set of the same problem."""
 
     num_reference_runs: int
     p_value: float
-    """That a set this fast comes up although it converges no faster than the reference."""
+    """Probability of a set this fast if it converges no faster than the reference."""
     is_plausible: bool
-    """False: it converges faster than the reference allows, at 5 %."""
+    """False if it converges faster than the reference, at 5 %."""
 
 
 class Repeatability(Frozen):
@@ -72,7 +73,7 @@ class Repeatability(Frozen):
 
 
 def repeatability(collected: Collected, reference: Collected | None = None) -> list[Repeatability]:
-    """One report an entry; with `reference`, each is held against the reference runs of its problem and target."""
+    """One report per entry; with `reference`, each is compared with the reference runs of its problem and target."""
     lists = rank(collected.runs, diverged=collected.diverged)
     references = rank(reference.runs, diverged=reference.diverged) if reference else []
     return [
@@ -162,12 +163,12 @@ def _pairs(ranked: RankedList, entry: Entry, repeated: Sequence[tuple[Run, Run]]
         if any(getattr(identity, name) != getattr(entry, name) for name in _SHARED):
             continue
         try:
-            results = newest_result(first.source.on_disk), newest_result(second.source.on_disk)
+            results = newest_result(first.files), newest_result(second.files)
         except (InputError, OSError):  # gone since it was collected
             continue
         epoch, largest = _difference(*results)
         yield SeedPair(
-            seed=identity.seed, first=first.source.parent, second=second.source.parent,
+            seed=identity.seed, first=first.files.source, second=second.files.source,
             first_difference=epoch, largest_difference=largest,
         )  # fmt: skip
 

@@ -1,11 +1,10 @@
 """How one system's figures move with its size, and how an order moves with the penalty exponent."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal, NamedTuple
-
-import numpy as np
 
 from hpcai500.score.ranking.statistics import mean_of
 from hpcai500.score.record.valid_flops import valid_flops
@@ -16,7 +15,7 @@ EXPONENTS = tuple(range(1, 21))
 
 class ScalingPoint(Frozen):
     experiment_digest: str
-    """Of the entry."""
+    """The entry's."""
     world_size: int
     nodes: int
     flops: float
@@ -35,16 +34,16 @@ class ScalingSeries(Frozen):
     backend: str
     precision: str
     settings: tuple[str, ...]
-    """What it overrides, less what grows with its size; its code where that of another series differs."""
+    """Its overrides without those that grow with its size; its code, if another series has other code."""
     kind: Literal["strong", "weak", "unknown"]
-    """Strong: the global batch stays; weak: each rank's share stays; unknown: no run.json tells the batch."""
+    """Strong: the global batch stays; weak: each rank's share stays; unknown: no run.json has the batch."""
     batch_size: int | float | None
-    """The global batch where scaling is strong, a rank's share where it is weak."""
+    """The global batch if scaling is strong, a rank's share if it is weak."""
     points: tuple[ScalingPoint, ...]
 
 
 class Size(NamedTuple):
-    """An entry, as scaling sees it."""
+    """What scaling needs of an entry."""
 
     series: tuple[str, ...]
     """System, accelerator, backend, precision, and whatever else must be equal."""
@@ -58,7 +57,7 @@ class Size(NamedTuple):
 class Sensitivity(Frozen):
     exponents: tuple[int, ...]
     ranks: tuple[tuple[int, ...], ...]
-    """By mean VFLOPS: one row an entry, in the list's order, one number an exponent."""
+    """Ranks by mean VFLOPS: one row per entry, in the list's order, one number per exponent."""
 
 
 def scaling(sizes: Sequence[Size]) -> tuple[ScalingSeries, ...]:
@@ -115,13 +114,10 @@ def sensitivity(
     """Ranks by mean VFLOPS at each exponent; `entries[i]` are (FLOPS, achieved quality) of each run."""
     if not entries:
         return Sensitivity(exponents=tuple(exponents), ranks=())
-    means = np.array([
+    means = [
         [mean_of([valid_flops(flops, quality, target_quality, n) for flops, quality in runs]) for n in exponents]
         for runs in entries
-    ])  # fmt: skip
-    ordered = np.sort(-means, axis=0)
-    ranks = [
-        tuple(1 + int(np.searchsorted(ordered[:, column], -value)) for column, value in enumerate(row))
-        for row in means
     ]
+    ordered = [sorted(-row[column] for row in means) for column in range(len(exponents))]
+    ranks = (tuple(1 + bisect_left(ordered[at], -value) for at, value in enumerate(row)) for row in means)
     return Sensitivity(exponents=tuple(exponents), ranks=tuple(ranks))

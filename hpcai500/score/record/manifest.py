@@ -4,12 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from hpcai500.files import read_json, storage, write_json
+from hpcai500.files import storage, write_json
+from hpcai500.score.record.run_files import MANIFEST, SEALED, RunFiles, files_of
 from hpcai500.spec.models import Frozen, parse
-
-MANIFEST = "manifest.json"
-SEALED = ("run.json", "events.log", "system.json", "evaluation.json", "timing.json")
-"""Not result.json, which follows from these and may be derived again by a later version."""
 
 
 class Manifest(Frozen):
@@ -18,37 +15,35 @@ class Manifest(Frozen):
 
 
 def seal(folder: Path) -> None:
-    """Write the manifest of a run that has ended; one that stands there already is never replaced."""
-    path = folder / MANIFEST
-    if not path.exists():
-        digests = {name: sha256_of(folder / name) for name in SEALED if (folder / name).exists()}
-        write_json(path, Manifest(sha256=digests).model_dump(mode="json"))
+    """Write the manifest of a run that has ended; an existing one is never replaced."""
+    files = RunFiles(folder)
+    if not files.exists(MANIFEST):
+        digests = {name: files.sha256(name) for name in SEALED if files.exists(name)}
+        write_json(folder / MANIFEST, Manifest(sha256=digests).model_dump(mode="json"))
 
 
-def altered(folder: Path) -> list[str]:
-    """One line for each sealed file that is no more what it was.
+def altered(folder: Path | RunFiles) -> list[str]:
+    """One line for each sealed file that has changed since.
 
     Raises:
         InputError: if the manifest cannot be read.
     """
-    path = folder / MANIFEST
-    manifest = parse(Manifest, read_json(path), path)
+    files = files_of(folder)
+    manifest = parse(Manifest, files.record(MANIFEST), files.path(MANIFEST))
     lines = [
-        f"{name}: no SHA-256 in {MANIFEST}"
-        for name in SEALED
-        if name not in manifest.sha256 and (folder / name).exists()
+        f"{name}: no SHA-256 in {MANIFEST}" for name in SEALED if name not in manifest.sha256 and files.exists(name)
     ]
     for name, expected in manifest.sha256.items():
         if name not in SEALED:
             lines.append(f"{MANIFEST} names {name[:80]!r}, which no run seals")
-        elif not (folder / name).is_file():
+        elif not files.path(name).is_file():
             lines.append(f"{name}: missing")
-        elif sha256_of(folder / name) != expected:
+        elif files.sha256(name) != expected:
             lines.append(f"{name}: altered since the run ended")
     return lines
 
 
 def sha256_of(path: Path) -> str:
-    """In hex."""
+    """SHA-256 of a file, in hex."""
     with storage(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

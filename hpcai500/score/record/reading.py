@@ -1,65 +1,59 @@
-"""Read a run's files, which somebody else may have written: its result and its record."""
+"""Read a run's result, which somebody else may have written."""
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from hpcai500.errors import InputError
-from hpcai500.files import read_plain
 from hpcai500.score.record.result import Result, derive
-from hpcai500.score.record.soundness import MOST_BYTES, require_plain_files
-from hpcai500.score.record.source import Source
-from hpcai500.spec.models import parse
+from hpcai500.score.record.run_files import LOG, RUN, RunFiles
+from hpcai500.score.record.source import SourceName
+from hpcai500.spec.models import Frozen, parse
 
 MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What reading a hostile file may raise: one reason each, never a traceback."""
+"""What reading a hostile file may raise: each becomes one reason, never a traceback."""
 
 
-class LeftOut(NamedTuple):
+class NotRanked(Frozen):
     """A result that counts nowhere, and why."""
 
-    source: Source
+    path: SourceName
     reason: str
 
-    @property
-    def path(self) -> str:
-        """As a reader knows it."""
-        return str(self.source)
 
+def newest_result(run: Path | RunFiles) -> Result:
+    """The result in a file or in a run's files; derived from the other files if these are newer, or it is missing.
 
-def newest_result(file: Path) -> Result:
-    """`result.json`, or what follows from the run's files where they are newer, as after a job that was killed."""
-    folder = file.parent
-    require_plain_files(folder)
+    They are newer after a job that was killed.
+
+    Raises:
+        InputError: for a file that is no result; OSError.
+    """
+    files = run if isinstance(run, RunFiles) else RunFiles(run.parent, result=run.name)
+    files.require_regular()
     try:
-        result = _read(file)
+        result = _stored(files)
     except FileNotFoundError:
-        return derive(folder)
+        return derive(files)
     if result.status == "success":
         return result
-    log = folder / "events.log"
-    is_stale = log.exists() and log.stat().st_mtime > file.stat().st_mtime and (folder / "run.json").exists()
-    return derive(folder) if is_stale else result
+    return derive(files) if _is_stale(files) else result
 
 
-def _read(file: Path) -> Result:
-    content = read_plain(file, MOST_BYTES)
+def _is_stale(files: RunFiles) -> bool:
+    log, result = files.path(LOG), files.path(files.result_name)
+    return log.exists() and log.stat().st_mtime > result.stat().st_mtime and files.exists(RUN)
+
+
+def _stored(files: RunFiles) -> Result:
+    name = files.result_name
+    content = files.content(name)
     try:
         return Result.model_validate_json(content)
     except ValidationError:
         try:
-            record = json.loads(content.decode())  # of bytes it would take UTF-16 too
+            record = json.loads(content.decode())  # loads would take the bytes of UTF-16 too
         except ValueError as error:
-            raise InputError(f"{file.name}: not valid JSON ({error})") from error
-        return parse(Result, record, file.name)  # which says what is wrong
-
-
-def run_record(source: Source) -> dict[str, Any]:
-    """The `run.json` beside a result; empty where there is none that can be read."""
-    try:
-        record = json.loads(read_plain(source.on_disk.with_name("run.json"), MOST_BYTES).decode())
-    except (InputError, OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
+            raise InputError(f"{name}: not valid JSON ({error})") from error
+        return parse(Result, record, name)  # it says what is wrong

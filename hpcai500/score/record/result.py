@@ -10,14 +10,15 @@ from pydantic import Field
 from hpcai500.errors import InputError
 from hpcai500.events import payloads as logged
 from hpcai500.events.payloads import Epoch, Interruption
-from hpcai500.events.reader import Event, find, first, read_events
+from hpcai500.events.reader import Event, find, first
 from hpcai500.events.typed import parsed, payload, payloads
 from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.files import read_json, write_json
+from hpcai500.score.record.run_files import LOG, SYSTEM, RunFiles, files_of
 from hpcai500.score.record.valid_flops import valid_flops
 from hpcai500.spec.levels import Level
 from hpcai500.spec.models import Frozen, parse
-from hpcai500.spec.run import AnyRun, read_run
+from hpcai500.spec.run import AnyRun
 
 Status = Literal["success", "aborted", "diverged", "preempted", "running"]
 
@@ -117,15 +118,22 @@ class Result(Frozen):
     peak_device_bytes: int | None = None
 
 
-def derive(folder: Path) -> Result:
+def derive(folder: Path | RunFiles) -> Result:
     """The result of the run in `folder`.
 
     Raises:
         InputError: if run.json or events.log is missing or broken.
     """
-    spec = read_run(folder / "run.json")
-    log = folder / "events.log"
-    events = read_events(log) if log.exists() else []
+    files = files_of(folder)
+    return result_of(files.run(), files.events() if files.exists(LOG) else [], files)
+
+
+def result_of(spec: AnyRun, events: list[Event], files: RunFiles) -> Result:
+    """The result that follows from a run's spec, its events, and the system in `files`.
+
+    Raises:
+        InputError: if a file or an event is broken.
+    """
     epochs = epochs_of(events)
     status, failure = _status(events, epochs)
     stop = first(events, Key.RUN_STOP)
@@ -135,7 +143,7 @@ def derive(folder: Path) -> Result:
     energy = _energy(events, epochs)
     memory = payload(events, logged.PeakMemory)
     return Result(
-        identity=_identity(spec, events, folder),
+        identity=_identity(spec, events, files),
         status=status,
         failure=failure,
         unranked=_unranked(spec, status),
@@ -172,7 +180,7 @@ def _interruptions(events: list[Event]) -> tuple[Interruption, ...]:
     return tuple(resumed.value.interruption for resumed in payloads(events, logged.Resumed))
 
 
-def _identity(spec: AnyRun, events: list[Event], folder: Path) -> Identity:
+def _identity(spec: AnyRun, events: list[Event], files: RunFiles) -> Identity:
     dataset = payload(events, logged.Dataset)
     return Identity(
         run_id=spec.run_id,
@@ -186,7 +194,7 @@ def _identity(spec: AnyRun, events: list[Event], folder: Path) -> Identity:
         precision=spec.settings.execution.precision,
         nodes=spec.nodes,
         world_size=spec.world_size,
-        accelerator=_accelerator(folder, spec),
+        accelerator=_accelerator(files, spec),
         seed=spec.seed,
         experiment_digest=spec.experiment_digest,
         code_digest=spec.workload.code_digest,
@@ -194,11 +202,10 @@ def _identity(spec: AnyRun, events: list[Event], folder: Path) -> Identity:
     )
 
 
-def _accelerator(folder: Path, spec: AnyRun) -> str:
-    path = folder / "system.json"
-    if not path.exists():
+def _accelerator(files: RunFiles, spec: AnyRun) -> str:
+    if not files.exists(SYSTEM):
         return "unknown"
-    layers = read_json(path)["nodes"][0]["layers"]
+    layers = files.record(SYSTEM)["nodes"][0]["layers"]
     hardware = layers.get("1")
     if hardware is None:
         return "not disclosed"

@@ -1,55 +1,27 @@
 """Whether a result's figures can be: within bounds, printable, and not contradicting each other."""
 
 import math
-import os
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-from hpcai500.errors import InputError
-from hpcai500.score.record.manifest import MANIFEST, SEALED
+from hpcai500.score.record.limits import (
+    LONGEST_TEXT,
+    MOST_EXPONENT,
+    MOST_FIGURE,
+    MOST_INTEGER,
+    MOST_OVERRIDES,
+    MOST_RANKS,
+    MOST_VFLOPS,
+)
 from hpcai500.score.record.result import Result
 from hpcai500.score.record.valid_flops import valid_flops
 
-MOST_BYTES = 32_000_000
-"""Of a JSON file of a run."""
-_MOST_LOG_BYTES = 1_000_000_000
-_RUN_FILES = ("result.json", MANIFEST, *SEALED)
-_MOST_EXPONENT = 100
-_MOST = 1e40
-_MOST_VFLOPS = 1e150  # squares stay finite, whatever the exponent
-_MOST_OVERRIDES = 100
-_LONGEST_TEXT = 200
 _CLOSE = 1e-6
 _CLOCK_SHARE, _CLOCK_SEC = 0.01, 1.0
 """What the clocks of epochs and of the whole run may differ by."""
 
-NOT_PRINTABLE = f"longer than {_LONGEST_TEXT} characters, or not printable"
-
-
-def require_plain_files(folder: Path) -> None:
-    """Raise InputError where what a run's folder holds would hang its reader, or fill the memory."""
-    for name in _held(folder):
-        try:
-            found = os.stat(f"{folder}/{name}")  # noqa: PTH116 - a Path of each file would cost more than the call
-        except FileNotFoundError:
-            continue
-        if not stat.S_ISREG(found.st_mode):
-            raise InputError(f"{name}: no plain file")
-        if found.st_size > (_MOST_LOG_BYTES if name == "events.log" else MOST_BYTES):
-            raise InputError(f"{name}: {found.st_size:,} bytes are no record of a run")
-
-
-def _held(folder: Path) -> Iterable[str]:
-    """Those of a run's files that `folder` holds."""
-    try:
-        return set(_RUN_FILES).intersection(os.listdir(folder))
-    except FileNotFoundError:
-        return ()
-    except PermissionError:  # its files may be readable all the same
-        return _RUN_FILES
+NOT_PRINTABLE = f"longer than {LONGEST_TEXT} characters, or not printable"
 
 
 def fault(result: Result) -> str | None:
@@ -67,15 +39,19 @@ def identity_fault(result: Result) -> str | None:
     for name, text in vars(identity).items():
         if isinstance(text, str) and not is_printable(text):
             return f"identity.{name}: {NOT_PRINTABLE}"
-        if isinstance(text, int) and abs(text) >= 2**64:
+        if isinstance(text, int) and abs(text) >= MOST_INTEGER:
             return f"identity.{name}: no such number"
-    if min(identity.nodes, identity.world_size) < 1 or identity.world_size > 1e9 or not identity.system.strip():
+    if (
+        min(identity.nodes, identity.world_size) < 1
+        or identity.world_size > MOST_RANKS
+        or not identity.system.strip()
+    ):
         return "identity: nodes and world_size must be 1 or more, and system must not be empty"
     return None
 
 
 def is_printable(text: str) -> bool:
-    return len(text) <= _LONGEST_TEXT and text.isprintable()
+    return len(text) <= LONGEST_TEXT and text.isprintable()
 
 
 def _out_of_bounds(result: Result) -> Iterator[str]:
@@ -96,8 +72,8 @@ def _text_faults(result: Result) -> Iterator[str]:
     assert result.score is not None
     if not is_printable(result.score.metric):
         yield f"score.metric: {NOT_PRINTABLE}"
-    if len(result.overrides) > _MOST_OVERRIDES:
-        yield f"overrides: more than {_MOST_OVERRIDES}"
+    if len(result.overrides) > MOST_OVERRIDES:
+        yield f"overrides: more than {MOST_OVERRIDES}"
     elif not all(is_printable(f"{key}={value}") for key, value in result.overrides.items()):
         yield f"overrides: {NOT_PRINTABLE}"
 
@@ -107,12 +83,12 @@ def _bound_faults(result: Result) -> Iterator[str]:
     assert score is not None
     assert time is not None
     assert flops is not None
-    if not 1 <= score.penalty_exponent <= _MOST_EXPONENT:
-        yield f"score.penalty_exponent: not from 1 to {_MOST_EXPONENT}"
+    if not 1 <= score.penalty_exponent <= MOST_EXPONENT:
+        yield f"score.penalty_exponent: not from 1 to {MOST_EXPONENT}"
     parts = {"num_epochs", "time", "flops", "energy", "score", "interruptions", "epochs"}
     if not _is_bounded(result):
         for name, value in _numbers(result.model_dump(include=parts)):
-            if not abs(value) < _MOST:
+            if not abs(value) < MOST_FIGURE:
                 yield f"{name}: {_shown(value)} is no such figure"
     positive = {
         "time.total_sec": time.total_sec, "flops.flops": flops.flops,
@@ -132,7 +108,7 @@ def _is_bounded(result: Result) -> bool:
     # An epoch is numbers and nulls alone; zeros and nulls are within any bound.
     numbers += filter(None, chain.from_iterable(map(dict.values, map(vars, result.epochs))))
     numbers.append(result.num_epochs)
-    return max(numbers) < _MOST and min(numbers) > -_MOST
+    return max(numbers) < MOST_FIGURE and min(numbers) > -MOST_FIGURE
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
@@ -147,7 +123,7 @@ def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
 
 
 def _shown(value: float) -> str:
-    return f"{value:g}" if isinstance(value, float) or abs(value) < _MOST else "so large an integer"
+    return f"{value:g}" if isinstance(value, float) or abs(value) < MOST_FIGURE else "so large an integer"
 
 
 def _score_faults(result: Result) -> Iterator[str]:
@@ -158,7 +134,7 @@ def _score_faults(result: Result) -> Iterator[str]:
     if not 0 <= score.achieved_quality <= 1 or score.target_quality > 1:
         yield "score: qualities must lie between 0 and 1"
     ratio = score.achieved_quality / score.target_quality
-    if ratio > 1 and math.log10(flops.flops) + _MOST_EXPONENT * math.log10(ratio) > math.log10(_MOST_VFLOPS):
+    if ratio > 1 and math.log10(flops.flops) + MOST_EXPONENT * math.log10(ratio) > math.log10(MOST_VFLOPS):
         yield "score.target_quality: so low that VFLOPS leave the numbers"
     expected = valid_flops(flops.flops, score.achieved_quality, score.target_quality, score.penalty_exponent)
     if not math.isclose(expected, score.vflops, rel_tol=_CLOSE):

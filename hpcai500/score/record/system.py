@@ -97,4 +97,9 @@ def _unequal(common: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[st
 
 
 def read_system(path: Path) -> SystemRecord:
-    return parse(SystemRecord, read_json(path), path)
+    return system_of(read_json(path), path)
+
+
+def system_of(record: Any, path: Path) -> SystemRecord:
+    """The system that a record of `system.json` describes; errors name `path`."""
+    return parse(SystemRecord, record, path)

@@ -1,13 +1,14 @@
 """Check of results against every rule of the catalogue, from their files only."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hpcai500.errors import HpcAi500Error
 from hpcai500.score.record.folders import run_folders
 from hpcai500.score.record.reading import MALFORMED
 from hpcai500.score.record.result import read_result
+from hpcai500.score.record.run_files import RunFiles
 from hpcai500.score.record.source import Source, SourceName, by_name, source_of
 from hpcai500.score.record.system import SystemRecord, read_system
 from hpcai500.score.rules.catalogue import FILE_RULES, RUN_RULES, SET_RULES, Breach
@@ -34,18 +35,23 @@ class Report(Frozen):
 
 
 def check_entry(
-    folders: Sequence[Path | Source], *, whole_set: bool = True, framework: SystemRecord | None = None
+    folders: Sequence[Path | Source],
+    *,
+    whole_set: bool = True,
+    framework: SystemRecord | None = None,
+    opened: Mapping[Source, RunFiles] | None = None,
 ) -> Report:
     """Check the runs of one entry: one experiment on one system, several seeds.
 
     `whole_set=False` leaves out the rule on the number of runs, for a single run of a set.
     `framework` is the system of the run whose Layer 5 is the reference, at hardware level.
+    `opened` holds the files of runs that have been read already, by the run's folder.
     """
     breaches: list[Breach] = []
     held: list[Evidence] = []
     runs = sorted(map(source_of, folders), key=by_name)
     for folder in runs:
-        evidence, found = _check_run(folder, framework)
+        evidence, found = _check_run(folder, framework, opened.get(folder) if opened else None)
         breaches += found
         held += [evidence] if evidence else []
     breaches += _set_breaches(CheckedSet(held=held, num_runs=len(runs), is_whole=whole_set))
@@ -58,10 +64,12 @@ def check_entry(
     )
 
 
-def _check_run(folder: Source, framework: SystemRecord | None) -> tuple[Evidence | None, list[Breach]]:
+def _check_run(
+    folder: Source, framework: SystemRecord | None, files: RunFiles | None
+) -> tuple[Evidence | None, list[Breach]]:
     """The evidence in `folder`, and its breaches; no evidence if a file or record cannot be read."""
     try:
-        evidence = gather(folder)
+        evidence = gather(folder, files)
         run = CheckedRun(evidence=evidence, kind=own_rules(evidence), framework=framework)
         found = [
             Breach(rule=rule.number, run=folder, message=message) for rule in RUN_RULES for message in rule.check(run)
@@ -76,9 +84,11 @@ def _check_run(folder: Source, framework: SystemRecord | None) -> tuple[Evidence
     return evidence, found
 
 
-def breaches_of(folders: Sequence[Path | Source]) -> tuple[Breach, ...]:
+def breaches_of(
+    folders: Sequence[Path | Source], opened: Mapping[Source, RunFiles] | None = None
+) -> tuple[Breach, ...]:
     """Breaches of one entry, for a ranking's column."""
-    return check_entry(folders).breaches
+    return check_entry(folders, opened=opened).breaches
 
 
 def check(paths: Iterable[Path | Source], reference: Path | None = None) -> list[Report]:

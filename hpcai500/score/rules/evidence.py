@@ -9,24 +9,22 @@ from typing import Any
 
 from hpcai500.errors import InputError
 from hpcai500.events.payloads import ONCE_AN_EPOCH, Dataset, Epoch, EpochReport, Model, OfEpoch, Structure
-from hpcai500.events.reader import Event, first, read_events
+from hpcai500.events.reader import Event, first
 from hpcai500.events.typed import parsed, payload, payloads
 from hpcai500.events.vocabulary import Key
-from hpcai500.files import read_json
 from hpcai500.score.record.reading import MALFORMED
-from hpcai500.score.record.result import Result, derive
-from hpcai500.score.record.soundness import require_plain_files
+from hpcai500.score.record.result import Result, result_of
+from hpcai500.score.record.run_files import SYSTEM, RunFiles
 from hpcai500.score.record.source import Source
-from hpcai500.score.record.system import SystemRecord, read_system
+from hpcai500.score.record.system import SystemRecord, system_of
 from hpcai500.score.record.timing import Timing, read_timing
 from hpcai500.spec.reference import Reference, find_reference
-from hpcai500.spec.run import AnyRun, read_run
+from hpcai500.spec.run import AnyRun
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    source: Source
-    """The run's folder."""
+    files: RunFiles
     spec: AnyRun
     events: list[Event]
     reports: tuple[EpochReport, ...]
@@ -38,8 +36,13 @@ class Evidence:
     """Clock of `ingest --run`, if it ran the foreign program."""
 
     @property
+    def source(self) -> Source:
+        """The run's folder."""
+        return self.files.source
+
+    @property
     def folder(self) -> Path:
-        return self.source.on_disk
+        return self.files.folder
 
     def value(self, key: Key) -> Any:
         """Raw value of the first event of `key`."""
@@ -76,25 +79,24 @@ class Evidence:
         return self.result.status == "success" and bool(self.result.score and self.result.score.epochs_to_quality)
 
 
-def gather(source: Source) -> Evidence:
-    """The evidence of the run in the folder `source`.
+def gather(source: Source, files: RunFiles | None = None) -> Evidence:
+    """The evidence of the run in the folder `source`; `files` are its files if some have been read already.
 
     Raises:
         InputError: for a file that is missing, broken or of the wrong form.
     """
     folder = source.on_disk
+    files = files or RunFiles(source)
     try:
-        require_plain_files(folder)
-        spec = read_run(folder / "run.json")
-        log = folder / "events.log"
-        events = read_events(log)
+        files.require_regular()
+        spec, events = files.run(), files.events()
         return Evidence(
-            source=source,
+            files=files,
             spec=spec,
             events=events,
             reports=tuple(payloads(events, EpochReport)),
-            system=read_system(folder / "system.json"),
-            result=derive(folder),
+            system=system_of(files.record(SYSTEM), files.path(SYSTEM)),
+            result=result_of(spec, events, files),
             reference=find_reference(spec.workload.benchmark, spec.problem),
             timing=read_timing(folder),
         )
@@ -107,11 +109,6 @@ def settings_of(reference: Reference | None, spec: AnyRun) -> dict[str, Any] | N
     if reference and reference.code_digest == spec.workload.code_digest:
         return reference.settings.model_dump(mode="json")
     return None
-
-
-def stored_result(folder: Path) -> Any:
-    """Content of result.json."""
-    return read_json(folder / "result.json")
 
 
 def pairs(evidence: Evidence) -> Iterator[tuple[Epoch, dict[Key, list[Event]]]]:

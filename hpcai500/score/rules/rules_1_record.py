@@ -10,8 +10,9 @@ from hpcai500.events.payloads import AT_LEAST_ONCE
 from hpcai500.events.reader import first
 from hpcai500.events.typed import Payload
 from hpcai500.events.vocabulary import Key
-from hpcai500.score.record.manifest import MANIFEST, altered
-from hpcai500.score.rules.evidence import Evidence, pairs, stored_result
+from hpcai500.score.record.manifest import altered
+from hpcai500.score.record.run_files import MANIFEST, RESULT
+from hpcai500.score.rules.evidence import Evidence, pairs
 from hpcai500.score.rules.rule import CheckedRun, Unreadable, file_rule, run_rule
 from hpcai500.score.rules.values import CrossCheck, logged_values, same, shortened
 from hpcai500.spec.workload import MOST_FLOP_BATCHES
@@ -36,7 +37,7 @@ def files_are_unaltered(run: CheckedRun) -> Iterator[str]:
     if evidence.result.status != "success" and not (evidence.folder / MANIFEST).exists():
         return  # a failed run writes no manifest, and breaches rule 1.7
     try:
-        yield from altered(evidence.folder)
+        yield from altered(evidence.files)
     except HpcAi500Error as error:
         yield f"cannot be checked: {evidence.source.named(error)}"
 
@@ -103,7 +104,7 @@ def _cross_checks(evidence: Evidence) -> Iterator[CrossCheck]:
 def result_follows_from_the_files(run: CheckedRun) -> Iterator[str]:
     evidence = run.evidence
     try:
-        stored = stored_result(evidence.folder)
+        stored = evidence.files.record(RESULT)
     except HpcAi500Error as error:
         yield str(evidence.source.named(error))
         return

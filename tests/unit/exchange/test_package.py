@@ -16,7 +16,7 @@ from hpcai500.events import reader
 from hpcai500.events.vocabulary import Key
 from hpcai500.exchange import package
 from hpcai500.exchange.package import CONTENTS, look, pack, unpack, verify
-from hpcai500.score.record.manifest import MANIFEST, SEALED
+from hpcai500.score.record.run_files import MANIFEST, SEALED
 from hpcai500.score.rules.check import check
 from hpcai500.spec.workload import shipped_workloads
 
@@ -346,7 +346,7 @@ def test_a_pipe_in_place_of_a_file_holds_nobody_up(make_spec, tmp_path, hpcai500
     folder = honest_run(make_spec())
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
-    reason = f"{name}: no plain file"
+    reason = f"{name}: not a regular file"
     commands = (["check", folder], ["rank", folder, "--format", "csv"], ["compare", folder, folder], ["show", folder])
     for command in (*commands, ["package", folder, "--output", tmp_path / "set.zip"]):
         code, out, err = hpcai500(*command)

@@ -6,19 +6,21 @@ import json
 import unicodedata
 
 import pytest
-from fleet import write_fleet
+from fleet import ranking_of, write_fleet
 
 from hpcai500.report.ranking.columns import columns, quantity
-from hpcai500.report.ranking.document import ranking_csv
-from hpcai500.report.ranking.page import ranking_page
+from hpcai500.report.ranking.csv_table import render as ranking_csv
+from hpcai500.report.ranking.markdown import render as ranking_markdown
+from hpcai500.report.ranking.page import render as ranking_page
 from hpcai500.report.ranking.page_data import page_data
-from hpcai500.report.ranking.tables import ranking_markdown, ranking_text, repeatability_text
+from hpcai500.report.ranking.repeatability import repeatability_text
+from hpcai500.report.ranking.terminal import render as ranking_text
 from hpcai500.report.run import run_text
 from hpcai500.report.width import folded, width
 from hpcai500.score.ranking.collection import collect
+from hpcai500.score.ranking.document import ranking_document
 from hpcai500.score.ranking.ranking import rank
 from hpcai500.score.ranking.repeatability import repeatability
-from hpcai500.score.ranking.scaling import EXPONENTS
 from hpcai500.score.record.reading import newest_result
 
 
@@ -42,8 +44,7 @@ def test_200_entries_whose_layers_all_differ_keep_curves_and_layers_below_a_mega
         tmp_path / "fleet", add([0.3, 0.7, 0.9]), systems, seeds=5, epochs=90,
         layer=lambda number: {f"setting_{which}": f"{number}-{which}-{'abcdefgh' * 4}" for which in range(3)},
     )  # fmt: skip
-    lists = rank(collect([tmp_path / "fleet"]).runs, exponents=EXPONENTS)
-    page = ranking_page(lists, [], [])
+    page = ranking_page(ranking_of(tmp_path / "fleet"))
     assert len(page.encode()) <= 1_000_000
     data = json.loads(page.partition('<script type="application/json" id="data">')[2].partition("</script>")[0])
     assert (data["points"] >= 12, data["layered"]) == (True, True)
@@ -59,7 +60,7 @@ def test_curves_are_thinned_before_layers_go_and_go_last(add, tmp_path):
     write_fleet(
         tmp_path / "fleet", add(), systems, epochs=90, layer=lambda number: {"a": f"{number}" * 150}
     )  # fmt: skip
-    lists = rank(collect([tmp_path / "fleet"]).runs)
+    lists = ranking_of(tmp_path / "fleet").lists
     sizes, kept = [], []
     room = 10**6
     while room > 0:
@@ -85,18 +86,18 @@ def test_a_terminals_table_gives_up_columns_before_it_breaks_plain_names(add, re
     for seed, seconds in enumerate((1005.5, 1155.5, 1255.5)):
         add(system="system-number-23", seed=seed, total_sec=seconds)
     ranked = ranked_with(results, rank=198, rank_low=198, rank_high=200, world_size=16384, backend="horovod")
-    lines = ranking_text([ranked], [], [], is_narrow=True).splitlines()
+    lines = ranking_text(ranking_document([ranked]), is_narrow=True).splitlines()
     assert max(map(drawn, lines)) <= 100
     assert any(line.startswith("198-200  system-number-23  16384") for line in lines)
     assert "no room for CV, FLOPS: --format md has every column" in "\n".join(lines)
-    assert "no room" not in ranking_text([ranked], [], [])
+    assert "no room" not in ranking_text(ranking_document([ranked]))
 
 
 @pytest.mark.parametrize("name", ["漢字" * 60, "😀" * 50, "a\u0301" * 60, "x" * 200, "\u115f" * 50, "系统 two " * 20])
 def test_wide_characters_count_as_two_columns_of_a_terminals_hundred(add, results, name):
     add()
     ranked = ranked_with(results, system=name)
-    assert max(map(drawn, ranking_text([ranked], [], [], is_narrow=True).splitlines())) <= 100
+    assert max(map(drawn, ranking_text(ranking_document([ranked]), is_narrow=True).splitlines())) <= 100
 
 
 def test_a_folded_text_holds_all_its_letters_and_no_line_is_too_wide():
@@ -114,10 +115,10 @@ def test_a_figure_of_some_runs_says_of_how_many_and_is_ordered_like_none(add, re
     collected = collect([results])
     (ranked,) = rank(collected.runs)
     (entry,) = ranked.entries
-    assert "VFLOPS/W (4 of 5 runs)" in ranking_text([ranked], [], [])
-    assert "(4 of 5)" in ranking_markdown([ranked], [], [])
-    assert "<br>(4 of 5)</td>" in ranking_page([ranked], [], [])
-    (row,) = csv.DictReader(io.StringIO(ranking_csv([ranked], [], [])))
+    assert "VFLOPS/W (4 of 5 runs)" in ranking_text(ranking_document([ranked]))
+    assert "(4 of 5)" in ranking_markdown(ranking_document([ranked]))
+    assert "<br>(4 of 5)</td>" in ranking_page(ranking_document([ranked]))
+    (row,) = csv.DictReader(io.StringIO(ranking_csv(ranking_document([ranked]))))
     assert (row["runs"], row["runs_with_energy"]) == ("5", "4")
     column = next(column for column in columns("vflops") if column.key == "vflops_per_watt")
     assert column.value(entry) is None  # which sorts last, as --by leaves it without a rank
@@ -146,13 +147,13 @@ def test_a_list_by_another_figure_shows_the_interval_of_that_figure(add, results
     (ranked,) = rank(collect([results]).runs, by="time_to_quality")
     # Mean 10, deviation 1, of 3: t(0.975, 2) = 4.302653, so that half an interval is 4.302653 / sqrt(3) = 2.484.
     span = "7.516\N{EN DASH}12.48"
-    assert f"time to quality 10 s, 95 % interval {span}" in ranking_text([ranked], [], [])
-    assert f"| {span} " in ranking_markdown([ranked], [], [])
-    assert f">{span}</td>" in ranking_page([ranked], [], [])
+    assert f"time to quality 10 s, 95 % interval {span}" in ranking_text(ranking_document([ranked]))
+    assert f"| {span} " in ranking_markdown(ranking_document([ranked]))
+    assert f">{span}</td>" in ranking_page(ranking_document([ranked]))
     keys = [column.key for column in columns("time_to_quality")]
     assert keys[keys.index("time_to_quality") + 1] == "interval"
-    assert "95 % interval of time to quality" in ranking_markdown([ranked], [], [])
-    (row,) = csv.DictReader(io.StringIO(ranking_csv([ranked], [], [])))
+    assert "95 % interval of time to quality" in ranking_markdown(ranking_document([ranked]))
+    (row,) = csv.DictReader(io.StringIO(ranking_csv(ranking_document([ranked]))))
     assert (float(row["by_low"]), float(row["by_high"])) == pytest.approx((7.51586, 12.48414), rel=1e-5)
 
 
@@ -160,7 +161,7 @@ def test_a_list_by_another_figure_shows_the_interval_of_that_figure(add, results
 def test_a_note_in_markdown_is_a_paragraph_whatever_its_name_begins_with(add, results, name, shown):
     add(system="plain")
     ranked = ranked_with(results, system=name, not_placed="for a test")
-    assert f"{shown}: no rank: for a test." in ranking_markdown([ranked], [], []).splitlines()
+    assert f"{shown}: no rank: for a test." in ranking_markdown(ranking_document([ranked])).splitlines()
 
 
 def test_entries_of_one_name_are_told_apart_by_as_little_as_does_it(add, results):
@@ -186,7 +187,7 @@ def test_the_flops_of_an_epoch_are_over_its_training_on_the_page_and_in_show(add
     first = result.epochs[0]
     assert first.eval_sec > 0
     expected = first.flops / first.train_sec
-    (ranked,) = rank(collect([results]).runs)
+    (ranked,) = ranking_of(results).lists
     entry = json.loads(page_data([ranked], [], 10**6))["lists"][0]["entries"][0]
     assert entry["runs"]["rate"][0][0] * entry["unit"] == pytest.approx(expected, rel=1e-3)
     line = next(line for line in run_text(result).splitlines() if line.startswith("  FLOPS "))
@@ -227,4 +228,6 @@ def test_an_ending_that_says_no_format_is_refused_unless_a_format_is_given(add, 
 
 def test_markdown_shows_an_entity_as_it_was_written(add, results):
     add()
-    assert r"\&lt;b\&gt; \~\~x\~\~" in ranking_markdown([ranked_with(results, system="&lt;b&gt; ~~x~~")], [], [])
+    assert r"\&lt;b\&gt; \~\~x\~\~" in ranking_markdown(
+        ranking_document([ranked_with(results, system="&lt;b&gt; ~~x~~")])
+    )

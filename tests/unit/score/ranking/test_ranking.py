@@ -5,15 +5,16 @@ import os
 from pathlib import Path
 
 import pytest
-from fleet import write_fleet
+from fleet import ranking_of, write_fleet
 
-from hpcai500.report.ranking.document import RankingDocument, ranking_csv, ranking_document
-from hpcai500.report.ranking.page import ranking_page
-from hpcai500.report.ranking.tables import ranking_markdown, ranking_text
+from hpcai500.report.ranking.csv_table import render as ranking_csv
+from hpcai500.report.ranking.markdown import render as ranking_markdown
+from hpcai500.report.ranking.page import render as ranking_page
+from hpcai500.report.ranking.terminal import render as ranking_text
 from hpcai500.score.ranking.collection import collect
+from hpcai500.score.ranking.document import RankingDocument, ranking_document
 from hpcai500.score.ranking.ranking import rank
 from hpcai500.score.ranking.repeatability import repeatability
-from hpcai500.score.ranking.scaling import EXPONENTS
 from hpcai500.score.record.result import Result
 from hpcai500.score.rules.check import breaches_of
 
@@ -56,7 +57,7 @@ def test_entries_that_the_runs_cannot_tell_apart_share_a_range(add, results):
     collected = collect([results])
     (ranked,) = rank(collected.runs)
     assert placed(ranked) == [("a", 1, 1, 1), ("b", 2, 2, 3), ("c", 3, 2, 3)]
-    text = ranking_text([ranked], [], [])
+    text = ranking_text(ranking_document([ranked]))
     assert [line.split()[0] for line in text.splitlines() if " torch fp32 " in line] == ["1", "2-3", "2-3"]
 
 
@@ -89,10 +90,8 @@ def test_each_figure_gives_its_own_order_and_what_lacks_it_stands_last_with_the_
     assert ranked.entries[-1].not_placed == reason
     assert (ranked.entries[-1].rank is None) == (reason is not None)
     if reason:
-        for text in (
-            ranking_text([ranked], [], []), ranking_markdown([ranked], [], []), ranking_csv([ranked], [], []),
-        ):  # fmt: skip
-            assert reason in text
+        for form in (ranking_text, ranking_markdown, ranking_csv):
+            assert reason in form(ranking_document([ranked]))
 
 
 def test_a_diverged_run_counts_as_one_that_never_reached_the_target(add, make_spec, write_run, results):
@@ -103,8 +102,8 @@ def test_a_diverged_run_counts_as_one_that_never_reached_the_target(add, make_sp
     (ranked,) = rank(collected.runs, diverged=collected.diverged)
     (entry,) = ranked.entries
     assert (entry.num_diverged, entry.epochs_to_quality.num_runs, entry.epochs_to_quality.num_censored) == (1, 3, 1)
-    assert "3/4" in ranking_text([ranked], [], [])
-    assert [item.reason for item in collected.left_out] == ["status diverged"]
+    assert "3/4" in ranking_text(ranking_document([ranked]))
+    assert [item.reason for item in collected.not_ranked] == ["status diverged"]
 
 
 def test_runs_that_share_a_digest_and_no_more_are_no_entry(add, results):
@@ -144,8 +143,8 @@ def test_one_seed_twice_counts_once_and_is_compared(add, results, tmp_path):
     collected = collect([results])
     (ranked,) = rank(collected.runs)
     assert ranked.entries[0].seeds == (0, 1)
-    assert len(collected.left_out) == 2
-    assert all("seed 0 of this experiment counts once" in item.reason for item in collected.left_out)
+    assert len(collected.not_ranked) == 2
+    assert all("seed 0 of this experiment counts once" in item.reason for item in collected.not_ranked)
     (report,) = repeatability(collected)
     assert sorted(pair.first_difference or 0 for pair in report.same_seed) == [0, 2]
 
@@ -153,7 +152,7 @@ def test_one_seed_twice_counts_once_and_is_compared(add, results, tmp_path):
 def test_a_result_named_twice_is_read_once(add, results):
     folder = add()
     collected = collect([results, folder, folder / "result.json"])
-    assert (len(collected.runs), collected.left_out) == (1, [])
+    assert (len(collected.runs), collected.not_ranked) == (1, [])
 
 
 def test_links_are_followed_and_never_in_circles(add, results, tmp_path):
@@ -231,7 +230,7 @@ def test_figures_that_contradict_each_other_never_count(add, results, change, re
     edit(add(), change)
     collected = collect([results])
     assert collected.runs == []
-    (item,) = collected.left_out
+    (item,) = collected.not_ranked
     assert reason in item.reason
     assert "\n" not in item.reason
 
@@ -265,7 +264,7 @@ def test_energy_that_was_not_measured_is_no_run_that_never_got_there(add, result
     )  # two epochs each
 
 
-def test_files_that_are_no_files_and_names_that_no_terminal_prints_are_left_out(add, results, hpcai500):
+def test_files_that_are_no_files_and_names_that_no_terminal_prints_are_not_ranked(add, results, hpcai500):
     for seed in range(5):
         add(seed=seed)
     folders = sorted(results.rglob("result.json"))
@@ -278,7 +277,7 @@ def test_files_that_are_no_files_and_names_that_no_terminal_prints_are_left_out(
     for folder, name in ((folders[3].parent, b"esc\x1b[31m"), (folders[4].parent, b"\xff\xfe")):
         folder.rename(folder.parent / os.fsdecode(name))
     collected = collect([results])
-    assert (collected.runs, len(collected.left_out)) == ([], 5)
+    assert (collected.runs, len(collected.not_ranked)) == ([], 5)
     for style in ("table", "json", "csv", "md", "html"):
         code, out, _ = hpcai500("rank", results, "--format", style)
         assert code == 0
@@ -290,7 +289,7 @@ def test_a_seed_that_diverged_and_was_tried_again_counts_once(add, results, tmp_
     for output in ("a", "b"):
         diverged(add(seed=1, output=str(results / output)))
     collected = collect([results])
-    assert (len(collected.runs), len(collected.diverged), len(collected.left_out)) == (1, 1, 2)
+    assert (len(collected.runs), len(collected.diverged), len(collected.not_ranked)) == (1, 1, 2)
 
 
 @pytest.mark.parametrize("order", ["diverged first", "diverged last"])
@@ -310,7 +309,7 @@ def test_of_one_seed_the_run_that_began_first_counts_whatever_its_folder_is_call
         assert (ranked.entries[0].seeds, ranked.entries[0].num_diverged) == ((0, 1), 0)
         assert pair[0].source.on_disk.parent == found
     # A run that diverged is named as one, counted or not.
-    reason = next(item.reason for item in collected.left_out if item.path.startswith(str(lost)))
+    reason = next(item.reason for item in collected.not_ranked if str(item.path).startswith(str(lost)))
     assert reason.startswith("status diverged")
 
 
@@ -324,12 +323,12 @@ def test_a_run_whose_log_does_not_say_when_it_began_comes_after_those_that_do_an
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
-def test_a_result_in_another_encoding_than_utf_8_is_left_out(add, results, encoding):
+def test_a_result_in_another_encoding_than_utf_8_is_not_ranked(add, results, encoding):
     path = add() / "result.json"
     path.write_bytes(path.read_text().encode(encoding))
     collected = collect([results])
     assert collected.runs == []
-    assert "result.json: not valid JSON" in collected.left_out[0].reason
+    assert "result.json: not valid JSON" in collected.not_ranked[0].reason
 
 
 def test_a_newer_run_without_a_result_is_said_to_be_newer(add, results):
@@ -337,7 +336,7 @@ def test_a_newer_run_without_a_result_is_said_to_be_newer(add, results):
     (folder / "result.json").unlink()
     record = json.loads((folder / "run.json").read_text()) | {"schema_version": 2, "novelty": 1}
     (folder / "run.json").write_text(json.dumps(record))
-    (item,) = collect([results]).left_out
+    (item,) = collect([results]).not_ranked
     assert "run.json: schema version 2, newer than this hpcai500 reads; update it" in item.reason
 
 
@@ -371,27 +370,27 @@ def test_broken_files_are_one_line_each(results, content):
     (results / "x").mkdir(parents=True)
     (results / "x" / "result.json").write_bytes(content)
     collected = collect([results])
-    assert (collected.runs, len(collected.left_out)) == ([], 1)
-    assert "\n" not in collected.left_out[0].reason
+    assert (collected.runs, len(collected.not_ranked)) == ([], 1)
+    assert "\n" not in collected.not_ranked[0].reason
 
 
 @pytest.mark.parametrize("content", ['{"schema_version": 1}', ":::MLLOG {}", ':::MLLOG {"key": "epoch_stop"}'])
-def test_a_run_without_a_result_and_with_a_broken_log_is_left_out(add, results, content):
+def test_a_run_without_a_result_and_with_a_broken_log_is_not_ranked(add, results, content):
     folder = add()
     (folder / "result.json").unlink()
     (folder / "events.log").write_text(content)
     collected = collect([results])
-    assert (collected.runs, len(collected.left_out)) == ([], 1)
+    assert (collected.runs, len(collected.not_ranked)) == ([], 1)
 
 
 def test_a_system_json_that_is_no_table_is_one_line(add, results):
     folder = add()
     (folder / "result.json").unlink()
     (folder / "system.json").write_text("[]")
-    assert len(collect([results]).left_out) == 1
+    assert len(collect([results]).not_ranked) == 1
 
 
-def test_what_is_left_out_stands_in_every_format(add, results, hpcai500):
+def test_what_is_not_ranked_stands_in_every_format(add, results, hpcai500):
     edit(add(), set_to("score.vflops", 1.0))
     reason = "is not FLOPS * (achieved / target) ** n"
     for style in ("table", "md", "csv", "json", "html"):
@@ -412,26 +411,28 @@ def test_names_cannot_become_markup_or_formulas(add, results):
     for seed, name in enumerate(("=1+1", "a|b<script>")):
         edit(add(seed=seed), set_to("identity.system", name))
     lists = rank(collect([results]).runs)
-    rows = csv.DictReader(io.StringIO(ranking_csv(lists, [], [])))
+    rows = csv.DictReader(io.StringIO(ranking_csv(ranking_document(lists))))
     assert {row["system"] for row in rows} == {"'=1+1", "a|b<script>"}
-    assert r"a\|b\<script\>" in ranking_markdown(lists, [], [])
+    assert r"a\|b\<script\>" in ranking_markdown(ranking_document(lists))
 
 
 def test_a_terminal_gets_100_columns_and_a_pipe_gets_whole_names(add, results):
     edit(add(), set_to("identity.system", "a-system-whose-name-goes-on-and-on-for-sixty-or-more-characters"))
     (ranked,) = rank(collect([results]).runs)
-    narrow = ranking_text([ranked], [], [], is_narrow=True).splitlines()
+    narrow = ranking_text(ranking_document([ranked]), is_narrow=True).splitlines()
     assert max(map(len, narrow)) <= 100
-    assert "a-system-whose-name-goes-on-and-on-for-sixty-or-more-characters" in ranking_text([ranked], [], [])
+    assert "a-system-whose-name-goes-on-and-on-for-sixty-or-more-characters" in ranking_text(
+        ranking_document([ranked])
+    )
     (moving,) = rank(collect([results]).runs, exponents=range(1, 61))
-    assert max(map(len, ranking_text([moving], [], [], is_narrow=True).splitlines())) <= 100
+    assert max(map(len, ranking_text(ranking_document([moving]), is_narrow=True).splitlines())) <= 100
 
 
 def test_the_document_is_read_back_as_it_was_written(add, results):
     for seed in range(2):
         add(seed=seed)
     collected = collect([results])
-    document = ranking_document(rank(collected.runs, exponents=(1, 5)), [], collected.left_out)
+    document = ranking_document(rank(collected.runs, exponents=(1, 5)), [], collected.not_ranked)
     assert RankingDocument.model_validate_json(document.model_dump_json()) == document
 
 
@@ -521,10 +522,9 @@ def test_a_page_of_200_entries_with_90_epochs_stays_below_a_megabyte(add, tmp_pa
     base = add([0.3, 0.7, 0.9])
     systems = [(f"system-{number}", 1 + number % 8, 1 + number / 7) for number in range(200)]
     write_fleet(tmp_path / "fleet", base, systems, seeds=5, epochs=90)
-    collected = collect([tmp_path / "fleet"])
-    lists = rank(collected.runs, exponents=EXPONENTS)
-    assert sum(len(ranked.entries) for ranked in lists) == 200
-    assert len(ranking_page(lists, [], []).encode()) < 1_000_000
+    document = ranking_of(tmp_path / "fleet")
+    assert sum(len(ranked.entries) for ranked in document.lists) == 200
+    assert len(ranking_page(document).encode()) < 1_000_000
 
 
 def test_the_published_schemas_are_those_of_the_code(add, results):
@@ -543,7 +543,7 @@ def test_documents_are_of_the_published_schemas(add, results):
         json.loads((folder / "result.json").read_text()), json.loads((SCHEMAS / "result.schema.json").read_text())
     )
     collected = collect([results])
-    document = ranking_document(rank(collected.runs, exponents=(1, 2)), [], collected.left_out)
+    document = ranking_document(rank(collected.runs, exponents=(1, 2)), [], collected.not_ranked)
     schema = json.loads((SCHEMAS / "ranking.schema.json").read_text())
     jsonschema.validate(json.loads(document.model_dump_json()), schema)
     with pytest.raises(jsonschema.ValidationError):

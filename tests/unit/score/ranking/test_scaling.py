@@ -5,8 +5,9 @@ import json
 import pytest
 
 from hpcai500.report.ranking.page_data import page_data
-from hpcai500.report.ranking.tables import ranking_text
+from hpcai500.report.ranking.terminal import render as ranking_text
 from hpcai500.score.ranking.collection import collect
+from hpcai500.score.ranking.document import ranking_document
 from hpcai500.score.ranking.ranking import rank
 from hpcai500.score.ranking.scaling import Size, scaling, sensitivity
 
@@ -62,7 +63,7 @@ def test_series_that_differ_in_a_setting_or_in_code_say_so(add, results):
         ("execution.channels_last=False",),
         ("execution.channels_last=True",),
     )
-    text = ranking_text([ranked], [], [])
+    text = ranking_text(ranking_document([ranked]))
     assert "global batch 64, execution.channels_last=False): 1 rank 1.00x" in text
     drawn = json.loads(page_data([ranked], [], 10**6))["lists"][0]["scaling"]
     for one, series in zip(drawn, ranked.scaling, strict=True):
@@ -80,6 +81,6 @@ def test_a_scaling_line_names_its_backend_and_the_nodes_in_which_equal_sizes_dif
     (ranked,) = rank(collect([results]).runs)
     twins = scaling([size(2, 64, 1.0), size(2, 64, 0.8, nodes=2), size(4, 64, 2.0)])
     plain = scaling([size(2, 64, 1.0, backend="horovod"), size(4, 64, 2.0, backend="horovod")])
-    text = ranking_text([ranked.model_copy(update={"scaling": (*twins, *plain)})], [], [])
+    text = ranking_text(ranking_document([ranked.model_copy(update={"scaling": (*twins, *plain)})]))
     assert "of box (torch, bf16, global batch 64): 2 ranks on 1 node 1.00x (100%), 2 ranks on 2 nodes 0.80x" in text
     assert "of box (horovod, bf16, global batch 64): 2 ranks 1.00x (100%), 4 ranks 2.00x" in text

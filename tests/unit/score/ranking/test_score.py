@@ -10,8 +10,9 @@ import pytest
 
 from hpcai500.errors import InputError
 from hpcai500.files import data_dir
-from hpcai500.report.ranking.document import ranking_csv
+from hpcai500.report.ranking.csv_table import render as ranking_csv
 from hpcai500.score.ranking.collection import collect
+from hpcai500.score.ranking.document import ranking_document
 from hpcai500.score.ranking.published import rank_published
 from hpcai500.score.ranking.ranking import rank
 from hpcai500.score.record.result import derive, write_result
@@ -74,7 +75,7 @@ def test_trials_and_synthetic_data_are_never_ranked_and_say_so(make_spec, write_
     write_result(folder)
     collected = collect([folder])
     assert collected.runs == []
-    assert reason in collected.left_out[0].reason
+    assert reason in collected.not_ranked[0].reason
 
 
 def test_entries_are_runs_of_one_experiment_in_order_of_mean_vflops(make_spec, write_run, tmp_path):
@@ -112,7 +113,7 @@ def test_broken_results_are_listed_with_the_reason_and_never_count(make_spec, wr
         (tmp_path / "results" / name / "result.json").write_text(text)
     collected = collect([tmp_path / "results"])
     assert len(collected.runs) == 1
-    assert len(collected.left_out) == 2
+    assert len(collected.not_ranked) == 2
 
 
 TOLERANCE = {5: 0.02, 9: 0.06}  # the list's own rounding: 2.41 for 2.45 and 0.70 for 0.737
@@ -160,7 +161,7 @@ def test_a_published_list_that_no_workload_names_is_refused(tmp_path):
 def test_csv_holds_plain_numbers(make_spec, write_run, tmp_path):
     write_result(write_run(make_spec(), [0.95]))
     lists = rank(collect([tmp_path / "results"]).runs)
-    rows = list(csv.DictReader(io.StringIO(ranking_csv(lists, [rank_published(PUBLISHED)], []))))
+    rows = list(csv.DictReader(io.StringIO(ranking_csv(ranking_document(lists, [rank_published(PUBLISHED)])))))
     assert len(rows) == 10
     assert math.isclose(float(rows[0]["vflops"]), lists[0].entries[0].vflops.mean)
     assert rows[1]["published_vflops"] == "3.141e+16"

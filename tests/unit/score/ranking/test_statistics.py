@@ -4,20 +4,21 @@ import statistics
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
+from hpcai500.score.ranking.bootstrap import bootstrap_interval
+from hpcai500.score.ranking.many_rank_ranges import ranges_of_many
+from hpcai500.score.ranking.rank_ranges import undecided_ranks
 from hpcai500.score.ranking.statistics import (
     Summary,
-    bootstrap_interval,
     mlperf_score,
     outliers,
     p_not_faster,
     runs_needed,
-    student_quantile,
     summarize,
     survival_median,
-    undecided_ranks,
 )
+from hpcai500.score.ranking.student import quantile, student_quantile, tail
 
 
 def test_a_summary_agrees_with_numpy_and_scipy():
@@ -250,3 +251,39 @@ def test_one_run_decides_nothing_and_equal_runs_decide_everything():
     assert undecided_ranks(same) == [(1, 1), (2, 3), (2, 3)]
     assert undecided_ranks([summarize([9.0])]) == [(1, 1)]
     assert undecided_ranks([]) == []
+
+
+@pytest.mark.parametrize("freedom", [1, 1.37, 2, 3, 4, 7.5, 29, 99, 101, 1000.25, 99_999])
+def test_students_t_is_scipys_to_rounding(freedom):
+    for t in (0.0, 0.01, 0.1, 1.0, 1.95, 2.8, 7.0, 40.0, 1e3):
+        assert tail(t, freedom) == pytest.approx(
+            special.stdtr(freedom, -t), rel=1e-13 if freedom * t < 1e3 else 1e-10
+        )
+    for upper in (0.25, 0.025, 0.025 / 30, 1e-7):
+        assert quantile(upper, freedom) == pytest.approx(-special.stdtrit(freedom, upper), rel=2e-13)
+
+
+def test_the_median_of_censored_times_is_that_of_scipys_estimate():
+    rng = np.random.default_rng(1)
+    for count in range(1, 40):
+        values = [float(value) if value < 9 else None for value in rng.integers(1, 13, count)]
+        limits = [float(limit) for limit in rng.integers(1, 13, count)]
+        known = [value for value in values if value is not None]
+        right = [limit for value, limit in zip(values, limits, strict=True) if value is None]
+        if not known or not right:
+            continue
+        curve = stats.ecdf(stats.CensoredData(uncensored=known, right=right)).sf
+        left = {time: float(curve.evaluate(time)) for time in sorted(set(known))}
+        below = [time for time in left if left[time] < 0.5 - 1e-12]
+        level = [time for time in left if math.isclose(left[time], 0.5)]
+        expected = (level[0] + (below or level)[0]) / 2 if level else below[0] if below else None
+        assert survival_median(values, limits) == expected
+
+
+def test_few_entries_have_the_ranges_that_they_have_among_many():
+    rng = np.random.default_rng(11)
+    for count in (2, 5, 17, 32):
+        sets = [rng.normal(rng.uniform(1, 1.3), 0.02, rng.integers(1, 7)) for _ in range(count)]
+        sets += [np.array([2.0, 2.0]), np.array([2.0, 2.0, 2.0])][: 32 - count]
+        summaries = sorted((summarize(list(group)) for group in sets), key=lambda one: -one.mean)
+        assert undecided_ranks(summaries) == ranges_of_many(summaries)

@@ -1,42 +1,12 @@
-"""A ranking for machines: JSON of a published schema, and CSV."""
+"""A ranking as CSV."""
 
 import csv
 import io
-from collections.abc import Sequence
-from typing import Literal
 
-from hpcai500 import __version__
 from hpcai500.report.ranking.columns import Value, compliance
+from hpcai500.score.ranking.document import RankingDocument
+from hpcai500.score.ranking.entries import Entry, RankedList, figure_of
 from hpcai500.score.ranking.published import PublishedRankedList
-from hpcai500.score.ranking.ranking import Entry, RankedList, figure_of
-from hpcai500.score.record.reading import LeftOut
-from hpcai500.spec.models import Frozen
-
-
-class NotRanked(Frozen):
-    path: str
-    reason: str
-
-
-class RankingDocument(Frozen):
-    """What `hpcai500 rank --format json` prints; docs/schemas/ranking.schema.json is its schema."""
-
-    schema_version: Literal[1] = 1
-    hpcai500_version: str = __version__
-    lists: tuple[RankedList, ...]
-    published: tuple[PublishedRankedList, ...]
-    not_ranked: tuple[NotRanked, ...]
-
-
-def ranking_document(
-    lists: Sequence[RankedList], published: Sequence[PublishedRankedList], left_out: Sequence[LeftOut]
-) -> RankingDocument:
-    return RankingDocument(
-        lists=tuple(lists),
-        published=tuple(published),
-        not_ranked=tuple(NotRanked(path=item.path, reason=item.reason) for item in left_out),
-    )
-
 
 CSV_COLUMNS = (
     "list", "workload", "problem", "level", "by", "rank", "rank_low", "rank_high", "system", "nodes", "accelerators",
@@ -47,22 +17,20 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
-def ranking_csv(
-    lists: Sequence[RankedList], published: Sequence[PublishedRankedList], left_out: Sequence[LeftOut]
-) -> str:
-    """Every list in one table, and what is not ranked at its end; base units, empty where there is no figure."""
+def render(document: RankingDocument, *, is_narrow: bool = False) -> str:
+    """Every list in one table, and what is not ranked at its end; base units, empty if there is no figure."""
     output = io.StringIO()
     writer = csv.DictWriter(output, CSV_COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()
-    rows = [_entry_row(ranked, entry) for ranked in lists for entry in ranked.entries]
-    rows += [row for listed in published for row in _published_rows(listed)]
-    rows += [{"list": "not ranked", "system": item.path, "note": item.reason} for item in left_out]
+    rows = [_entry_row(ranked, entry) for ranked in document.lists for entry in ranked.entries]
+    rows += [row for listed in document.published for row in _published_rows(listed)]
+    rows += [{"list": "not ranked", "system": str(item.path), "note": item.reason} for item in document.not_ranked]
     writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     return output.getvalue().rstrip("\n")
 
 
 def _cell(value: Value) -> Value:
-    """A text that a spreadsheet would take for a formula is made plain by an apostrophe (OWASP, CSV injection)."""
+    """`value`, behind an apostrophe if a spreadsheet would take it for a formula (OWASP, CSV injection)."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 

@@ -1,0 +1,181 @@
+"""Read a ranking that `hpcai500 rank --json` wrote, or that somebody else wrote or changed."""
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpcai500.errors import InputError
+from hpcai500.files import read_plain
+from hpcai500.score.ranking.document import RankingDocument
+from hpcai500.score.ranking.entries import Entry, RankedList
+from hpcai500.score.ranking.published import PublishedRankedList
+from hpcai500.score.ranking.scaling import ScalingSeries, Sensitivity
+from hpcai500.score.record.limits import (
+    MOST_EXPONENT,
+    MOST_FIGURE,
+    MOST_RANKING_BYTES,
+    MOST_RANKS,
+    MOST_VFLOPS,
+)
+from hpcai500.score.record.run_files import RUN_FILES
+from hpcai500.spec.layers import Layer
+from hpcai500.spec.models import parse
+
+_LONGEST_TEXT = 10_000
+_MAY_BE_NEGATIVE = {"interval_low", "bootstrap_low"}
+_HINT = "`hpcai500 rank RESULTS --json` writes one"
+
+
+def ranking_in(paths: Sequence[Path]) -> RankingDocument | None:
+    """The ranking in the one file among `paths` that holds one; None if they are results.
+
+    Any file is taken for a ranking but a published list, an archive and a result.
+
+    Raises:
+        InputError: for a file that holds neither, and for a ranking beside other paths.
+    """
+    found = [path for path in paths if _may_hold_ranking(path)]
+    documents = [document for document in map(_read, found) if document]
+    if documents and len(paths) > 1:
+        raise InputError("a ranking file among other paths", "rank the results, or name the ranking file only")
+    return documents[0] if documents else None
+
+
+def _may_hold_ranking(path: Path) -> bool:
+    return path.name not in RUN_FILES and path.suffix.lower() not in (".csv", ".zip") and path.is_file()
+
+
+def _read(path: Path) -> RankingDocument | None:
+    """The ranking in `path`; None if it holds a run's result, by whatever name.
+
+    Raises:
+        InputError: for anything else.
+    """
+    try:
+        content = read_plain(path, MOST_RANKING_BYTES)
+    except OSError as error:
+        raise InputError(str(error.strerror), at=path) from error
+    try:
+        record = json.loads(content.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"neither a ranking nor a result: not valid JSON ({error})", _HINT, at=path) from error
+    if isinstance(record, dict) and "identity" in record and "lists" not in record:
+        return None
+    if not (isinstance(record, dict) and "lists" in record):
+        raise InputError("neither a ranking nor a result", _HINT, at=path)
+    record.pop("ranking_file_sha256", None)
+    fault = next(_unusable_values(record), None)
+    document = None if fault else parse(RankingDocument, record, path)
+    fault = fault or next(_contradictions(document), None)
+    if fault or document is None:
+        raise InputError(f"not a ranking: {fault}", _HINT, at=path)
+    return document.model_copy(update={"ranking_file_sha256": hashlib.sha256(content).hexdigest()})
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {twice[:40]!r} appears twice")
+    return record
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not a number of JSON")
+
+
+def _unusable_values(value: Any, name: str = "") -> Iterator[str]:
+    """Numbers that no figure has, and texts that no terminal or page should print."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _unusable_values(inner, f"{name}.{key}" if name else key)
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            yield from _unusable_values(inner, f"{name}.{position}")
+    elif isinstance(value, str):
+        if len(value) > _LONGEST_TEXT or not value.isprintable():
+            yield f"{_shown(name)}: longer than {_LONGEST_TEXT:,} characters, or not printable"
+    elif isinstance(value, int | float):
+        if not abs(value) < MOST_VFLOPS:
+            yield f"{_shown(name)}: out of range"
+        elif value < 0 and name.rpartition(".")[2] not in _MAY_BE_NEGATIVE:
+            yield f"{_shown(name)}: {value:g} is negative"
+
+
+def _shown(name: str) -> str:
+    return repr(name[:100])[1:-1]
+
+
+def _contradictions(document: RankingDocument | None) -> Iterator[str]:
+    """What no ranking holds although each value alone may be right, and what no format could show."""
+    if document is None:
+        return
+    for number, ranked in enumerate(document.lists):
+        yield from (f"lists.{number}: {fault}" for fault in _list_faults(ranked))
+    for number, listed in enumerate(document.published):
+        yield from (f"published.{number}: {fault}" for fault in _published_faults(listed))
+
+
+def _list_faults(ranked: RankedList) -> Iterator[str]:
+    if not 0 < ranked.target_quality <= 1 or not 1 <= ranked.penalty_exponent <= MOST_EXPONENT:
+        yield f"target_quality must lie between 0 and 1, penalty_exponent from 1 to {MOST_EXPONENT}"
+    for number, entry in enumerate(ranked.entries):
+        yield from (f"entries.{number}: {fault}" for fault in _entry_faults(entry, ranked.target_quality))
+    yield from _sensitivity_faults(ranked.sensitivity, len(ranked.entries))
+    for number, series in enumerate(ranked.scaling):
+        yield from (f"scaling.{number}: {fault}" for fault in _series_faults(series))
+
+
+def _entry_faults(entry: Entry, target_quality: float) -> Iterator[str]:
+    if not 1 <= entry.nodes <= MOST_RANKS or not 1 <= entry.world_size <= MOST_RANKS:
+        yield f"nodes and world_size must lie between 1 and {MOST_RANKS:,}"
+    if not entry.runs or entry.seeds != tuple(run.seed for run in entry.runs):
+        yield "runs must not be empty, and seeds must be theirs"
+    ranks = (entry.rank, entry.rank_low, entry.rank_high)
+    if None in ranks and (set(ranks) != {None} or entry.not_placed is None):
+        yield "rank, rank_low and rank_high must be given together, or not_placed"
+    if len(entry.layers) not in (0, len(Layer)):
+        yield f"layers must be none, or {len(Layer)}"
+    for run in entry.runs:
+        curve = run.curve
+        if curve and len({len(curve.epoch_num), len(curve.quality), len(curve.train_flops)}) > 1:
+            yield "the columns of a curve must be equally long"
+        yield from _figure_faults(run.flops, run.achieved_quality, target_quality)
+
+
+def _figure_faults(flops: float, achieved_quality: float, target_quality: float) -> Iterator[str]:
+    if not 0 < flops < MOST_FIGURE or not 0 <= achieved_quality <= 1:
+        yield f"flops must lie between 0 and {MOST_FIGURE:g}, achieved_quality between 0 and 1"
+    elif achieved_quality > target_quality:
+        ratio = achieved_quality / target_quality
+        if math.log10(flops) + MOST_EXPONENT * math.log10(ratio) > math.log10(MOST_VFLOPS):
+            yield "target_quality is so low that VFLOPS overflow"
+
+
+def _sensitivity_faults(found: Sensitivity | None, num_entries: int) -> Iterator[str]:
+    if found is None:
+        return
+    if not found.exponents or not all(1 <= n <= MOST_EXPONENT for n in found.exponents):
+        yield f"sensitivity.exponents must lie between 1 and {MOST_EXPONENT}"
+    if len(found.ranks) != num_entries or any(len(row) != len(found.exponents) for row in found.ranks):
+        yield "sensitivity.ranks must have one row per entry, and one number per exponent"
+
+
+def _series_faults(series: ScalingSeries) -> Iterator[str]:
+    if not series.points or min(min(point.world_size, point.nodes) for point in series.points) < 1:
+        yield "points must not be empty, and nodes and world_size must be above 0"
+
+
+def _published_faults(listed: PublishedRankedList) -> Iterator[str]:
+    if not 0 < listed.target_quality <= 1 or not 1 <= listed.penalty_exponent <= MOST_EXPONENT:
+        yield f"target_quality must lie between 0 and 1, penalty_exponent from 1 to {MOST_EXPONENT}"
+    for number, entry in enumerate(listed.entries):
+        if entry.accelerator_count < 1 or not entry.published_vflops or not entry.time_sec:
+            yield f"entries.{number}: accelerator_count, published_vflops and time_sec must be above 0"
+        faults = _figure_faults(entry.flops, entry.achieved_quality, listed.target_quality)
+        yield from (f"entries.{number}: {fault}" for fault in faults)
+    yield from _sensitivity_faults(listed.sensitivity, len(listed.entries))
