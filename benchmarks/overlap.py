@@ -134,7 +134,7 @@ def trace_rank(folder: Path, backend: str) -> None:
     else:
         from hpcai500.ranks.torch_ranks import TorchRanks
 
-        ranks = TorchRanks(find_launcher("local").own_place(os.environ), "cpu")
+        ranks = TorchRanks(find_launcher("local").require_rank_environment(os.environ), "cpu")
     overrides = {"batch.global_batch_size": NUM_RANKS * BATCH, "batch.micro_batch_size": BATCH}
     trainer = trainer_of(spec_of("image_classification", "mini", str(folder), overrides, ranks=NUM_RANKS), ranks)
     train_steps(trainer, 3)
@@ -154,7 +154,7 @@ def measure(backend: str) -> list[Step]:
     """The steps of rank 0."""
     with tempfile.TemporaryDirectory() as folder:
         mpirun = find_launcher("mpirun")
-        here = launcher.Step(Layout(launcher="mpirun", procs_per_node=NUM_RANKS), as_root=os.geteuid() == 0)
+        here = launcher.RankStart(Layout(launcher="mpirun", procs_per_node=NUM_RANKS), as_root=os.geteuid() == 0)
         launchers = {
             "torch": (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={NUM_RANKS}"),
             "horovod": (*mpirun.tokens(here), sys.executable),

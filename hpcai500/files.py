@@ -154,7 +154,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             file = path.open("ab")
         with file:
-            hold(file, 0, f"{folder}: another process is preparing data there", "wait for it, or end it")
+            lock_file(file, 0, f"{folder}: another process is preparing data there", "wait for it, or end it")
             if not os.fstat(file.fileno()).st_nlink:
                 continue  # its last holder removed it in between
             try:
@@ -164,7 +164,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
             return
 
 
-def hold(
+def lock_file(
     file: IO[bytes],
     timeout_sec: float,
     what: str,

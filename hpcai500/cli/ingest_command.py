@@ -12,7 +12,7 @@ from hpcai500.errors import HpcAi500Error, InputError, OccupiedError
 from hpcai500.events.reader import Event
 from hpcai500.exchange.foreign import read_log, spec_of, system_of
 from hpcai500.files import new_folder, read_json, storage, write_atomic, write_json
-from hpcai500.launch.program import Watched, run_program
+from hpcai500.launch.program import ProgramTimes, run_program
 from hpcai500.score.record.manifest import MANIFEST, Manifest, seal, sha256_of
 from hpcai500.score.record.reading import MALFORMED
 from hpcai500.score.record.result import Result, read_result, write_result
@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def timing_of(watched: Watched | None) -> Timing | None:
+def timing_of(watched: ProgramTimes | None) -> Timing | None:
     if watched is None:
         return None
     start, stop = (watched.arrivals_ms.get(key) for key in ("run_start", "run_stop"))

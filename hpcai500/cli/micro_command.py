@@ -19,8 +19,8 @@ from hpcai500.launch.environment import this_machine
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.requirements import require_software
 from hpcai500.micro.document import MicroDocument, describe
-from hpcai500.micro.launching import SIZES, Request, start_collectives
-from hpcai500.micro.sample import PARTS, Findings, Part, Sample
+from hpcai500.micro.launching import SIZES, CollectivesRequest, start_collectives
+from hpcai500.micro.sample import PARTS, MicroResults, Part, Sample
 from hpcai500.report.ranking.columns import quantity
 from hpcai500.spec.models import parse
 from hpcai500.spec.workload import shipped_workloads
@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> int:
     parts = _parts(args.only)
     if args.budget_sec <= 0:
         raise SpecError(f"--budget-sec {args.budget_sec:g}: no time", "give more than 0")
-    found, place = Findings(), dict[str, Any]()
+    found, place = MicroResults(), dict[str, Any]()
     total = sum(_SHARES[part] for part in parts)
     device = _device(args.device)
     for part in parts:
@@ -82,13 +82,13 @@ def _precisions(text: str) -> list[str]:
     return text.split(",") if text else ["fp64", "fp32", "tf32", "bf16", "fp16"]
 
 
-def _kernels(args: argparse.Namespace, device: str, budget_sec: float) -> Findings:
+def _kernels(args: argparse.Namespace, device: str, budget_sec: float) -> MicroResults:
     from hpcai500.micro.compute import measure_compute
 
     return measure_compute(device, budget_sec=budget_sec, precisions=_precisions(args.precisions))
 
 
-def _workloads(args: argparse.Namespace, device: str, budget_sec: float) -> Findings:
+def _workloads(args: argparse.Namespace, device: str, budget_sec: float) -> MicroResults:
     """Each in the precision that it trains in by default, or in those that were asked for."""
     from hpcai500.micro.compute import find_device
     from hpcai500.micro.passes import default_precision
@@ -96,7 +96,7 @@ def _workloads(args: argparse.Namespace, device: str, budget_sec: float) -> Find
 
     place = find_device(device)
     names = args.workload or [folder.name for folder in shipped_workloads()]
-    found = Findings()
+    found = MicroResults()
     for name in names:
         precisions = _precisions(args.precisions) if args.precisions else [default_precision(name, args.problem)]
         for precision in precisions:
@@ -105,7 +105,7 @@ def _workloads(args: argparse.Namespace, device: str, budget_sec: float) -> Find
     return found
 
 
-def _storage(args: argparse.Namespace, budget_sec: float) -> Findings:
+def _storage(args: argparse.Namespace, budget_sec: float) -> MicroResults:
     from hpcai500.micro.storage import measure_prepared, measure_storage
 
     if not args.data:
@@ -114,7 +114,7 @@ def _storage(args: argparse.Namespace, budget_sec: float) -> Findings:
     return found + measure_prepared(Path(args.data), budget_sec=budget_sec / 2)
 
 
-def _collectives(args: argparse.Namespace, budget_sec: float) -> tuple[Findings, dict[str, Any]]:
+def _collectives(args: argparse.Namespace, budget_sec: float) -> tuple[MicroResults, dict[str, Any]]:
     """What the ranks found, and how they were started."""
     site = site_with(args.site, args.slurm)
     machine = this_machine()
@@ -125,7 +125,7 @@ def _collectives(args: argparse.Namespace, budget_sec: float) -> tuple[Findings,
     require_software(args.backend, layout.launcher)
     layout = parse(Layout, layout.model_dump() | {"device": device}, "--device")
     record = {"layout": layout.model_dump(), "sizes": _sizes(args.sizes), "budget_sec": budget_sec}
-    request = parse(Request, record, "the request to the ranks")
+    request = parse(CollectivesRequest, record, "the request to the ranks")
     found = start_collectives(
         request, Path(args.folder), site, machine, in_allocation=allocation is not None, quiet=args.json
     )

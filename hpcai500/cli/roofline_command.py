@@ -7,7 +7,7 @@ from pathlib import Path
 from hpcai500.cli.output import print_json
 from hpcai500.errors import InputError, SpecError
 from hpcai500.files import write_atomic
-from hpcai500.micro.roofline_model import Ceilings, Point, Roofline, place
+from hpcai500.micro.roofline_model import Ceilings, Roofline, WorkloadPoint, roofline_point
 from hpcai500.report.roofline import roofline_plot, roofline_text
 from hpcai500.spec.workload import shipped_workloads
 from hpcai500.system.devices import num_gpus
@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> int:
                 f"{ceilings.source}: no ceiling in {point.precision}, which {point.name} trains in",
                 f"`hpcai500 micro --only kernels --precisions {point.precision}` measures one",
             )
-    found = Roofline(ceilings=ceilings, points=tuple(place(point, ceilings) for point in points))
+    found = Roofline(ceilings=ceilings, points=tuple(roofline_point(point, ceilings) for point in points))
     if args.plot:
         write_atomic(Path(args.plot), roofline_plot(found))
         print(f"wrote {args.plot}", file=sys.stderr)
@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _points(args: argparse.Namespace, device: str) -> list[Point]:
+def _points(args: argparse.Namespace, device: str) -> list[WorkloadPoint]:
     """Of the results, or of the workloads measured here."""
     from hpcai500.micro.roofline import measure_point, points_of_runs
 
@@ -52,7 +52,7 @@ def _points(args: argparse.Namespace, device: str) -> list[Point]:
     return [measure_point(name, args.problem, device, args.precision or "", share) for name in names]
 
 
-def _measured(args: argparse.Namespace, device: str, points: list[Point]) -> Ceilings:
+def _measured(args: argparse.Namespace, device: str, points: list[WorkloadPoint]) -> Ceilings:
     """Of the points' precisions alone; and TF32, which fp32 convolutions use on a GPU."""
     from hpcai500.micro.roofline import measure_ceilings
 

@@ -84,11 +84,11 @@ def resolve_seeds(
     specs = [first, *(first.with_seed(seed) for seed in seeds[1:])]
     if first.resume_from:
         for spec in specs:
-            require_continues(spec)
+            require_resumable_from(spec)
     return specs
 
 
-def require_continues(spec: RunSpec) -> None:
+def require_resumable_from(spec: RunSpec) -> None:
     """Refuse to start from the checkpoint of a run that trains something else, or has nothing left to train."""
     path = Path(spec.resume_from) / "run.json"
     if not path.exists():

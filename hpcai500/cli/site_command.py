@@ -9,7 +9,7 @@ from hpcai500.cli.output import print_json
 from hpcai500.cli.site_options import site_with
 from hpcai500.errors import InputError
 from hpcai500.launch.slurm.cluster import ask_cluster
-from hpcai500.launch.slurm.site_check import Finding, check_paths, check_site, check_submission, groups_of_user
+from hpcai500.launch.slurm.site_check import SiteFinding, check_paths, check_site, check_submission, groups_of_user
 from hpcai500.spec.site import Site, find_sites
 
 
@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
     return int(any(finding.level == "error" for finding in said))
 
 
-def findings(args: argparse.Namespace, site: Site) -> Iterator[Finding]:
+def findings(args: argparse.Namespace, site: Site) -> Iterator[SiteFinding]:
     """What a job there would fail of, the cheapest question first."""
     nodes = args.nodes if args.nodes is not None else site.slurm.nodes
     if nodes < 1:

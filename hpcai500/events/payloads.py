@@ -153,7 +153,7 @@ class EpochNumber(Lenient):
     epoch_num: Count
 
 
-class OfEpoch(Payload):
+class EpochEvent(Payload):
     """An event of one epoch, whatever its key and its value."""
 
     metadata: EpochNumber
@@ -187,7 +187,7 @@ class EvalStop(_Boundary):
     event_type = Type.END
 
 
-class EvalAccuracy(OfEpoch):
+class EvalAccuracy(EpochEvent):
     """The quality, whatever its metric."""
 
     key = Key.EVAL_ACCURACY
@@ -223,7 +223,7 @@ class Dataset(Payload):
     value: DatasetIdentity
 
 
-class Reading(Frozen):
+class InputPipeline(Frozen):
     """How samples are read, as far as the workload says; it may say more."""
 
     model_config = ConfigDict(extra="allow")
@@ -238,7 +238,7 @@ class Reading(Frozen):
 
 class Input(Payload):
     key = Key.INPUT
-    value: Reading
+    value: InputPipeline
 
 
 class SampleFlops(Lenient):
@@ -320,7 +320,7 @@ class Evaluation(EpochNumber):
     """Predictions in evaluation.json."""
 
 
-class EpochReport(OfEpoch):
+class EpochReport(EpochEvent):
     key = Key.EPOCH
     value: Epoch
     metadata: Evaluation
@@ -362,7 +362,7 @@ class Position(Lenient):
     """Steps of that epoch that are done."""
 
 
-class Interrupted(OfEpoch):
+class Interrupted(EpochEvent):
     key = Key.INTERRUPTED
     value: Position
 
@@ -408,8 +408,8 @@ class Origin(Position):
     """The folder of the other run."""
 
 
-class Continued(Payload):
-    key = Key.CONTINUED
+class ResumedFrom(Payload):
+    key = Key.RESUMED_FROM
     value: Origin
 
 

@@ -49,7 +49,7 @@ def parsed(event: Event, kind: type[P]) -> P:
         InputError: naming file, line and key, and what is missing or wrong.
     """
     record = {"value": event.value, "metadata": event.metadata}
-    return held(kind, record, event.key, at=event.source, line=event.line)
+    return checked_record(kind, record, event.key, at=event.source, line=event.line)
 
 
 def payloads(events: Iterable[Event], kind: type[P]) -> list[P]:
@@ -70,7 +70,9 @@ def payload(events: Iterable[Event], kind: type[P]) -> P | None:
     return next((parsed(event, kind) for event in events if event.key == kind.key), None)
 
 
-def held(model: type[Model], record: dict[str, Any], what: str, *, at: Path | None, line: int | None = None) -> Model:
+def checked_record(
+    model: type[Model], record: dict[str, Any], what: str, *, at: Path | None, line: int | None = None
+) -> Model:
     """`record`, made of what JSON knows and possibly hostile, as a `model`.
 
     Raises:

@@ -65,7 +65,7 @@ class Key(StrEnum):
     """A signal stopped the run: the epoch and the step that a checkpoint holds."""
     RESUMED = "hpcai500.resumed"
     """Training goes on: from where, how long it was down, how much work is done again."""
-    CONTINUED = "hpcai500.continued"
+    RESUMED_FROM = "hpcai500.continued"
     """The run starts from another run's checkpoint: which, and from where."""
     FAILURE = "hpcai500.failure"
     """Why a run was aborted."""

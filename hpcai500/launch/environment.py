@@ -10,16 +10,16 @@ from typing import NamedTuple
 from hpcai500.spec.site import Site
 from hpcai500.system.cores import TOPOLOGY, physical_cores, threads_of
 
-_OF_RANKS = re.compile(
+_RANK_VARIABLES = re.compile(
     r"(RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT)$"
     r"|TORCHELASTIC_|OMPI_COMM_WORLD_|PMI|HPCAI500_(RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|START)$"
     r"|HOROVOD_(RANK|SIZE|LOCAL_|CROSS_|GLOO_|CONTROLLER|HOSTNAME)"
     r"|SLURM_(CPU_BIND|MEM_BIND|DISTRIBUTION|STEP)"
 )
 """Variables by which a launcher tells a process of its place, and by which srun binds and lays out a step."""
-_OF_HOROVODRUN = ("HOROVOD_CPU_OPERATIONS", "gloo")
+_HOROVODRUN_VARIABLE = ("HOROVOD_CPU_OPERATIONS", "gloo")
 """horovodrun exports this to its own ranks; inherited by mpirun's ranks, it crashes them."""
-_OF_JOBS = re.compile(r"SLURM_|SLURMD_|SBATCH_|SALLOC_|SRUN_|OMPI_")
+_JOB_VARIABLES = re.compile(r"SLURM_|SLURMD_|SBATCH_|SALLOC_|SRUN_|OMPI_")
 _KEPT = ("SLURM_CONF",)
 """Where the cluster is, whatever job is around us."""
 
@@ -54,13 +54,15 @@ def clean(env: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in env.items()
-        if not _OF_RANKS.match(name) and (name, value.lower()) != _OF_HOROVODRUN
+        if not _RANK_VARIABLES.match(name) and (name, value.lower()) != _HOROVODRUN_VARIABLE
     }
 
 
 def surrounding(env: Mapping[str, str]) -> list[str]:
     """Names of variables, sorted, that a job around us set and that a job of its own must not inherit."""
-    return sorted(name for name in env if name not in _KEPT and (_OF_JOBS.match(name) or _OF_RANKS.match(name)))
+    return sorted(
+        name for name in env if name not in _KEPT and (_JOB_VARIABLES.match(name) or _RANK_VARIABLES.match(name))
+    )
 
 
 def thread_variables(machine: Machine, procs_per_node: int) -> dict[str, str]:

@@ -22,7 +22,7 @@ class RankEnvironment(NamedTuple):
     """A name that the ranks of one start share and no other start has; empty if torchrun brings them together."""
 
 
-class Step(NamedTuple):
+class RankStart(NamedTuple):
     """What decides how ranks are started, beside what they run."""
 
     layout: Layout
@@ -38,11 +38,11 @@ class Step(NamedTuple):
     """The interpreter on the machine that starts the ranks."""
     node_index: int = 0
     """The place of this node among several that each start their own ranks."""
-    start: str = ""
+    name: str = ""
     """The name of this start, if nodes start their own ranks."""
 
 
-class Plan(NamedTuple):
+class StartCommand(NamedTuple):
     argv: tuple[str, ...]
     env: dict[str, str]
     """The whole environment of the new process."""
@@ -79,7 +79,7 @@ class Launcher(ABC):
     """A signal of the scheduler reaches its ranks; otherwise the job script passes the signal to the launcher."""
     is_exclusive: ClassVar[bool] = False
     """Its variables in a rank of another launcher mean that each rank was started several times."""
-    meeting: ClassVar[Literal["torchrun", "folder", "mpi"]] = "folder"
+    rendezvous: ClassVar[Literal["torchrun", "folder", "mpi"]] = "folder"
     """How ranks of torch find each other: by torchrun's variables, a file that all see, or a broadcast of MPI."""
     rank_variables: ClassVar[tuple[str, ...]]
     size_variables: ClassVar[tuple[str, ...]]
@@ -90,14 +90,14 @@ class Launcher(ABC):
     """It hears the first stop signal for sure, and would take a second one for an order to end at once."""
 
     @abstractmethod
-    def tokens(self, step: Step) -> tuple[str, ...]:
+    def tokens(self, start: RankStart) -> tuple[str, ...]:
         """All that stands before a rank's own command."""
 
-    def argv(self, step: Step, command: tuple[str, ...]) -> tuple[str, ...]:
+    def argv(self, start: RankStart, command: tuple[str, ...]) -> tuple[str, ...]:
         """The whole command that starts ranks which each run `command`."""
-        return (*self.tokens(step), *command)
+        return (*self.tokens(start), *command)
 
-    def environment(self, step: Step, env: Mapping[str, str]) -> dict[str, str]:
+    def environment(self, start: RankStart, env: Mapping[str, str]) -> dict[str, str]:
         """Variables of its own that the ranks need, if it is started from where `env` is."""
         return {}
 
@@ -108,7 +108,7 @@ class Launcher(ABC):
         """
         yield from ()
 
-    def place(self, env: Mapping[str, str]) -> RankEnvironment:
+    def rank_environment(self, env: Mapping[str, str]) -> RankEnvironment:
         """The place of this process; unused if ranks meet by MPI.
 
         Raises:
@@ -154,14 +154,14 @@ class Launcher(ABC):
         """How to fix ranks that `library` sees as a world of another size."""
         return "start it with `hpcai500 run` or its job script"
 
-    def own_place(self, env: Mapping[str, str]) -> RankEnvironment:
+    def require_rank_environment(self, env: Mapping[str, str]) -> RankEnvironment:
         """The place of this process.
 
         Raises:
             RankError: if this launcher did not start the process.
         """
         try:
-            return self.place(env)
+            return self.rank_environment(env)
         except (KeyError, ValueError) as error:
             raise RankError(
                 f"launcher {self.name} left no {error} in the environment",

@@ -28,7 +28,7 @@ from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.events.writer import EventWriter
 from hpcai500.launch.diagnosis import START_MARK, explain
-from hpcai500.launch.launcher import Plan
+from hpcai500.launch.launcher import StartCommand
 from hpcai500.spec.run import RunSpec
 
 _GRACE_SEC = 60.0
@@ -38,13 +38,13 @@ _AGAIN_SEC = 1.0
 _TWICE_SEC = 0.5
 
 
-def run_ranks(plan: Plan, spec: RunSpec, *, quiet: bool) -> None:
-    """Run `plan` to its end, and close the run's log if its ranks could not.
+def run_ranks(command: StartCommand, spec: RunSpec, *, quiet: bool) -> None:
+    """Run `command` to its end, and close the run's log if its ranks could not.
 
     Raises:
         HpcAi500Error: with the first rank's reason.
     """
-    failure = execute(plan, spec.folder / "logs" / "stderr.log", quiet=quiet)
+    failure = execute(command, spec.folder / "logs" / "stderr.log", quiet=quiet)
     if failure is None:
         return
     if not isinstance(failure, PreemptedError):
@@ -52,16 +52,16 @@ def run_ranks(plan: Plan, spec: RunSpec, *, quiet: bool) -> None:
     raise failure
 
 
-def execute(plan: Plan, log: Path, *, quiet: bool) -> HpcAi500Error | None:
-    """Run `plan` to its end, its stderr into `log`; why it failed, if it did.
+def execute(command: StartCommand, log: Path, *, quiet: bool) -> HpcAi500Error | None:
+    """Run `command` to its end, its stderr into `log`; why it failed, if it did.
 
     A signal or Ctrl-C asks the ranks to stop and waits for them; a second one ends them.
     """
-    stop = _Stop(plan)
+    stop = _Stop(command)
     with handled(stop.note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         process = subprocess.Popen(
-            plan.argv,
-            env=plan.env,
+            command.argv,
+            env=command.env,
             stdout=subprocess.DEVNULL if quiet else None,
             stderr=subprocess.PIPE,
             text=True,
@@ -72,20 +72,22 @@ def execute(plan: Plan, log: Path, *, quiet: bool) -> HpcAi500Error | None:
         try:
             stop.watch(process)
             with process.stderr:
-                told, tail = follow(process.stderr, log)
+                failures, tail = follow(process.stderr, log)
             code = process.wait()
         except BaseException:
             kill_tree(process)
             process.wait()
             raise
-    return stop.outcome(explain(told, tail, code, log, is_rank=plan.argv == plan.rank_command)) if code else None
+    if not code:
+        return None
+    return stop.outcome(explain(failures, tail, code, log, is_rank=command.argv == command.rank_command))
 
 
 class _Stop:
     """Has the ranks of a plan stop at a first signal, and ends them at a second one or after a while."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, command: StartCommand) -> None:
+        self._command = command
         self._process: subprocess.Popen[str] | None = None
         self._name = ""
         self._noted = -math.inf
@@ -117,11 +119,11 @@ class _Stop:
     def _ask(self, process: "subprocess.Popen[str]") -> None:
         """Again and again: ranks that start later, and a launcher that is not ready, do not hear the first time."""
         deadline = time.monotonic() + _GRACE_SEC
-        ask_to_stop(process, self._plan)
+        ask_to_stop(process, self._command)
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(_AGAIN_SEC)
-            if not self._plan.is_asked_once and process.poll() is None:
-                ask_to_stop(process, self._plan)
+            if not self._command.is_asked_once and process.poll() is None:
+                ask_to_stop(process, self._command)
         if process.poll() is None:
             self._end()
 
@@ -156,16 +158,16 @@ def handled(handler: Callable[[str], None], *numbers: signal.Signals) -> Iterato
             signal.signal(number, old)
 
 
-def ask_to_stop(process: "subprocess.Popen[str]", plan: Plan) -> None:
+def ask_to_stop(process: "subprocess.Popen[str]", command: StartCommand) -> None:
     """Have the ranks finish their step, through their launcher where it passes a signal on."""
-    if not plan.signals_ranks:
-        process.send_signal(plan.stop_signal)
+    if not command.signals_ranks:
+        process.send_signal(command.stop_signal)
         return
     with suppress(psutil.NoSuchProcess):
         for one in psutil.Process(process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):
-                if tuple(one.cmdline()[1:]) == plan.rank_command[1:]:  # not the shell around it, nor its launcher
-                    one.send_signal(plan.stop_signal)
+                if tuple(one.cmdline()[1:]) == command.rank_command[1:]:  # not the shell around it, nor its launcher
+                    one.send_signal(command.stop_signal)
 
 
 def kill_tree(process: "subprocess.Popen[Any]") -> None:

@@ -17,7 +17,7 @@ _MOST_LINE_BYTES = 2**20
 _MARK = re.compile(rb':::MLLOG.*"key"\s*:\s*"(run_start|run_stop)"')
 
 
-class Watched(NamedTuple):
+class ProgramTimes(NamedTuple):
     """Milliseconds since 1970, by our clock."""
 
     started_ms: float
@@ -26,7 +26,7 @@ class Watched(NamedTuple):
     """When the first line of `run_start` and that of `run_stop` came."""
 
 
-def run_program(argv: Sequence[str], log: Path, *, quiet: bool) -> Watched:
+def run_program(argv: Sequence[str], log: Path, *, quiet: bool) -> ProgramTimes:
     """Run `argv` to its end and write its stdout into `log`, a new file, unless `quiet` to ours too.
 
     Raises:
@@ -68,7 +68,7 @@ def run_program(argv: Sequence[str], log: Path, *, quiet: bool) -> Watched:
     if ended_by or code:
         how = f"was ended by {ended_by[0]}" if ended_by else f"ended with exit code {code}"
         raise RankError(f"{argv[0]} {how}", f"what it wrote is in {log}")
-    return Watched(started_ms, _now_ms(), arrivals)
+    return ProgramTimes(started_ms, _now_ms(), arrivals)
 
 
 def _copy(stream: IO[bytes], file: IO[bytes], log: Path, arrivals: dict[str, float], *, quiet: bool) -> None:

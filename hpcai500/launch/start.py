@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from hpcai500.launch.container import run_mounts, site_python
 from hpcai500.launch.environment import Machine, clean, fabric_variables, thread_variables
-from hpcai500.launch.launcher import Launcher, Plan, Step
+from hpcai500.launch.launcher import Launcher, RankStart, StartCommand
 from hpcai500.launch.layout import layout_of
 from hpcai500.launch.process import run_ranks
 from hpcai500.launch.registry import find_launcher
@@ -28,24 +28,24 @@ class Worker(NamedTuple):
     """It computes with threads of its own, which are its share of the cores."""
 
 
-def plan(worker: Worker, step: Step, machine: Machine) -> Plan:
+def start_command(worker: Worker, start: RankStart, machine: Machine) -> StartCommand:
     """The command that starts `worker` as `step` says, and the environment of the new process.
 
     On other nodes each rank finds the number of its threads by itself: only it sees their cores.
     """
-    launcher = find_launcher(step.layout.launcher)
-    python = site_python(step.site, machine.python) if step.in_allocation else machine.python
+    launcher = find_launcher(start.layout.launcher)
+    python = site_python(start.site, machine.python) if start.in_allocation else machine.python
     command = (python, "-m", worker.module, *worker.arguments)
-    step = step._replace(python=machine.python, as_root=machine.as_root, folders=worker.folders)
+    start = start._replace(python=machine.python, as_root=machine.as_root, folders=worker.folders)
     environment = clean(machine.env)
-    if step.in_allocation:
-        environment |= step_environment(launcher, step, machine.env)
+    if start.in_allocation:
+        environment |= start_environment(launcher, start, machine.env)
     else:
-        environment |= launcher.environment(step, machine.env)
+        environment |= launcher.environment(start, machine.env)
         if worker.computes:
-            environment |= thread_variables(machine, step.layout.procs_per_node)
-    return Plan(
-        launcher.argv(step, command),
+            environment |= thread_variables(machine, start.layout.procs_per_node)
+    return StartCommand(
+        launcher.argv(start, command),
         environment | dict(worker.environment),
         launcher.stop_signal,
         launcher.signals_ranks,
@@ -54,15 +54,15 @@ def plan(worker: Worker, step: Step, machine: Machine) -> Plan:
     )
 
 
-def step_environment(launcher: Launcher, step: Step, env: Mapping[str, str]) -> dict[str, str]:
+def start_environment(launcher: Launcher, start: RankStart, env: Mapping[str, str]) -> dict[str, str]:
     """The variables of every rank in an allocation: the fabric, the launcher's, and what the site sets.
 
     `env` is that of the process that starts the launcher: on a node of the allocation, or on a login node.
     """
     cores = env.get("SLURM_CPUS_PER_TASK", "")
     own = {"SRUN_CPUS_PER_TASK": cores} if cores else {}  # srun does not take it over by itself
-    site = step.site
-    return own | fabric_variables(site) | launcher.environment(step, env) | site.software.environment
+    site = start.site
+    return own | fabric_variables(site) | launcher.environment(start, env) | site.software.environment
 
 
 def training_worker(spec: RunSpec) -> Worker:
@@ -86,5 +86,5 @@ def train(
         HpcAi500Error: with the first rank's reason and exit code. events.log then ends with `run_stop`, unless the
             run was asked to stop and can continue.
     """
-    step = Step(layout_of(spec), site or Site(), in_allocation=in_allocation)
-    run_ranks(plan(training_worker(spec), step, machine), spec, quiet=quiet)
+    start = RankStart(layout_of(spec), site or Site(), in_allocation=in_allocation)
+    run_ranks(start_command(training_worker(spec), start, machine), spec, quiet=quiet)

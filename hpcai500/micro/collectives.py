@@ -9,7 +9,7 @@ import torch
 
 from hpcai500.errors import SpecError, nearest
 from hpcai500.micro.launching import SIZES
-from hpcai500.micro.sample import Findings, Sample, Skipped, Spread, rate, spread
+from hpcai500.micro.sample import MicroResults, Sample, Skipped, Spread, rate, spread
 from hpcai500.ranks.operations import Group, Operations
 
 NAMES = ("all_reduce", "all_gather", "broadcast", "all_to_all")
@@ -34,7 +34,7 @@ def measure_collectives(
     budget_sec: float,
     names: Sequence[str] = NAMES,
     operations: Operations | None = None,
-) -> Findings:
+) -> MicroResults:
     """Measure each operation at each size within about `budget_sec`; all ranks call, all get the same findings.
 
     `operations` are those of the ranks' own library unless given.
@@ -46,11 +46,11 @@ def measure_collectives(
         if name not in NAMES:
             raise SpecError(f"unknown collective operation {name!r}", nearest(name, NAMES))
     if ranks.size == 1:
-        return Findings(skipped=tuple(Skipped(name=name, reason="one rank alone", family=name) for name in names))
+        return MicroResults(skipped=tuple(Skipped(name=name, reason="one rank alone", family=name) for name in names))
     operations = operations or ranks.operations()
     deadline = time.monotonic() + budget_sec
     cases = [(name, size) for name in names for size in sizes]
-    found = Findings()
+    found = MicroResults()
     for number, (name, size) in enumerate(cases):
         share = ranks.broadcast(max(0.0, deadline - time.monotonic()) / (len(cases) - number))
         found += _measure(ranks, operations, name, size, share)
@@ -63,7 +63,7 @@ class Reading(NamedTuple):
     wrong: bool
 
 
-def _measure(ranks: Group, operations: Operations, name: str, size: int, budget_sec: float) -> Findings:
+def _measure(ranks: Group, operations: Operations, name: str, size: int, budget_sec: float) -> MicroResults:
     """One operation at one size."""
     num_elements = max(1, size // 4)
     if name in ("all_gather", "all_to_all"):
@@ -85,7 +85,7 @@ def _measure(ranks: Group, operations: Operations, name: str, size: int, budget_
     every = ranks.broadcast(ranks.gather(readings))
     seconds = [max(each.seconds for each in at_once) for at_once in zip(*every, strict=True)]
     wrong = [rank for rank, of_rank in enumerate(every) if any(each.wrong for each in of_rank)]
-    return Findings(samples=tuple(_samples(name, size, num_elements * 4, ranks.size, seconds, wrong)))
+    return MicroResults(samples=tuple(_samples(name, size, num_elements * 4, ranks.size, seconds, wrong)))
 
 
 def _samples(

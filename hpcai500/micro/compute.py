@@ -10,7 +10,7 @@ import torch
 from hpcai500.errors import MachineError, SpecError, nearest
 from hpcai500.micro.aibench import twelve
 from hpcai500.micro.kernels import PRECISIONS, Kernel, arithmetic, convolution, copy, gemm, transfer
-from hpcai500.micro.sample import Findings, Sample, Skipped, Spread, rate
+from hpcai500.micro.sample import MicroResults, Sample, Skipped, Spread, rate
 from hpcai500.micro.timing import repeat, time_calls
 
 FAMILIES = ("gemm", "convolution", "copy", "host_to_device", "device_to_host", "aibench")
@@ -62,7 +62,7 @@ def measure_compute(
     budget_sec: float,
     precisions: Sequence[str] = PRECISIONS,
     names: Collection[str] | None = None,
-) -> Findings:
+) -> MicroResults:
     """Measure the kernels of the families `names` (all of `FAMILIES` by default) within about `budget_sec`.
 
     Raises:
@@ -78,7 +78,7 @@ def measure_compute(
     place = find_device(device)
     kernels = [k for k in standard_kernels(place, precisions) if names is None or k.family in names]
     skipped = tuple(s for s in unsupported(place, precisions) if names is None or s.family in names)
-    return Findings(skipped=skipped) + measure_kernels(kernels, place, budget_sec)
+    return MicroResults(skipped=skipped) + measure_kernels(kernels, place, budget_sec)
 
 
 def standard_kernels(device: torch.device, precisions: Sequence[str]) -> Iterator[Kernel]:
@@ -121,13 +121,13 @@ def unsupported_precisions(device: torch.device) -> dict[str, str]:
 
 def measure_kernels(
     kernels: Sequence[Kernel], device: torch.device, budget_sec: float, *, overrun: bool = True
-) -> Findings:
+) -> MicroResults:
     """Each kernel gets an equal share of what its predecessors left of the budget.
 
     Once it is used, the rest are measured as briefly as can be; without `overrun` they are left out.
     """
     deadline = time.monotonic() + budget_sec
-    found = Findings()
+    found = MicroResults()
     for number, kernel in enumerate(kernels):
         share = max(0.0, deadline - time.monotonic()) / (len(kernels) - number)
         if not (share or overrun) and number:
@@ -137,23 +137,23 @@ def measure_kernels(
     return found
 
 
-def _measured_or_skipped(kernel: Kernel, device: torch.device, share_sec: float) -> Findings:
+def _measured_or_skipped(kernel: Kernel, device: torch.device, share_sec: float) -> MicroResults:
     try:
         if _expected_sec(kernel, device) > _PATIENCE_SEC:
             reason = f"one call would take more than {_PATIENCE_SEC:g} s on this device"
             return _skipped(kernel, reason)
-        return Findings(samples=(measure_kernel(kernel, device, share_sec),))
+        return MicroResults(samples=(measure_kernel(kernel, device, share_sec),))
     except torch.OutOfMemoryError:
         return _skipped(kernel, "the device has too little memory")
     except NotImplementedError as error:
         return _skipped(kernel, str(error).splitlines()[0][:120])
 
 
-def _skipped(kernel: Kernel, reason: str) -> Findings:
+def _skipped(kernel: Kernel, reason: str) -> MicroResults:
     skipped = Skipped(
         name=kernel.label, reason=reason, family=kernel.family, precision=kernel.precision, metric=kernel.metric
     )
-    return Findings(skipped=(skipped,))
+    return MicroResults(skipped=(skipped,))
 
 
 def _expected_sec(kernel: Kernel, device: torch.device) -> float:

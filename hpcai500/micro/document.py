@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from hpcai500 import __version__
-from hpcai500.micro.sample import Coverage, Findings, Sample, Skipped
+from hpcai500.micro.sample import Coverage, MicroResults, Sample, Skipped
 from hpcai500.spec.models import Frozen
 from hpcai500.system.hardware import processors
 from hpcai500.system.programs import output_of
@@ -36,7 +36,7 @@ class MicroDocument(Frozen):
     """Of each workload whose shapes were measured."""
 
 
-def describe(host: str, device: str, found: Findings, **ranks: Any) -> MicroDocument:
+def describe(host: str, device: str, found: MicroResults, **ranks: Any) -> MicroDocument:
     """`found` with where it was found; `ranks` are the fields of collectives."""
     import torch
 

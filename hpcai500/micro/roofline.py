@@ -11,7 +11,7 @@ from hpcai500.files import read_json
 from hpcai500.micro.compute import find_device, measure_compute
 from hpcai500.micro.document import MicroDocument, describe
 from hpcai500.micro.passes import spec_of, time_steps, trace_workload
-from hpcai500.micro.roofline_model import Ceilings, Point
+from hpcai500.micro.roofline_model import Ceilings, WorkloadPoint
 from hpcai500.predict.measured import upgraded
 from hpcai500.score.record.folders import run_folders
 from hpcai500.score.record.reading import newest_result
@@ -70,14 +70,14 @@ def ceilings_of(document: MicroDocument, source: str) -> Ceilings:
     )
 
 
-def measure_point(name: str, problem: str, device: str, precision: str, budget_sec: float) -> Point:
+def measure_point(name: str, problem: str, device: str, precision: str, budget_sec: float) -> WorkloadPoint:
     """Real training steps on synthetic data, on one rank in this process."""
     place = find_device(device)
     spec = spec_of(name, problem, place, precision)
     found = trace_workload(spec, place)
     samples_per_sec = time_steps(spec, place, budget_sec).median
     num_samples = spec.micro_batch_size
-    return Point(
+    return WorkloadPoint(
         name=f"{spec.workload.name} {problem}",
         precision=spec.settings.execution.precision,
         source=f"measured now, {num_samples} samples a step",
@@ -88,7 +88,7 @@ def measure_point(name: str, problem: str, device: str, precision: str, budget_s
     )
 
 
-def points_of_runs(paths: Iterable[Path]) -> list[Point]:
+def points_of_runs(paths: Iterable[Path]) -> list[WorkloadPoint]:
     """Of each experiment at or below `paths`, from its finished runs, ranked or not.
 
     Raises:
@@ -109,7 +109,7 @@ def points_of_runs(paths: Iterable[Path]) -> list[Point]:
     return [_point_of(runs) for runs in experiments.values()]
 
 
-def _point_of(runs: Mapping[Path, Result]) -> Point:
+def _point_of(runs: Mapping[Path, Result]) -> WorkloadPoint:
     """The FLOPS of one device while it trained, median over seeds; bytes are counted here, on the runs' own batch."""
     folder, result = next(iter(runs.items()))
     spec, of = read_spec(folder / "run.json"), result.identity
@@ -124,7 +124,7 @@ def _point_of(runs: Mapping[Path, Result]) -> Point:
             f"{folder}: too little memory here to trace a pass", "run it where there is more"
         ) from error
     num_samples = spec.micro_batch_size
-    return Point(
+    return WorkloadPoint(
         name=f"{spec.workload.name} {spec.problem}",
         precision=spec.settings.execution.precision,
         source=f"{of.system}, {counted(of.world_size, 'rank')}, {counted(len(runs), 'run')}",

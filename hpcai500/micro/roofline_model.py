@@ -34,7 +34,7 @@ class Ceilings(Frozen):
         return max(table.get(name, 0.0) for table in (self.gemm, self.convolution) for name in names)
 
 
-class Point(Frozen):
+class WorkloadPoint(Frozen):
     """One workload on one device. FLOPs and bytes are of one sample's forward and backward pass."""
 
     name: str
@@ -64,10 +64,10 @@ class Point(Frozen):
         return self.flops_per_sample / self.fused_bytes
 
 
-class Placed(Frozen):
+class RooflinePoint(Frozen):
     """A point under its roof."""
 
-    point: Point
+    point: WorkloadPoint
     peak_flops: float
     ridge: float
     """FLOPs a byte from which on arithmetic bounds."""
@@ -84,7 +84,7 @@ class Roofline(Frozen):
 
     schema_version: Literal[1] = 1
     ceilings: Ceilings
-    points: tuple[Placed, ...]
+    points: tuple[RooflinePoint, ...]
 
 
 def roof(intensity: float, peak_flops: float, bytes_per_sec: float) -> float:
@@ -92,13 +92,13 @@ def roof(intensity: float, peak_flops: float, bytes_per_sec: float) -> float:
     return min(peak_flops, intensity * bytes_per_sec)
 
 
-def place(point: Point, ceilings: Ceilings) -> Placed:
+def roofline_point(point: WorkloadPoint, ceilings: Ceilings) -> RooflinePoint:
     """What bounds `point`, and by how much."""
     peak, bandwidth = ceilings.peak(point.precision), ceilings.memory_bytes_per_sec
     ridge = peak / bandwidth
     low, high = (roof(intensity, peak, bandwidth) for intensity in (point.low_intensity, point.high_intensity))
     bound = _bound(point, low, ridge)
-    return Placed(
+    return RooflinePoint(
         point=point,
         peak_flops=peak,
         ridge=ridge,
@@ -109,7 +109,7 @@ def place(point: Point, ceilings: Ceilings) -> Placed:
     )
 
 
-def _bound(point: Point, low: float, ridge: float) -> Bound:
+def _bound(point: WorkloadPoint, low: float, ridge: float) -> Bound:
     if point.flops < ENOUGH * low:
         return "neither"
     if point.low_intensity >= ridge:
@@ -117,7 +117,7 @@ def _bound(point: Point, low: float, ridge: float) -> Bound:
     return "memory" if point.high_intensity < ridge else "memory unless fused"
 
 
-def _sentence(point: Point, bound: Bound, low: float, high: float, peak: float, ridge: float) -> str:
+def _sentence(point: WorkloadPoint, bound: Bound, low: float, high: float, peak: float, ridge: float) -> str:
     of_peak = f"{point.flops / peak:.0%} of the {point.precision} peak"
     if bound == "neither":
         return (

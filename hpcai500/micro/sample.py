@@ -88,15 +88,15 @@ class Coverage(Frozen):
     """Metric of the sample of all shapes together."""
 
 
-class Findings(Frozen):
+class MicroResults(Frozen):
     """What one set of microbenchmarks found."""
 
     samples: tuple[Sample, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     coverages: tuple[Coverage, ...] = ()
 
-    def __add__(self, other: "Findings") -> "Findings":
-        return Findings(
+    def __add__(self, other: "MicroResults") -> "MicroResults":
+        return MicroResults(
             samples=self.samples + other.samples,
             skipped=self.skipped + other.skipped,
             coverages=self.coverages + other.coverages,

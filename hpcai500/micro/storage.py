@@ -22,7 +22,7 @@ from PIL import Image
 
 from hpcai500.errors import DataError
 from hpcai500.files import storage
-from hpcai500.micro.sample import Findings, Sample, Skipped, rate
+from hpcai500.micro.sample import MicroResults, Sample, Skipped, rate
 
 FRAME = (16, 768, 1152)
 """Of ExtremeWeather: float32, 56.6 MB."""
@@ -46,7 +46,7 @@ class Part(NamedTuple):
     """CRC-32 of what was written; None for files that are not ours."""
 
 
-def measure_storage(folder: Path, *, budget_sec: float) -> Findings:
+def measure_storage(folder: Path, *, budget_sec: float) -> MicroResults:
     """Write files into a folder of their own below `folder`, read them, remove them, in about `budget_sec`.
 
     Raises:
@@ -63,7 +63,7 @@ def measure_storage(folder: Path, *, budget_sec: float) -> Findings:
             return found + measure_metadata(own / "metadata", share)
 
 
-def measure_prepared(data: Path, *, budget_sec: float) -> Findings:
+def measure_prepared(data: Path, *, budget_sec: float) -> MicroResults:
     """Read the HDF5 frames and JPEG files that lie below `data` already, a GiB of each at most.
 
     Raises:
@@ -107,17 +107,17 @@ def write_images(folder: Path) -> list[Part]:
     return parts
 
 
-def measure_reads(prefix: str, frames: Sequence[Part], images: Sequence[Part], share_sec: float) -> Findings:
+def measure_reads(prefix: str, frames: Sequence[Part], images: Sequence[Part], share_sec: float) -> MicroResults:
     """Each kind in order and shuffled."""
-    found = Findings()
+    found = MicroResults()
     for kind, parts, reader in (("hdf5", frames, read_frames), ("jpeg", images, read_files)):
         for order in ("sequential", "random"):
             name = f"{prefix}_{kind}_{order}"
             if parts:
                 sample = _measure_passes(name, parts, reader, share_sec, is_shuffled=order == "random")
-                found += Findings(samples=(sample.model_copy(update={"family": prefix}),))
+                found += MicroResults(samples=(sample.model_copy(update={"family": prefix}),))
             else:
-                found += Findings(skipped=(Skipped(name=name, reason="no such files", family=prefix),))
+                found += MicroResults(skipped=(Skipped(name=name, reason="no such files", family=prefix),))
     return found
 
 
@@ -211,7 +211,7 @@ def _cache_state(cached: Sequence[bool | None]) -> str:
     return "cached: the file system keeps its pages" if any(cached) else "cold"
 
 
-def measure_metadata(folder: Path, budget_sec: float) -> Findings:
+def measure_metadata(folder: Path, budget_sec: float) -> MicroResults:
     """Creating and asking for empty files, folder by folder, and then removing them all.
 
     They are few, and none is removed before the last is created: ext4 passes over every inode of a group that was
@@ -236,7 +236,7 @@ def measure_metadata(folder: Path, budget_sec: float) -> Findings:
         time_all("stat", made[-1], Path.stat)
     for paths in made:
         time_all("unlink", paths, Path.unlink)
-    return Findings(samples=tuple(_metadata_sample(name, of_name) for name, of_name in seconds.items()))
+    return MicroResults(samples=tuple(_metadata_sample(name, of_name) for name, of_name in seconds.items()))
 
 
 def _metadata_sample(name: str, seconds: Sequence[float]) -> Sample:

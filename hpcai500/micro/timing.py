@@ -18,7 +18,7 @@ _MOST_READINGS = 200
 _MOST_CALLS = 10_000
 
 
-class Timed(NamedTuple):
+class CallTimes(NamedTuple):
     seconds: list[float]
     """Of one call, for each reading."""
     correct: bool
@@ -30,7 +30,7 @@ def repeat(
     check: Callable[[Inputs, Any], bool],
     device: torch.device,
     budget_sec: float,
-) -> Timed:
+) -> CallTimes:
     """Time `run` until `budget_sec` is used, at least four times.
 
     `check` looks at one result of each set of data; a wrong one ends the measurement.
@@ -48,7 +48,7 @@ def repeat(
             break
         inputs = make(generator)
         correct = check(inputs, run(inputs))
-    return Timed(seconds or [single], correct)
+    return CallTimes(seconds or [single], correct)
 
 
 def time_calls(call: Callable[[], Any], num_calls: int, device: torch.device) -> float:

@@ -40,7 +40,7 @@ class Operation(NamedTuple):
 
 
 @dataclass
-class Counted:
+class OperationCount:
     count: int = 0
     """Times in the pass."""
     flops: int = 0
@@ -51,7 +51,7 @@ class Counted:
 
 @dataclass
 class Trace:
-    operations: dict[Operation, Counted] = field(default_factory=dict)
+    operations: dict[Operation, OperationCount] = field(default_factory=dict)
     unfused_bytes: int = 0
     """Operands read and results written by every operator, each once: what moves if nothing stays in caches."""
 
@@ -87,7 +87,7 @@ class Tracer(TorchDispatchMode):
         self.trace.unfused_bytes += num_bytes
         if func._overloadpacket in flop_registry:
             operation = Operation(func, _specified(args))
-            counted = self.trace.operations.setdefault(operation, Counted())
+            counted = self.trace.operations.setdefault(operation, OperationCount())
             counted.count += 1
             counted.flops = flop_registry[func._overloadpacket](*args, **kwargs, out_val=result)
             counted.bytes = num_bytes
@@ -131,6 +131,6 @@ def with_tensors(arguments: Sequence[Any], make: Callable[[TensorSpec], torch.Te
     return [make(value) if isinstance(value, TensorSpec) else value for value in arguments]
 
 
-def by_flops(found: Trace) -> Iterator[tuple[Operation, Counted]]:
+def by_flops(found: Trace) -> Iterator[tuple[Operation, OperationCount]]:
     """Those that need most of the pass's FLOPs first."""
     yield from sorted(found.operations.items(), key=lambda item: -item[1].count * item[1].flops)

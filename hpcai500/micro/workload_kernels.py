@@ -11,15 +11,17 @@ from torch.utils._pytree import tree_leaves
 from hpcai500.micro.compute import measure_kernels, unsupported_precisions
 from hpcai500.micro.kernels import DTYPES, Kernel, normal
 from hpcai500.micro.passes import spec_of, trace_workload
-from hpcai500.micro.sample import Coverage, Findings, Sample, Shape, Skipped
-from hpcai500.micro.tracing import Counted, Operation, TensorSpec, Trace, by_flops, with_tensors
+from hpcai500.micro.sample import Coverage, MicroResults, Sample, Shape, Skipped
+from hpcai500.micro.tracing import Operation, OperationCount, TensorSpec, Trace, by_flops, with_tensors
 
 SHARE = 0.8
 """Of a pass's FLOPs that the chosen operations make up."""
 _TITLES = {"convolution": "conv", "convolution_backward": "conv backward", "mm": "product", "addmm": "product"}
 
 
-def measure_workload(name: str, problem: str, device: torch.device, *, precision: str, budget_sec: float) -> Findings:
+def measure_workload(
+    name: str, problem: str, device: torch.device, *, precision: str, budget_sec: float
+) -> MicroResults:
     """The operations of one workload that need most FLOPs, and their speed together.
 
     Those that the budget has no time for are left out; a trace that takes long leaves half of it.
@@ -31,7 +33,7 @@ def measure_workload(name: str, problem: str, device: torch.device, *, precision
     refused = unsupported_precisions(device)
     if precision in refused:
         skipped = Skipped(name=f"{name} {problem} {precision}", reason=refused[precision], precision=precision)
-        return Findings(skipped=(skipped,))
+        return MicroResults(skipped=(skipped,))
     spec = spec_of(name, problem, device, "fp32")
     found = trace_workload(spec, device)
     chosen = list(choose(found))
@@ -65,10 +67,10 @@ def measure_workload(name: str, problem: str, device: torch.device, *, precision
     )
     if samples:
         samples.append(_together(coverage, samples))
-    return Findings(samples=tuple(samples), skipped=left_out, coverages=(coverage,))
+    return MicroResults(samples=tuple(samples), skipped=left_out, coverages=(coverage,))
 
 
-def choose(found: Trace) -> Iterator[tuple[Operation, Counted]]:
+def choose(found: Trace) -> Iterator[tuple[Operation, OperationCount]]:
     """Those with most of the FLOPs, until they make up `SHARE` of them."""
     covered = 0
     for operation, counted in by_flops(found):
@@ -103,7 +105,7 @@ def _together(coverage: Coverage, samples: list[Sample]) -> Sample:
     )
 
 
-def kernel_of(operation: Operation, counted: Counted, precision: str) -> Kernel:
+def kernel_of(operation: Operation, counted: OperationCount, precision: str) -> Kernel:
     """`operation` on fresh random operands of its shapes and layouts, in `precision`."""
     dtype = DTYPES[precision]
     operands = operation.operands

@@ -8,7 +8,7 @@ from hpcai500.errors import RankError
 from hpcai500.launch.launcher import Launcher
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.registry import find_launcher, launchers
-from hpcai500.ranks.meeting import meet
+from hpcai500.ranks.rendezvous import rendezvous
 from hpcai500.ranks.torch_ranks import Ranks, TorchRanks, require_size
 
 if TYPE_CHECKING:
@@ -28,15 +28,15 @@ def join(layout: Layout, folder: Path, env: Mapping[str, str]) -> Ranks:
         from hpcai500.ranks.horovod_ranks import HorovodRanks
 
         return HorovodRanks(layout.device, layout.launcher, layout.world_size, layout.compression)
-    if launcher.meeting == "mpi":
-        from hpcai500.ranks.mpi_meeting import meet_by_mpi
+    if launcher.rendezvous == "mpi":
+        from hpcai500.ranks.mpi_rendezvous import rendezvous_by_mpi
 
-        place, store = meet_by_mpi(layout.world_size, launcher.name, env)
-        return TorchRanks(place, layout.device, lambda: store, layout.compression)
-    place = launcher.own_place(env)
-    require_size(layout.world_size, place.size, layout.launcher, "torch.distributed")
-    by_file = (lambda: meet(place, folder, env)) if launcher.meeting == "folder" else None
-    return TorchRanks(place, layout.device, by_file, layout.compression)
+        own, store = rendezvous_by_mpi(layout.world_size, launcher.name, env)
+        return TorchRanks(own, layout.device, lambda: store, layout.compression)
+    own = launcher.require_rank_environment(env)
+    require_size(layout.world_size, own.size, layout.launcher, "torch.distributed")
+    by_file = (lambda: rendezvous(own, folder, env)) if launcher.rendezvous == "folder" else None
+    return TorchRanks(own, layout.device, by_file, layout.compression)
 
 
 def join_group(layout: Layout, folder: Path, env: Mapping[str, str]) -> "Ranks | MpiRanks":

@@ -72,17 +72,17 @@ class TorchRanks:
 
     def __init__(
         self,
-        place: RankEnvironment,
+        own: RankEnvironment,
         device: str,
-        meet: Callable[[], Store] | None = None,
+        rendezvous: Callable[[], Store] | None = None,
         compression: str = "none",
     ) -> None:
         """Join the others; `meet` gives the store that all ranks share, where torchrun does not.
 
         `compression` is what gradients are sent as: `none` or `fp16`.
         """
-        self.rank, self.size = place.rank, place.size
-        self.local_rank, self.local_size = place.local_rank, place.local_size
+        self.rank, self.size = own.rank, own.size
+        self.local_rank, self.local_size = own.local_rank, own.local_size
         self.device = choose_device(device, torch.cuda.device_count(), self.local_rank, self.local_size)
         self._asked: Callable[[], bool] | None = None
         self._compression = compression
@@ -92,8 +92,8 @@ class TorchRanks:
             torch.cuda.set_device(self.device)
             device_id = self.device
         try:
-            if meet or self.size == 1:
-                store = meet() if meet else HashStore()
+            if rendezvous or self.size == 1:
+                store = rendezvous() if rendezvous else HashStore()
                 dist.init_process_group(
                     backend, store=store, rank=self.rank, world_size=self.size, device_id=device_id
                 )

@@ -24,7 +24,7 @@ EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-
 _TIME = re.compile(r"(?:(?P<days>\d+)-(?P<hours>\d+)(?P<rest>(?::\d+){0,2})|(?P<plain>\d+(?::\d+){0,2}))")
 
 
-class Request(Frozen):
+class SlurmRequest(Frozen):
     """`[slurm]`: what a job asks Slurm for."""
 
     partition: Word = ""
@@ -144,7 +144,7 @@ class Site(Frozen):
 
     system: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")] = ""
     """The machine's name in rankings; a file that gives none gives its own name."""
-    slurm: Request = Request()
+    slurm: SlurmRequest = SlurmRequest()
     preemption: Preemption = Preemption()
     software: Software = Software()
     container: Container = Container()

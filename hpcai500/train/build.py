@@ -83,7 +83,7 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
     if execution.compile or execution.deterministic or ranks.device.type == "cuda":
         journal.log(WarmUp(value=WarmUpTime(warm_up_sec=warm_up(trainer))))
     if resumption.state is not None:
-        trainer.restore(resumption.state, resumption.epoch, resumption.step, borrowed=resumption.borrowed)
+        trainer.restore(resumption.state, resumption.epoch, resumption.step, from_other_run=resumption.from_other_run)
     return trainer
 
 

@@ -38,7 +38,7 @@ class Record(Frozen):
     num_bytes: int = 0
 
 
-class Found(NamedTuple):
+class CheckpointSearch(NamedTuple):
     record: Record | None
     state: dict[str, Any] | None
     passed_over: tuple[str, ...]
@@ -90,7 +90,7 @@ class Checkpoints:
             old.with_suffix(".pt").unlink(missing_ok=True)
 
 
-def find_newest(folder: Path, refuse: Callable[[Record], str]) -> Found:
+def find_newest(folder: Path, refuse: Callable[[Record], str]) -> CheckpointSearch:
     """The newest checkpoint that is whole and that `refuse` says nothing of; others are passed over, and said so."""
     passed_over: list[str] = []
     for path in _newest_first(folder):
@@ -102,14 +102,14 @@ def find_newest(folder: Path, refuse: Callable[[Record], str]) -> Found:
                 if state.pop("record") == record.model_copy(update={"sha256": "", "num_bytes": 0}).model_dump(
                     mode="json"
                 ):
-                    return Found(record, state, tuple(passed_over))
+                    return CheckpointSearch(record, state, tuple(passed_over))
                 fault = "its record was altered"
         except HpcAi500Error as error:
             fault = str(error)
         except Exception as error:  # whatever torch makes of bytes that are no checkpoint
             fault = f"{type(error).__name__}: cannot be loaded"
         passed_over.append(f"{path.stem}: {fault}")
-    return Found(None, None, tuple(passed_over))
+    return CheckpointSearch(None, None, tuple(passed_over))
 
 
 def _fault(path: Path, record: Record) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hpcai500.errors import DataError
-from hpcai500.events.payloads import Dataset, DatasetIdentity, Input, Reading, StagingStart, StagingStop
+from hpcai500.events.payloads import Dataset, DatasetIdentity, Input, InputPipeline, StagingStart, StagingStop
 from hpcai500.ranks.torch_ranks import Ranks
 from hpcai500.spec.models import parse
 from hpcai500.spec.run import RunSpec
@@ -33,7 +33,7 @@ def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal,
             f"samples; problem {spec.problem!r} is defined on {expected[0]:,} and {expected[1]:,}",
             f"complete the data set, or see `hpcai500 data verify {spec.workload.name}`",
         )
-    journal.log(Input(value=parse(Reading, info.reading or {}, f"{spec.workload.folder}: DatasetInfo.reading")))
+    journal.log(Input(value=parse(InputPipeline, info.reading or {}, f"{spec.workload.folder}: DatasetInfo.reading")))
     if earlier and info.digest != earlier:
         raise DataError(
             f"{spec.data}: the data set's digest is {info.digest:.40}, and was {earlier:.40} when the run began",

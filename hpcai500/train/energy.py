@@ -12,7 +12,7 @@ RAPL = Path("/sys/class/powercap")
 CounterName = Literal["nvml", "rapl"]
 
 
-class Missing(NamedTuple):
+class MissingCounter(NamedTuple):
     """Why a rank reads no such counter."""
 
     counter: CounterName
@@ -22,22 +22,24 @@ class Missing(NamedTuple):
         return f"{self.counter.upper()}: {self.reason}"
 
 
-class Coverage(NamedTuple):
+class EnergyCoverage(NamedTuple):
     """What is measured over all ranks."""
 
     sources: tuple[CounterName, ...]
-    missing: tuple[Missing, ...]
+    missing: tuple[MissingCounter, ...]
     is_complete: bool
     """Every GPU, or without GPUs every node's packages, has a counter."""
 
 
-def coverage(of_ranks: Iterable[tuple[Sequence[CounterName], Sequence[Missing]]], device_type: str) -> Coverage:
+def coverage(
+    of_ranks: Iterable[tuple[Sequence[CounterName], Sequence[MissingCounter]]], device_type: str
+) -> EnergyCoverage:
     every = list(of_ranks)
     sources = {source for found, _ in every for source in found}
     missing = {reason for _, reasons in every for reason in reasons}
     needed: CounterName = "nvml" if device_type == "cuda" else "rapl"
     is_complete = needed in sources and not any(one.counter == needed for one in missing)
-    return Coverage(tuple(sorted(sources)), tuple(sorted(missing)), is_complete)
+    return EnergyCoverage(tuple(sorted(sources)), tuple(sorted(missing)), is_complete)
 
 
 class Counter(Protocol):
@@ -90,7 +92,7 @@ class EnergyMeter:
 
     def __init__(self, device: torch.device, *, node_leader: bool, rapl: Path = RAPL) -> None:
         self.counters: list[NvmlCounter | RaplCounter] = []
-        self.missing: list[Missing] = []
+        self.missing: list[MissingCounter] = []
         if device.type == "cuda":
             self._try_nvml(device)
         if node_leader:
@@ -114,13 +116,13 @@ class EnergyMeter:
         try:
             self.counters.append(NvmlCounter(device))
         except Exception as error:  # any fault of a driver's library: the figure is then missing, and said so
-            self.missing.append(Missing("nvml", str(error)))
+            self.missing.append(MissingCounter("nvml", str(error)))
 
     def _try_rapl(self, rapl: Path) -> None:
         domains = [path for path in sorted(rapl.glob("intel-rapl:*")) if path.name.count(":") == 1]
         try:
             self.counters.extend([RaplCounter(domain) for domain in domains])
         except OSError as error:
-            self.missing.append(Missing("rapl", f"{error.filename}: {error.strerror}"))
+            self.missing.append(MissingCounter("rapl", f"{error.filename}: {error.strerror}"))
         if not domains:
-            self.missing.append(Missing("rapl", f"no counters under {rapl}"))
+            self.missing.append(MissingCounter("rapl", f"no counters under {rapl}"))

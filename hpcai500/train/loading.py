@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hpcai500.errors import HpcAi500Error
 from hpcai500.train.preemption import leave_signals_to_parent
-from hpcai500.train.ring import FillBatch, Filled, Ring
+from hpcai500.train.ring import FillBatch, Ring, RingBatch
 
 ReadBatch = Callable[[Sequence[Any]], Any]
 """A list of keys (samples) as one collated batch; must be picklable."""
@@ -34,7 +34,7 @@ class _Batches(Dataset[Any]):
             if self._ring is None or slot is None:
                 return self._read_batch(keys)
             reader: FillBatch = self._read_batch  # type: ignore[assignment]
-            return Filled(self._ring, slot, reader.fill(keys, self._ring.memory[slot]))
+            return RingBatch(self._ring, slot, reader.fill(keys, self._ring.memory[slot]))
         except HpcAi500Error as error:
             return error
 
@@ -56,7 +56,7 @@ class _Schedule:
         return len(self.batches)
 
 
-class Timed:
+class BatchTimer:
     """Batches, and the seconds for which whoever takes them has waited. Reads the host's clock alone."""
 
     def __init__(self, batches: Iterable[Any], waited_sec: float = 0.0) -> None:
@@ -107,7 +107,7 @@ class Loader:
         for batch in self._loader:
             if isinstance(batch, HpcAi500Error):
                 raise batch
-            yield self._read_batch.batch(batch.memory, batch.rest) if isinstance(batch, Filled) else batch  # type: ignore[attr-defined]
+            yield self._read_batch.batch(batch.memory, batch.rest) if isinstance(batch, RingBatch) else batch  # type: ignore[attr-defined]
             del batch  # its slot is free while the next one is waited for
 
 

@@ -20,11 +20,11 @@ from hpcai500.train.clock import Clock
 from hpcai500.train.compilation import begin_pass, clear_gradients
 from hpcai500.train.energy import EnergyMeter
 from hpcai500.train.journal import Journal
-from hpcai500.train.loading import Timed
+from hpcai500.train.loading import BatchTimer
 from hpcai500.train.optim import learning_rate, peak_learning_rate
 from hpcai500.train.preemption import StopRequest
 from hpcai500.train.sampling import eval_batches, micro_batches
-from hpcai500.train.state import Progress, RankState, RunState
+from hpcai500.train.state import RankState, RunState, TrainingProgress
 from hpcai500.train.workload import Batch, Quality, Workload
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -46,7 +46,7 @@ class Trainer:
     flops_per_sample: float
     energy_is_complete: bool
     stop: StopRequest
-    progress: Progress = field(default_factory=Progress)
+    progress: TrainingProgress = field(default_factory=TrainingProgress)
 
     def __post_init__(self) -> None:
         precision = self.spec.settings.execution.precision
@@ -67,7 +67,7 @@ class Trainer:
         self.energy.joules_since_last()  # what start-up used is no part of the run
         for epoch in range(self.progress.epoch, problem.num_epochs + 1):
             quality = self.run_epoch(epoch)
-            self.progress = Progress(epoch=epoch + 1)
+            self.progress = TrainingProgress(epoch=epoch + 1)
             if execution.stop_at_target and quality >= problem.target_quality:
                 break
             if (
@@ -95,7 +95,7 @@ class Trainer:
         evaluated = self.clock.read_sec()
         self.journal.log(EvalAccuracy.of(epoch, quality.value))
         self.journal.log(EvalStop.of(epoch))
-        own_steps = self.spec.steps_per_epoch - before.borrowed_steps
+        own_steps = self.spec.steps_per_epoch - before.other_run_steps
         num_samples = own_steps * self.spec.settings.batch.global_batch_size
         joules = before.energy_joules + self.energy_joules()
         row = Epoch(
@@ -122,7 +122,7 @@ class Trainer:
         done, num_steps = self.progress.step, self.spec.steps_per_epoch
         loss_sum = torch.full((), self.progress.loss_sum, device=self.ranks.device)
         keys = list(islice(micro_batches(self.spec, self.ranks.rank, epoch), done * self.num_micro_batches, None))
-        batches = Timed(self.workload.train_batches(keys), self.progress.data_wait_sec)
+        batches = BatchTimer(self.workload.train_batches(keys), self.progress.data_wait_sec)
         for step in range(done + 1, num_steps + 1):
             loss = self.train_step(batches, self.rate_of_step((epoch - 1) * num_steps + step - 1))
             loss_sum += loss
@@ -184,14 +184,14 @@ class Trainer:
     def leave(self, epoch: int, step: int, loss_sum: torch.Tensor, started: float, waited_sec: float) -> None:
         """Store everything after `step` steps of `epoch`, and end as one who was asked to."""
         before = self.progress
-        self.progress = Progress(
+        self.progress = TrainingProgress(
             epoch=epoch,
             step=step,
             loss_sum=float(loss_sum),
             train_sec=before.train_sec + self.clock.read_sec() - started,
             data_wait_sec=waited_sec,
             energy_joules=before.energy_joules + self.energy_joules(),
-            borrowed_steps=before.borrowed_steps,
+            other_run_steps=before.other_run_steps,
         )
         self.journal.log(Interrupted.of(epoch, step))
         self.save(graceful=True)
@@ -225,7 +225,7 @@ class Trainer:
             scaler=self.scaler.state_dict(),
             train_sec=self.progress.train_sec,
             energy_joules=self.progress.energy_joules,
-            borrowed_steps=self.progress.borrowed_steps,
+            borrowed_steps=self.progress.other_run_steps,
             ranks=tuple(ranks),
         )
 
@@ -240,8 +240,8 @@ class Trainer:
             buffers={name: buffer.cpu() for name, buffer in self.model.named_buffers()} if under_way else {},
         )
 
-    def restore(self, state: RunState, epoch: int, step: int, *, borrowed: bool) -> None:
-        """Bring a trainer that was built for the same run (or, `borrowed`, for another) to where `save` left one."""
+    def restore(self, state: RunState, epoch: int, step: int, *, from_other_run: bool) -> None:
+        """Restore what `save` stored for this run, or for another one if `from_other_run`."""
         own = state.ranks[self.ranks.rank]
         self.model.load_state_dict(state.model)
         self.optimizer.load_state_dict(state.optimizer)
@@ -252,17 +252,17 @@ class Trainer:
         torch.set_rng_state(own.generator)
         if own.device_generator is not None:
             torch.cuda.set_rng_state(own.device_generator, self.ranks.device)
-        if borrowed:
-            self.progress = Progress(epoch=epoch, step=step, loss_sum=own.loss_sum, borrowed_steps=step)
+        if from_other_run:
+            self.progress = TrainingProgress(epoch=epoch, step=step, loss_sum=own.loss_sum, other_run_steps=step)
             return
-        self.progress = Progress(
+        self.progress = TrainingProgress(
             epoch=epoch,
             step=step,
             loss_sum=own.loss_sum,
             train_sec=state.train_sec,
             data_wait_sec=own.data_wait_sec,
             energy_joules=state.energy_joules,
-            borrowed_steps=state.borrowed_steps,
+            other_run_steps=state.borrowed_steps,
         )
 
 

@@ -9,9 +9,9 @@ from hpcai500.events.payloads import Dataset, FlopsPerSample, Restart, Resumed, 
 from hpcai500.events.reader import Event, find, first, parse_lines, read_events
 from hpcai500.events.typed import payload
 from hpcai500.events.vocabulary import Key, RunStatus
-from hpcai500.files import hold, storage, write_atomic
+from hpcai500.files import lock_file, storage, write_atomic
 from hpcai500.spec.run import RunSpec
-from hpcai500.train.checkpoint import Found, Record, find_newest
+from hpcai500.train.checkpoint import CheckpointSearch, Record, find_newest
 from hpcai500.train.state import RunState
 
 _WAIT_SEC = 120
@@ -29,7 +29,7 @@ class Resumption(NamedTuple):
     """What the checkpoint holds; None to begin at the first step."""
     epoch: int = 1
     step: int = 0
-    borrowed: bool = False
+    from_other_run: bool = False
     """The checkpoint is another run's."""
     graceful: bool = False
     flops_per_sample: float | None = None
@@ -76,7 +76,7 @@ def find_resumption(spec: RunSpec) -> Resumption:
     found = _find_own(spec, log.stat().st_size)
     rewind(log, found.record.events_bytes if found.record else _end_of(log, Key.RUN_START))
     resumption = _resumption(events, start, found, spec.folder)
-    return resumption if found.record else resumption._replace(**_borrowed(spec))
+    return resumption if found.record else resumption._replace(**_from_other_run(spec))
 
 
 _HELD: list[IO[bytes]] = []
@@ -87,15 +87,15 @@ def _hold(folder: Path) -> None:
     """Take `folder` for this process, waiting for an earlier start of the same run to end."""
     with storage(folder):
         file = (folder / ".lock").open("ab")
-    hold(file, _WAIT_SEC, f"{folder}: another start of this run is writing there")
+    lock_file(file, _WAIT_SEC, f"{folder}: another start of this run is writing there")
     _HELD.append(file)
 
 
 def _beginning(spec: RunSpec) -> Resumption:
-    return Resumption(**_borrowed(spec))
+    return Resumption(**_from_other_run(spec))
 
 
-def _find_own(spec: RunSpec, events_bytes: int) -> Found:
+def _find_own(spec: RunSpec, events_bytes: int) -> CheckpointSearch:
     def refuse(record: Record) -> str:
         if (record.experiment_digest, record.seed) != (spec.experiment_digest, spec.seed):
             return "belongs to another experiment or seed"
@@ -104,7 +104,7 @@ def _find_own(spec: RunSpec, events_bytes: int) -> Found:
     return find_newest(spec.folder / "checkpoint", refuse)
 
 
-def _borrowed(spec: RunSpec) -> dict[str, Any]:
+def _from_other_run(spec: RunSpec) -> dict[str, Any]:
     """Where the checkpoint of the run that `spec` starts from lets it begin; nothing where it starts from none.
 
     Raises:
@@ -127,11 +127,11 @@ def _borrowed(spec: RunSpec) -> dict[str, Any]:
         "state": _state(found, Path(spec.resume_from)),
         "epoch": found.record.epoch,
         "step": found.record.step,
-        "borrowed": True,
+        "from_other_run": True,
     }
 
 
-def _state(found: Found, folder: Path) -> RunState | None:
+def _state(found: CheckpointSearch, folder: Path) -> RunState | None:
     """What the checkpoint that was found in `folder` holds.
 
     Raises:
@@ -149,7 +149,7 @@ def _state(found: Found, folder: Path) -> RunState | None:
         ) from error
 
 
-def _resumption(events: list[Event], start: Event, found: Found, folder: Path) -> Resumption:
+def _resumption(events: list[Event], start: Event, found: CheckpointSearch, folder: Path) -> Resumption:
     counted = payload(events, FlopsPerSample)
     dataset = payload(events, Dataset)
     record = found.record

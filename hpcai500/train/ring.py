@@ -62,7 +62,7 @@ class Ring:
         return {"memory": self.memory, "number": self.number}
 
 
-class Filled:
+class RingBatch:
     """A batch on its way from the process that filled a slot."""
 
     def __init__(self, ring: Ring, slot: int, rest: Any) -> None:
@@ -74,7 +74,7 @@ class Filled:
         """In the parent, once."""
         return _RINGS[self._ring].claim(self._slot) if self._pinned is None else self._pinned
 
-    def pin_memory(self) -> "Filled":
+    def pin_memory(self) -> "RingBatch":
         """What torch's loader calls in a thread of the parent, where batches go to a GPU."""
         self._pinned = self.memory.pin_memory()
         return self

@@ -7,7 +7,7 @@ import torch
 
 
 @dataclass(kw_only=True)
-class Progress:
+class TrainingProgress:
     """How far a run is, and what of an epoch under way its end will need."""
 
     epoch: int = 1
@@ -20,7 +20,7 @@ class Progress:
     """Of this rank, in the epoch."""
     energy_joules: float = 0.0
     """Of all ranks, in the epoch."""
-    borrowed_steps: int = 0
+    other_run_steps: int = 0
     """Of `step`, those that another run did: its samples and seconds are none of this one's."""
 
 

@@ -56,11 +56,11 @@ def run(spec: RunSpec, stop: StopRequest) -> None:
     if resumption.resumes:
         journal.log(resumption.event())
     else:
-        if resumption.borrowed:
+        if resumption.from_other_run:
             origin = events.Origin(run=spec.resume_from, epoch=resumption.epoch, step=resumption.step)
-            journal.log(events.Continued(value=origin))
+            journal.log(events.ResumedFrom(value=origin))
         journal.log(events.RunStart())
-    if resumption.borrowed and resumption.step > 0:  # this log has not seen its epoch begin
+    if resumption.from_other_run and resumption.step > 0:  # this log has not seen its epoch begin
         journal.log(events.EpochStart.of(resumption.epoch))
     stop.training = True
     try:

@@ -205,7 +205,7 @@ def test_a_run_goes_on_from_a_checkpoint_that_the_other_backend_wrote(
     expected = losses(undisturbed["torch"])
     assert losses(continued) == pytest.approx(expected[1:], rel=1e-5)
     events = read_events(continued / "events.log")
-    begun = first(events, Key.CONTINUED).value
+    begun = first(events, Key.RESUMED_FROM).value
     assert begun["run"] == str(stopped)
     assert begun["step"] > 0
     result, spec = read_result(continued / "result.json"), read_run(continued / "run.json")

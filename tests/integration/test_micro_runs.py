@@ -106,7 +106,7 @@ def test_a_pair_of_three_ranks_measures_alone(tmp_path):
         "from hpcai500.launch.registry import find_launcher\n"
         "from hpcai500.ranks.torch_ranks import TorchRanks\n"
         "import os\n"
-        "ranks = TorchRanks(find_launcher('local').own_place(os.environ), 'cpu')\n"
+        "ranks = TorchRanks(find_launcher('local').require_rank_environment(os.environ), 'cpu')\n"
         "if ranks.rank != 1:\n"
         "    with subset(ranks, (0, 2)) as pair:\n"
         "        found = measure_collectives(pair, sizes=(64,), budget_sec=0.2)\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcai500.launch.launcher import Step
+from hpcai500.launch.launcher import RankStart
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.registry import find_launcher
 from hpcai500.launch.slurm.header import log_pattern
@@ -95,7 +95,7 @@ def test_accounting_that_is_off_is_a_warning(cluster, check):
 
 
 def srun_tokens(site, **layout):
-    step = Step(Layout(launcher="srun", **layout), site, in_allocation=True)
+    step = RankStart(Layout(launcher="srun", **layout), site, in_allocation=True)
     return find_launcher("srun").tokens(step)
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from hpcai500.launch.launcher import Launcher, RankEnvironment, Step
+from hpcai500.launch.launcher import Launcher, RankEnvironment, RankStart
 
 _POLL_SEC = 0.05
 
@@ -25,13 +25,13 @@ class PerNode(Launcher):
     rank_variables = ("HPCAI500_RANK",)
     size_variables = ("HPCAI500_WORLD_SIZE",)
 
-    def tokens(self, step: Step) -> tuple[str, ...]:
-        layout = step.layout
-        first = step.node_index * layout.procs_per_node
+    def tokens(self, start: RankStart) -> tuple[str, ...]:
+        layout = start.layout
+        first = start.node_index * layout.procs_per_node
         numbers = (first, layout.procs_per_node, layout.world_size)
-        return (step.python, "-m", __name__, *map(str, numbers), step.start)
+        return (start.python, "-m", __name__, *map(str, numbers), start.name)
 
-    def place(self, env: Mapping[str, str]) -> RankEnvironment:
+    def rank_environment(self, env: Mapping[str, str]) -> RankEnvironment:
         return RankEnvironment(
             rank=int(env["HPCAI500_RANK"]),
             size=int(env["HPCAI500_WORLD_SIZE"]),

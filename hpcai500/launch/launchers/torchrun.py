@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from hpcai500.errors import SpecError
-from hpcai500.launch.launcher import Launcher, RankEnvironment, Step
+from hpcai500.launch.launcher import Launcher, RankEnvironment, RankStart
 from hpcai500.launch.layout import Layout
 from hpcai500.spec.site import Site
 
@@ -15,24 +15,24 @@ class Torchrun(Launcher):
     default_of = ("torch",)
     means_here = True
     is_asked_once = True  # a second signal is an order to end
-    meeting = "torchrun"
+    rendezvous = "torchrun"
     rank_variables = ("RANK",)
     size_variables = ("WORLD_SIZE",)
 
-    def tokens(self, step: Step) -> tuple[str, ...]:
-        if step.layout.world_size == 1:
+    def tokens(self, start: RankStart) -> tuple[str, ...]:
+        if start.layout.world_size == 1:
             return ()
-        procs = f"--nproc-per-node={step.layout.procs_per_node}"
-        return (step.python, "-m", "torch.distributed.run", "--standalone", procs)
+        procs = f"--nproc-per-node={start.layout.procs_per_node}"
+        return (start.python, "-m", "torch.distributed.run", "--standalone", procs)
 
-    def argv(self, step: Step, command: tuple[str, ...]) -> tuple[str, ...]:
-        tokens = self.tokens(step)
+    def argv(self, start: RankStart, command: tuple[str, ...]) -> tuple[str, ...]:
+        tokens = self.tokens(start)
         return (*tokens, "--module", *command[2:]) if tokens else command  # torchrun has an interpreter of its own
 
-    def environment(self, step: Step, env: Mapping[str, str]) -> dict[str, str]:
+    def environment(self, start: RankStart, env: Mapping[str, str]) -> dict[str, str]:
         return {"GLOO_SOCKET_IFNAME": "lo"}
 
-    def place(self, env: Mapping[str, str]) -> RankEnvironment:
+    def rank_environment(self, env: Mapping[str, str]) -> RankEnvironment:
         if "RANK" not in env:
             return RankEnvironment(0, 1, 0, 1)
         return RankEnvironment(

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from hpcai500.files import data_dir
 from hpcai500.launch.container import run_mounts, site_python
 from hpcai500.launch.diagnosis import START_MARK
-from hpcai500.launch.launcher import Step
+from hpcai500.launch.launcher import RankStart
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.registry import job_launcher
 from hpcai500.launch.slurm.header import Header, quote_option, sbatch_options
 from hpcai500.launch.slurm.queue import job_name
-from hpcai500.launch.start import TRAINING, run_environment, step_environment
+from hpcai500.launch.start import TRAINING, run_environment, start_environment
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.site import Site
 
@@ -106,7 +106,9 @@ def render_job(plan: JobPlan, template: str) -> str:
     layout = Layout(
         launcher=launcher.name, nodes=plan.nodes, procs_per_node=plan.procs_per_node, num_ranks=plan.num_ranks
     )
-    step = Step(layout, site, in_allocation=True, folders=plan.folders, snapshot=plan.snapshot, as_root=plan.as_root)
+    start = RankStart(
+        layout, site, in_allocation=True, folders=plan.folders, snapshot=plan.snapshot, as_root=plan.as_root
+    )
     return fill_template(
         template,
         sbatch_options=[quote_option(option) for option in sbatch_options(header_of(plan))],
@@ -120,8 +122,8 @@ def render_job(plan: JobPlan, template: str) -> str:
         start_mark=START_MARK,
         run_json=plan.run_json,
         snapshot=plan.snapshot,
-        environment=step_environment(launcher, step, _ON_A_NODE) | dict(plan.environment),
-        step_lines=continued(launcher.tokens(step)),
+        environment=start_environment(launcher, start, _ON_A_NODE) | dict(plan.environment),
+        start_lines=continued(launcher.tokens(start)),
         passes_signals=not launcher.gets_job_signals,
         stop_signal=site.preemption.signal,
         launcher_signal=launcher.stop_signal.name.removeprefix("SIG"),

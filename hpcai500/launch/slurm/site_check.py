@@ -30,7 +30,7 @@ echo looked
 """Bash: triples of a test, a path and a name; prints the names that fail. A folder yet to be made is its parent."""
 
 
-class Finding(NamedTuple):
+class SiteFinding(NamedTuple):
     level: Literal["ok", "warning", "error"]
     subject: str
     message: str
@@ -45,20 +45,20 @@ class Look(NamedTuple):
     complaint: str
 
 
-def check_site(site: Site, nodes: int, cluster: Cluster, groups: Sequence[str]) -> Iterator[Finding]:
+def check_site(site: Site, nodes: int, cluster: Cluster, groups: Sequence[str]) -> Iterator[SiteFinding]:
     """What Slurm's own words say of a job of `nodes` nodes, for a user in `groups`."""
     names = partition_names(site, cluster)
     if not names:
-        yield Finding("error", "partition", "the cluster has no default partition: give slurm.partition")
+        yield SiteFinding("error", "partition", "the cluster has no default partition: give slurm.partition")
     for name in names:
         if name not in cluster.partitions:
-            yield Finding("error", "partition", f"no partition {name!r}; {nearest(name, cluster.partitions)}")
+            yield SiteFinding("error", "partition", f"no partition {name!r}; {nearest(name, cluster.partitions)}")
             continue
         yield from _check_partition(site, nodes, name, cluster.partitions[name], groups)
         yield from _check_nodes(site, nodes, name, cluster.nodes.get(name, []))
     yield _check_mpi(site, cluster)
     if site.container.engine == "pyxis" and not cluster.has_pyxis:
-        yield Finding("error", "container", "srun knows no --container-image: pyxis is not there")
+        yield SiteFinding("error", "container", "srun knows no --container-image: pyxis is not there")
     yield from _check_config(cluster)
 
 
@@ -69,15 +69,15 @@ def partition_names(site: Site, cluster: Cluster) -> list[str]:
     return [name for name, fields in cluster.partitions.items() if fields.get("Default") == "YES"]
 
 
-def check_submission(site: Site, nodes: int) -> Finding:
+def check_submission(site: Site, nodes: int) -> SiteFinding:
     """What `sbatch --test-only` says of a job with the profile's own options; submits nothing."""
     header = Header(site, "hpcai500-site-check", nodes, site.slurm.procs_per_node)
     answer = ask("sbatch", "--test-only", *sbatch_options(header), "--wrap=true")
     said = " ".join((answer.err or answer.out).split()).removeprefix("sbatch: ").removeprefix("error: ")
-    return Finding("error" if answer.code else "ok", "sbatch", said)
+    return SiteFinding("error" if answer.code else "ok", "sbatch", said)
 
 
-def check_paths(site: Site, data: Sequence[str], results: str) -> Iterator[Finding]:
+def check_paths(site: Site, data: Sequence[str], results: str) -> Iterator[SiteFinding]:
     """Whether a node sees what a job there needs: a short job asks it.
 
     `data` are data sets' folders, `results` the results directory.
@@ -85,7 +85,7 @@ def check_paths(site: Site, data: Sequence[str], results: str) -> Iterator[Findi
     try:
         mark = tempfile.NamedTemporaryFile(dir=_existing(results), prefix=".hpcai500-site-check-")  # noqa: SIM115
     except OSError as error:
-        yield Finding("error", "results", f"{results}: {error.strerror}: choose a place that you may write to")
+        yield SiteFinding("error", "results", f"{results}: {error.strerror}: choose a place that you may write to")
         return
     with mark:
         looks = [
@@ -104,13 +104,15 @@ def check_paths(site: Site, data: Sequence[str], results: str) -> Iterator[Findi
     lines = answer.out.splitlines()
     if "looked" not in lines:
         why = last_line(answer.err, "it said nothing").removeprefix("srun: ").removeprefix("error: ")
-        yield Finding("warning", "paths", f"no node could be asked: {why}")
+        yield SiteFinding("warning", "paths", f"no node could be asked: {why}")
         return
     failed = [line for line in lines if line.isdigit()]
     for number in failed:
-        yield Finding("error", looks[int(number)].subject, looks[int(number)].complaint)
+        yield SiteFinding("error", looks[int(number)].subject, looks[int(number)].complaint)
     if not failed:
-        yield Finding("ok", "paths", f"{len(looks)} seen from a node: {', '.join(look.subject for look in looks)}")
+        yield SiteFinding(
+            "ok", "paths", f"{len(looks)} seen from a node: {', '.join(look.subject for look in looks)}"
+        )
 
 
 def _looks(site: Site, data: Sequence[str]) -> Iterator[Look]:
@@ -133,10 +135,10 @@ def _existing(path: str) -> Path:
 
 def _check_partition(
     site: Site, nodes: int, name: str, fields: dict[str, str], groups: Sequence[str]
-) -> Iterator[Finding]:
+) -> Iterator[SiteFinding]:
     state = fields.get("State", "UP")
     if state != "UP":
-        yield Finding("error", "partition", f"{name} is {state.lower()}: choose another, or ask its operators")
+        yield SiteFinding("error", "partition", f"{name} is {state.lower()}: choose another, or ask its operators")
     request = site.slurm
     for what, mine in (("Account", [request.account]), ("Qos", [request.qos]), ("Group", list(groups))):
         yield from _check_open(name, fields, what, [one for one in mine if one])
@@ -146,40 +148,42 @@ def _check_partition(
         and limit not in ("UNLIMITED", "INFINITE")
         and time_limit_sec(request.time) > time_limit_sec(limit)
     ):
-        yield Finding("error", "time", f"slurm.time {request.time} is above the {limit} that {name} allows")
+        yield SiteFinding("error", "time", f"slurm.time {request.time} is above the {limit} that {name} allows")
     else:
         asked = request.time or f"the default, {fields.get('DefaultTime', 'NONE').replace('NONE', limit)}"
-        yield Finding("ok", "time", f"{asked}; {name} allows {limit}")
+        yield SiteFinding("ok", "time", f"{asked}; {name} allows {limit}")
     most = fields.get("MaxNodes", "UNLIMITED")
     if most.isdigit() and nodes > int(most):
-        yield Finding("error", "nodes", f"{nodes} nodes are more than the {most} that {name} allows one job")
+        yield SiteFinding("error", "nodes", f"{nodes} nodes are more than the {most} that {name} allows one job")
     if fields.get("PreemptMode") == "CANCEL":
-        yield Finding("warning", "preemption", f"{name} cancels what it preempts: runs are not requeued")
+        yield SiteFinding("warning", "preemption", f"{name} cancels what it preempts: runs are not requeued")
 
 
-def _check_open(name: str, fields: dict[str, str], what: str, mine: list[str]) -> Iterator[Finding]:
+def _check_open(name: str, fields: dict[str, str], what: str, mine: list[str]) -> Iterator[SiteFinding]:
     """Whether a partition takes one of `mine`, its user's groups, or the account or QOS of the profile."""
     allowed = fields.get(f"Allow{what}s", "ALL")
     denied = fields.get(f"Deny{what}s", "(null)").split(",")
     key = what.lower()
     if allowed != "ALL" and not set(mine) & set(allowed.split(",")):
         asked = f"{key} {', '.join(mine)}" if mine else f"no {key}"
-        yield Finding(
+        yield SiteFinding(
             "error" if mine else "warning", key, f"{name} is open to {key}s {allowed} alone, not to {asked}"
         )
     elif set(mine) & set(denied):
-        yield Finding("error", key, f"{name} is closed to {key} {mine[0]}")
+        yield SiteFinding("error", key, f"{name} is closed to {key} {mine[0]}")
 
 
-def _check_nodes(site: Site, nodes: int, name: str, all_nodes: list[Node]) -> Iterator[Finding]:
+def _check_nodes(site: Site, nodes: int, name: str, all_nodes: list[Node]) -> Iterator[SiteFinding]:
     up = [node for node in all_nodes if node.is_up]
     if nodes > len(all_nodes):
-        yield Finding("error", "nodes", f"asks for {nodes} nodes; {name} has {len(all_nodes)}")
+        yield SiteFinding("error", "nodes", f"asks for {nodes} nodes; {name} has {len(all_nodes)}")
         return
     if nodes > len(up):
-        yield Finding("error", "nodes", f"asks for {nodes} nodes; {len(up)} of the {len(all_nodes)} in {name} are up")
+        yield SiteFinding(
+            "error", "nodes", f"asks for {nodes} nodes; {len(up)} of the {len(all_nodes)} in {name} are up"
+        )
     else:
-        yield Finding("ok", "nodes", f"{nodes} of the {len(up)} in {name} that are up, {len(all_nodes)} in all")
+        yield SiteFinding("ok", "nodes", f"{nodes} of the {len(up)} in {name} that are up, {len(all_nodes)} in all")
 
     def available(measure: Callable[[Node], int]) -> int:
         """What `nodes` nodes have each, if the fullest are chosen."""
@@ -189,7 +193,7 @@ def _check_nodes(site: Site, nodes: int, name: str, all_nodes: list[Node]) -> It
     kind = request.gpu_type
     types = {each for node in all_nodes for each in node.gpus if each}
     if kind and kind not in types:
-        yield Finding("error", "GPUs", f"{name} has no GPUs of type {kind!r}; {nearest(kind, types)}")
+        yield SiteFinding("error", "GPUs", f"{name} has no GPUs of type {kind!r}; {nearest(kind, types)}")
     else:
         num_gpus = available(lambda node: node.gpus.get(kind, 0) if kind else node.num_gpus)
         yield _fits("GPUs", "GPUs", request.gpus_per_node, num_gpus, nodes, name)
@@ -201,30 +205,32 @@ def _check_nodes(site: Site, nodes: int, name: str, all_nodes: list[Node]) -> It
         )
 
 
-def _fits(subject: str, what: str, asked: int, available: int, nodes: int, partition: str) -> Finding:
+def _fits(subject: str, what: str, asked: int, available: int, nodes: int, partition: str) -> SiteFinding:
     if asked > available:
         message = f"asks for {asked:,} {what} a node; in {partition}, {nodes} at once have {available:,} each"
-        return Finding("error", subject, message)
-    return Finding("ok", subject, f"{asked:,} of {available:,} {what} a node")
+        return SiteFinding("error", subject, message)
+    return SiteFinding("ok", subject, f"{asked:,} of {available:,} {what} a node")
 
 
-def _check_mpi(site: Site, cluster: Cluster) -> Finding:
+def _check_mpi(site: Site, cluster: Cluster) -> SiteFinding:
     wanted = site.slurm.mpi
     if wanted not in cluster.mpi_plugins:
-        return Finding("error", "MPI", f"srun has no plugin {wanted!r}; it has {', '.join(cluster.mpi_plugins)}")
-    return Finding("ok", "MPI", f"{wanted}; srun has {', '.join(cluster.mpi_plugins)}")
+        return SiteFinding("error", "MPI", f"srun has no plugin {wanted!r}; it has {', '.join(cluster.mpi_plugins)}")
+    return SiteFinding("ok", "MPI", f"{wanted}; srun has {', '.join(cluster.mpi_plugins)}")
 
 
-def _check_config(cluster: Cluster) -> Iterator[Finding]:
+def _check_config(cluster: Cluster) -> Iterator[SiteFinding]:
     size = int(cluster.config.get("MaxArraySize", "1001"))
     if size:
-        yield Finding("ok", "arrays", f"an index is at most {size - 1}; seeds above it are written with an offset")
+        yield SiteFinding(
+            "ok", "arrays", f"an index is at most {size - 1}; seeds above it are written with an offset"
+        )
     else:
-        yield Finding("error", "arrays", "MaxArraySize is 0: several seeds cannot be one array")
+        yield SiteFinding("error", "arrays", "MaxArraySize is 0: several seeds cannot be one array")
     if cluster.accounting_fault:
         forgets = cluster.config.get("MinJobAge", "300 sec")
         message = f"{cluster.accounting_fault}; how a job ended is forgotten after {forgets}"
-        yield Finding("warning", "accounting", message)
+        yield SiteFinding("warning", "accounting", message)
 
 
 def _megabytes(memory: str) -> int:

@@ -12,7 +12,7 @@ import submitit
 from submitit.core.utils import FailedJobError
 
 from hpcai500.errors import InputError, MachineError
-from hpcai500.files import hold, storage, write_json
+from hpcai500.files import lock_file, storage, write_json
 from hpcai500.launch.environment import surrounding
 from hpcai500.spec.run import RunSpec
 
@@ -65,7 +65,7 @@ def one_submitter(output: Path, timeout_sec: float = 60) -> Iterator[None]:
     with storage(output):
         output.mkdir(parents=True, exist_ok=True)
     with (output / ".submitting").open("ab") as file:
-        hold(file, timeout_sec, f"{output}: another `hpcai500 submit` is at work there")
+        lock_file(file, timeout_sec, f"{output}: another `hpcai500 submit` is at work there")
         yield
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hpcai500.errors import HpcAi500Error
 from hpcai500.events import payloads, typed
-from hpcai500.events.payloads import AT_LEAST_ONCE, ONCE_AN_EPOCH, OfEpoch
+from hpcai500.events.payloads import AT_LEAST_ONCE, ONCE_AN_EPOCH, EpochEvent
 from hpcai500.events.reader import Event, find, first
 from hpcai500.events.typed import Payload
 from hpcai500.events.vocabulary import Key
@@ -168,7 +168,7 @@ def _clock(evidence: Evidence) -> Iterator[Finding]:
     inside = (*ONCE_AN_EPOCH, Key.EPOCH)
     for event in evidence.events:
         if event.key in inside and start and not _between(start, event, stop):
-            number = typed.parsed(event, OfEpoch).metadata.epoch_num
+            number = typed.parsed(event, EpochEvent).metadata.epoch_num
             yield "2.2", f"events.log: {event.key} of epoch {number} lies outside the run"
     yield from _sequence(evidence)
     ready = first(evidence.events, Key.INIT_STOP)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from hpcai500.files import data_dir
 from hpcai500.launch.container import site_python
-from hpcai500.launch.launcher import Step
+from hpcai500.launch.launcher import RankStart
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.registry import find_launcher
 from hpcai500.launch.slurm.header import Header, log_pattern, quote_option, sbatch_options
 from hpcai500.launch.slurm.script import continued, fill_template
-from hpcai500.launch.start import Worker, step_environment
+from hpcai500.launch.start import Worker, start_environment
 from hpcai500.spec.site import Site
 
 AGENT = "hpcai500.validate.agent.main"
@@ -53,18 +53,18 @@ def render_agents(site: Site, folder: Path, *, name: str, num_nodes: int, python
         prologue=site.software.prologue,
         modules=site.software.modules,
         snapshot=snapshot,
-        environment=step_environment(launcher, step, {}),
-        step_lines=continued(launcher.tokens(step)),
+        environment=start_environment(launcher, step, {}),
+        start_lines=continued(launcher.tokens(step)),
         agent=(site_python(site, python), "-m", AGENT, str(folder)),
     )
 
 
-def agents_step(site: Site, folder: Path, num_nodes: int) -> Step:
+def agents_step(site: Site, folder: Path, num_nodes: int) -> RankStart:
     """One agent on each of `num_nodes` nodes of an allocation; `site` is of `agent_site`."""
     own = (*site.slurm.srun_arguments, *_STEP, f"--output={log_pattern(str(folder / 'logs'), '%N.log')}")
     request = site.slurm.model_copy(update={"srun_arguments": own})
     layout = Layout(launcher=site.slurm.launcher, nodes=num_nodes)
-    return Step(layout, site.model_copy(update={"slurm": request}), in_allocation=True)
+    return RankStart(layout, site.model_copy(update={"slurm": request}), in_allocation=True)
 
 
 def agent_worker(folder: Path, *words: str) -> Worker:

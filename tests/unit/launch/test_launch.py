@@ -20,12 +20,12 @@ from hpcai500.launch.allocation.slurm import read_allocation
 from hpcai500.launch.decision import Wanted, decide
 from hpcai500.launch.diagnosis import START_MARK, explain
 from hpcai500.launch.environment import Machine
-from hpcai500.launch.launcher import Plan, Step
+from hpcai500.launch.launcher import RankStart, StartCommand
 from hpcai500.launch.layout import Layout, layout_of
 from hpcai500.launch.process import execute
 from hpcai500.launch.registry import find_launcher, job_launcher
 from hpcai500.launch.requirements import missing
-from hpcai500.launch.start import plan, training_worker
+from hpcai500.launch.start import start_command, training_worker
 from hpcai500.ranks.joining import join
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.site import Site, with_site_overrides
@@ -44,12 +44,12 @@ def machine(env=ENV, *, cpus=range(10), as_root=False) -> Machine:
     return Machine("/usr/bin/python3", env, frozenset(cpus), as_root, Path("/absent"))
 
 
-def planned(spec, site=None, *, in_allocation=False, **fields) -> Plan:
-    step = Step(layout_of(spec), site or Site(), in_allocation=in_allocation)
-    return plan(training_worker(spec), step, machine(**fields))
+def planned(spec, site=None, *, in_allocation=False, **fields) -> StartCommand:
+    step = RankStart(layout_of(spec), site or Site(), in_allocation=in_allocation)
+    return start_command(training_worker(spec), step, machine(**fields))
 
 
-def golden_plans(make_spec) -> dict[str, tuple[RunSpec, Plan]]:
+def golden_plans(make_spec) -> dict[str, tuple[RunSpec, StartCommand]]:
     def spec(**fields) -> RunSpec:
         given = {"procs_per_node": 4, "output": "/results", "data": "/data", "unranked": False, **fields}
         return make_spec(overrides={"execution.deterministic": True}, **given)
@@ -62,7 +62,7 @@ def golden_plans(make_spec) -> dict[str, tuple[RunSpec, Plan]]:
         Site(), {"launcher": "mpirun", "network_interface": "ib0", "mpirun_arguments": ["--mca", "pml", "ucx"]}
     )
     job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "6", "SLURM_STEP_ID": "4", **ENV}
-    on_node_1 = Step(layout_of(by_agents), node_index=1, start="mine")
+    on_node_1 = RankStart(layout_of(by_agents), node_index=1, name="mine")
     return {
         "local": (local, planned(local)),
         "local_alone": (alone, planned(alone)),
@@ -70,7 +70,7 @@ def golden_plans(make_spec) -> dict[str, tuple[RunSpec, Plan]]:
         "mpirun": (by_mpi, planned(by_mpi, as_root=True)),
         "mpirun_in_job": (in_job, planned(in_job, site, in_allocation=True, env={**job, "SLURMD_NODENAME": "n1"})),
         "mpirun_uneven": (uneven, planned(uneven, site, in_allocation=True, env=job)),
-        "per_node": (by_agents, plan(training_worker(by_agents), on_node_1, machine())),
+        "per_node": (by_agents, start_command(training_worker(by_agents), on_node_1, machine())),
     }
 
 
@@ -274,7 +274,7 @@ def stopped_at_once(tmp_path, script: str, stop_signal: signal.Signals, *, once:
     """How a plan ends that runs `script`, asked to stop as it begins."""
     (tmp_path / "log").touch()
     threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
-    shell = Plan(("bash", "-c", script), dict(os.environ), stop_signal, is_asked_once=once)
+    shell = StartCommand(("bash", "-c", script), dict(os.environ), stop_signal, is_asked_once=once)
     return execute(shell, tmp_path / "log", quiet=True)
 
 

@@ -6,8 +6,8 @@ import pytest
 from hpcai500.errors import SpecError
 from hpcai500.spec.run import parse_overrides
 from hpcai500.spec.site import (
-    Request,
     Site,
+    SlurmRequest,
     find_sites,
     load_site,
     shipped_sites,
@@ -85,7 +85,7 @@ def test_an_unknown_site_lists_the_choices(own_sites):
 def test_an_override_needs_no_table_and_is_checked_like_the_file():
     overrides = parse_overrides(["partition=gpu", "slurm.nodes=4", "time=01:30:00", "account=1234", "memory=0"])
     site = with_site_overrides(Site(), {**overrides, "system": "box", "modules": ["gcc"], "python": "/p"})
-    expected = Request(partition="gpu", nodes=4, time="01:30:00", account="1234", memory="0")
+    expected = SlurmRequest(partition="gpu", nodes=4, time="01:30:00", account="1234", memory="0")
     assert site.slurm == expected
     assert (site.system, site.software.modules, site.software.python) == ("box", ("gcc",), "/p")
     with pytest.raises(SpecError, match=r"--slurm partitoin: unknown key; did you mean 'partition'"):
@@ -116,7 +116,7 @@ def test_data_lies_in_a_problem_s_own_folder_or_in_the_workload_s():
 
 
 def test_ranks_a_node_are_one_a_gpu_unless_the_profile_says():
-    assert [Request(**given).procs_per_node for given in ({}, {"gpus_per_node": 8}, {"tasks_per_node": 3})] == [
+    assert [SlurmRequest(**given).procs_per_node for given in ({}, {"gpus_per_node": 8}, {"tasks_per_node": 3})] == [
         1,
         8,
         3,

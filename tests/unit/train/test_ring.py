@@ -7,7 +7,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from hpcai500.errors import DataError
 from hpcai500.train.loading import Loader
-from hpcai500.train.ring import Filled, Ring
+from hpcai500.train.ring import Ring, RingBatch
 
 
 class Numbers:
@@ -98,7 +98,7 @@ def test_what_goes_to_a_gpu_is_copied_to_page_locked_memory_and_frees_its_slot_a
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor.clone())
     ring = Ring(1, 4)
     ring.memory[ring.give()] = 7
-    pinned = pin_memory(Filled(ring, 0, "rest"))
+    pinned = pin_memory(RingBatch(ring, 0, "rest"))
     assert ring.give() == 0
     ring.memory[0] = 8
     assert pinned.memory.tolist() == [7] * 4

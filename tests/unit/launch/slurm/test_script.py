@@ -9,7 +9,7 @@ import pytest
 
 from hpcai500.errors import SpecError
 from hpcai500.launch.container import run_mounts, site_python
-from hpcai500.launch.launcher import Step
+from hpcai500.launch.launcher import RankStart
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.registry import find_launcher
 from hpcai500.launch.slurm.header import log_pattern
@@ -45,7 +45,7 @@ def sbatch_options(job: JobPlan) -> list[str]:
 
 
 def srun_tokens(site: Site, *, folders=(), **layout) -> tuple[str, ...]:
-    step = Step(Layout(launcher="srun", **layout), site, in_allocation=True, folders=tuple(folders))
+    step = RankStart(Layout(launcher="srun", **layout), site, in_allocation=True, folders=tuple(folders))
     return find_launcher("srun").tokens(step)
 
 

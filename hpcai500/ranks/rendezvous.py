@@ -16,18 +16,18 @@ _TIMEOUT_SEC = 300
 _POLL_SEC = 0.05
 
 
-def meet(place: RankEnvironment, folder: Path, env: Mapping[str, str]) -> TCPStore:
+def rendezvous(own: RankEnvironment, folder: Path, env: Mapping[str, str]) -> TCPStore:
     """The store that all ranks of one start share. Its port is one that rank 0's node has free, held from then on.
 
     Raises:
         MachineError: if rank 0's address does not appear in `folder`, or cannot be reached.
     """
-    path = folder / f"rendezvous-{place.start}"
-    if place.rank == 0:
+    path = folder / f"rendezvous-{own.start}"
+    if own.rank == 0:
         store = open_store()
-        write_atomic(path, f"{own_address(env, single_node=place.size == place.local_size)} {store.port}\n")
+        write_atomic(path, f"{own_address(env, single_node=own.size == own.local_size)} {store.port}\n")
         return store
-    return connect(*_read_address(path, place.rank), place.rank)
+    return connect(*_read_address(path, own.rank), own.rank)
 
 
 def open_store() -> TCPStore:

@@ -7,7 +7,7 @@ from torch._C._distributed_c10d import TCPStore
 from hpcai500.errors import HpcAi500Error, MachineError
 from hpcai500.launch.launcher import RankEnvironment
 from hpcai500.launch.software import HOW_TO_GET_MPI4PY
-from hpcai500.ranks.meeting import connect, open_store
+from hpcai500.ranks.rendezvous import connect, open_store
 from hpcai500.ranks.torch_ranks import first_line, require_size
 from hpcai500.system.addresses import own_address
 
@@ -21,7 +21,7 @@ except (ImportError, RuntimeError) as error:
     raise MachineError(f"mpi4py cannot be imported: {first_line(error)}", remedy) from error
 
 
-def meet_by_mpi(expected_size: int, launcher: str, env: Mapping[str, str]) -> tuple[RankEnvironment, TCPStore]:
+def rendezvous_by_mpi(expected_size: int, launcher: str, env: Mapping[str, str]) -> tuple[RankEnvironment, TCPStore]:
     """This process's place in MPI's world, and the store that all its ranks share.
 
     Raises:
@@ -31,12 +31,12 @@ def meet_by_mpi(expected_size: int, launcher: str, env: Mapping[str, str]) -> tu
     world = MPI.COMM_WORLD
     require_size(expected_size, world.Get_size(), launcher, "MPI")
     node = world.Split_type(MPI.COMM_TYPE_SHARED)
-    place = RankEnvironment(world.Get_rank(), world.Get_size(), node.Get_rank(), node.Get_size())
+    own = RankEnvironment(world.Get_rank(), world.Get_size(), node.Get_rank(), node.Get_size())
     store: TCPStore | None = None
     address: tuple[str, int] | HpcAi500Error = ("", 0)
-    if place.rank == 0:
+    if own.rank == 0:
         try:
-            host = own_address(env, single_node=place.size == place.local_size)
+            host = own_address(env, single_node=own.size == own.local_size)
             store = open_store()
             address = (host, store.port)
         except HpcAi500Error as error:
@@ -44,4 +44,4 @@ def meet_by_mpi(expected_size: int, launcher: str, env: Mapping[str, str]) -> tu
     address = world.bcast(address)
     if isinstance(address, HpcAi500Error):
         raise address
-    return place, store or connect(*address, place.rank)
+    return own, store or connect(*address, own.rank)
