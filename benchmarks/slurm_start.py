@@ -1,4 +1,4 @@
-"""What launching through Slurm costs: measured on the testbed, where that is up."""
+"""The time of launching through Slurm, measured on the testbed if that is up."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ dist.destroy_process_group()
 
 
 def cluster_environment() -> tuple[dict[str, str], Path] | None:
-    """The environment that reaches the testbed, and a folder its nodes share; None where it is down."""
+    """The environment for the testbed, and a folder that its nodes share; None if it is down."""
     if subprocess.run([sys.executable, TESTBED, "status"], capture_output=True, check=False).returncode:
         return None
     lines = subprocess.run([sys.executable, TESTBED, "env"], capture_output=True, text=True, check=True).stdout

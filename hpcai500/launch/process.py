@@ -1,4 +1,4 @@
-"""Running a plan from this machine, and saying in one line why it ended."""
+"""Running a start command on this machine, and reporting in one line why it ended."""
 
 import math
 import signal
@@ -32,7 +32,7 @@ from hpcai500.launch.launcher import StartCommand
 from hpcai500.spec.run import RunSpec
 
 _GRACE_SEC = 60.0
-"""From SIGTERM to SIGKILL: the ranks finish their step and write a checkpoint."""
+"""Seconds from SIGTERM to SIGKILL, in which the ranks finish their step and write a checkpoint."""
 
 _AGAIN_SEC = 1.0
 _TWICE_SEC = 0.5
@@ -53,9 +53,9 @@ def run_ranks(command: StartCommand, spec: RunSpec, *, quiet: bool) -> None:
 
 
 def execute(command: StartCommand, log: Path, *, quiet: bool) -> HpcAi500Error | None:
-    """Run `command` to its end, its stderr into `log`; why it failed, if it did.
+    """Run `command` to its end, with its stderr in `log`. Return why it failed; None if it did not.
 
-    A signal or Ctrl-C asks the ranks to stop and waits for them; a second one ends them.
+    A signal or Ctrl-C asks the ranks to stop and waits for them. A second one kills them.
     """
     stop = _Stop(command)
     with handled(stop.note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -84,7 +84,7 @@ def execute(command: StartCommand, log: Path, *, quiet: bool) -> HpcAi500Error |
 
 
 class _Stop:
-    """Has the ranks of a plan stop at a first signal, and ends them at a second one or after a while."""
+    """Asks the ranks to stop at a first signal, and kills them at a second one or after `_GRACE_SEC`."""
 
     def __init__(self, command: StartCommand) -> None:
         self._command = command
@@ -94,12 +94,12 @@ class _Stop:
         self._asking = self._ended = False
 
     def watch(self, process: "subprocess.Popen[str]") -> None:
-        """Take `process` for what runs the plan; obey what came before it was there."""
+        """Watch `process`, which runs the command. A signal that came before is acted on now."""
         self._process = process
         self._begin()
 
     def note(self, name: str) -> None:
-        """A signal, by its name."""
+        """Act on a signal, given by its name."""
         now, earlier = time.monotonic(), self._noted
         if now - earlier < _TWICE_SEC:  # one Ctrl-C may come as several signals
             return
@@ -109,7 +109,7 @@ class _Stop:
             return
         self._name = name
         self._begin()
-        print("stopping after this step; once more to end at once", file=sys.stderr)
+        print("stopping after this step; press again to end at once", file=sys.stderr)
 
     def _begin(self) -> None:
         if self._process and self._name and not self._asking:
@@ -117,7 +117,7 @@ class _Stop:
             Thread(target=self._ask, args=(self._process,), daemon=True).start()
 
     def _ask(self, process: "subprocess.Popen[str]") -> None:
-        """Again and again: ranks that start later, and a launcher that is not ready, do not hear the first time."""
+        """Ask again every second: ranks that start later, and a launcher that is not ready, miss the first signal."""
         deadline = time.monotonic() + _GRACE_SEC
         ask_to_stop(process, self._command)
         while process.poll() is None and time.monotonic() < deadline:
@@ -133,19 +133,19 @@ class _Stop:
             kill_tree(self._process)
 
     def outcome(self, failure: HpcAi500Error) -> HpcAi500Error:
-        """What `failure` is where the ranks were asked to stop: one code, whenever in their start it met them."""
+        """The error to report for `failure`. After a request to stop it is a stop, whatever the ranks were doing."""
         if not self._name or isinstance(failure, PreemptedError):
             return failure
         if self._ended:
-            return RankError(f"ended by {self._name}", "--resume goes on with it")
+            return RankError(f"ended by {self._name}", "--resume continues it")
         if isinstance(failure, InputError | MachineError):
             return failure
-        return PreemptedError(f"stopped by {self._name}", "`--resume` goes on with it")
+        return PreemptedError(f"stopped by {self._name}", "`--resume` continues it")
 
 
 @contextmanager
 def handled(handler: Callable[[str], None], *numbers: signal.Signals) -> Iterator[None]:
-    """Have these signals call `handler` with their name, so that no rank outlives its launcher."""
+    """Call `handler` with the name of each of these signals, so that no rank outlives its launcher."""
 
     def handle(number: int, _: object) -> None:
         handler(signal.Signals(number).name)
@@ -159,19 +159,21 @@ def handled(handler: Callable[[str], None], *numbers: signal.Signals) -> Iterato
 
 
 def ask_to_stop(process: "subprocess.Popen[str]", command: StartCommand) -> None:
-    """Have the ranks finish their step, through their launcher where it passes a signal on."""
+    """Ask the ranks to finish their step and stop; through their launcher if it passes signals on."""
     if not command.signals_ranks:
         process.send_signal(command.stop_signal)
         return
     with suppress(psutil.NoSuchProcess):
         for one in psutil.Process(process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):
-                if tuple(one.cmdline()[1:]) == command.rank_command[1:]:  # not the shell around it, nor its launcher
+                if (
+                    tuple(one.cmdline()[1:]) == command.rank_command[1:]
+                ):  # neither the shell around it nor its launcher
                     one.send_signal(command.stop_signal)
 
 
 def kill_tree(process: "subprocess.Popen[Any]") -> None:
-    """End the launcher and all that it started, in whatever session."""
+    """Kill the launcher and all processes that it started, also those in other sessions."""
     with suppress(psutil.NoSuchProcess):
         launcher = psutil.Process(process.pid)
         for one in [*launcher.children(recursive=True), launcher]:
@@ -180,17 +182,17 @@ def kill_tree(process: "subprocess.Popen[Any]") -> None:
 
 
 def follow(stream: IO[str], log: Path) -> tuple[list[Failure], str]:
-    """Copy `stream` to `log`; the failures that ranks told of, and the end of the text.
+    """Copy `stream` to `log`. Return the failures that ranks reported, and the end of the text.
 
-    A disk that is full stops the copy, not the reading.
+    A full disk stops the copy, but not the reading.
     """
-    told: list[Failure] = []
+    failures: list[Failure] = []
     tail: list[str] = []
     with log.open("a", encoding="utf-8") as file:
         writable = True
         for line in chain([f"{START_MARK}\n"], stream):
             failure = parse_failure(line)
-            told += [failure] if failure else []
+            failures += [failure] if failure else []
             tail = [*tail[-80:], line]
             try:
                 if writable:
@@ -198,11 +200,11 @@ def follow(stream: IO[str], log: Path) -> tuple[list[Failure], str]:
                     file.flush()
             except OSError:
                 writable = False
-    return told, "".join(tail)
+    return failures, "".join(tail)
 
 
 def close_log(path: Path, failure: HpcAi500Error) -> None:
-    """End the log of a run whose rank 0 could not: the cause, and `run_stop` as aborted."""
+    """End the log of a run whose rank 0 could not: write the cause, and `run_stop` as aborted."""
     if not path.exists():
         return
     events = read_events(path)
@@ -214,6 +216,6 @@ def close_log(path: Path, failure: HpcAi500Error) -> None:
         writer.log(RunStop.of(RunStatus.ABORTED))
         writer.sync()
     except HpcAi500Error:
-        pass  # a full disk: the missing run_stop says the same
+        pass  # disk full: a missing run_stop means the same
     finally:
         writer.close()

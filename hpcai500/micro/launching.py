@@ -1,4 +1,4 @@
-"""Starting ranks that measure collectives, as runs are started."""
+"""Starting ranks that measure collectives, in the same way as runs are started."""
 
 import tempfile
 from pathlib import Path
@@ -25,7 +25,7 @@ Bytes = Annotated[int, Field(ge=1)]
 
 
 class CollectivesRequest(Frozen):
-    """`request.json`: what the ranks measure, and how they were started."""
+    """`request.json`: the sizes and the time budget of the measurement, and how the ranks were started."""
 
     layout: Layout
     sizes: tuple[Bytes, ...] = SIZES
@@ -39,9 +39,9 @@ def read_request(path: Path) -> CollectivesRequest:
 def start_collectives(
     request: CollectivesRequest, folder: Path, site: Site, machine: Machine, *, in_allocation: bool, quiet: bool
 ) -> MicroResults:
-    """Start the ranks, in the allocation around us or on this machine, and read what they found.
+    """Start the ranks, in the allocation around us or on this machine, and read their results.
 
-    `folder` must be shared by the nodes; files are left there in a folder of their own until the ranks have ended.
+    `folder` must be shared by the nodes. Temporary files are kept in a folder below it until the ranks have ended.
 
     Raises:
         HpcAi500Error: with the first rank's reason, if they fail.

@@ -38,7 +38,7 @@ def main() -> int:
             failure = HpcAi500Error(f"{type(error).__name__}: {first_line(error)}")
         sys.stderr.flush()
         os.write(2, f"{format_failure(failure, find_launcher(request.layout.launcher).rank(os.environ))}\n".encode())
-        os._exit(failure.exit_code)  # other ranks may sit in a collective that will never end
+        os._exit(failure.exit_code)  # other ranks may wait in a collective that will never end
 
 
 if __name__ == "__main__":

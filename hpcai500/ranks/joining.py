@@ -1,4 +1,4 @@
-"""Joining the other ranks of a start, by its launcher and its communication library."""
+"""Joining the other ranks of a start, through its launcher and its communication library."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def join(layout: Layout, folder: Path, env: Mapping[str, str]) -> Ranks:
-    """The ranks that train, started as `layout` says; they may meet through files in `folder`.
+    """The ranks that train, started as `layout` describes. Their rendezvous may use files in `folder`.
 
     Raises:
-        RankError: if they are not as many as it asks for.
+        RankError: if their number differs from that of the layout.
         MachineError: if the backend is not installed, or rank 0 cannot be reached.
     """
     launcher = find_launcher(layout.launcher)
@@ -40,7 +40,7 @@ def join(layout: Layout, folder: Path, env: Mapping[str, str]) -> Ranks:
 
 
 def join_group(layout: Layout, folder: Path, env: Mapping[str, str]) -> "Ranks | MpiRanks":
-    """The ranks that measure collectives: those of `join`, or of MPI's own library."""
+    """The ranks that measure collectives: those of `join`, or ranks of MPI's own library."""
     if layout.backend != "mpi":
         return join(layout, folder, env)
     from hpcai500.ranks.mpi_ranks import MpiRanks
@@ -50,10 +50,10 @@ def join_group(layout: Layout, folder: Path, env: Mapping[str, str]) -> "Ranks |
 
 
 def _require_started(expected: int, launcher: Launcher, env: Mapping[str, str]) -> None:
-    """Refuse another number of ranks than the layout's, by the word of its launcher or of another one around it."""
+    """Refuse a number of ranks other than the layout's, as reported by its launcher or by one around it."""
     others = [each for each in launchers().values() if each.is_exclusive and each.name != launcher.name]
-    told = [(launcher, launcher.num_started(env)), *((each, each.num_copies(env)) for each in others)]
-    for each, started in told:
+    started_by = [(launcher, launcher.num_started(env)), *((each, each.num_copies(env)) for each in others)]
+    for each, started in started_by:
         if started not in (None, expected) and (each is launcher or started > 1):
             raise RankError(
                 f"the run asks for {expected} ranks, but {each.name} started {started}",

@@ -1,4 +1,4 @@
-"""How ranks of torch.distributed find each other under mpirun: rank 0 opens a port and broadcasts its address."""
+"""The rendezvous of torch.distributed's ranks under mpirun: rank 0 opens a port and broadcasts its address."""
 
 from collections.abc import Mapping
 
@@ -15,18 +15,16 @@ try:
     from mpi4py import MPI
 except (ImportError, RuntimeError) as error:
     absent = isinstance(error, ModuleNotFoundError) and error.name == "mpi4py"
-    remedy = (
-        HOW_TO_GET_MPI4PY if absent else "load the MPI library that this mpi4py is to use (`module load openmpi`)"
-    )
+    remedy = HOW_TO_GET_MPI4PY if absent else "load the MPI library that this mpi4py needs (`module load openmpi`)"
     raise MachineError(f"mpi4py cannot be imported: {first_line(error)}", remedy) from error
 
 
 def rendezvous_by_mpi(expected_size: int, launcher: str, env: Mapping[str, str]) -> tuple[RankEnvironment, TCPStore]:
-    """This process's place in MPI's world, and the store that all its ranks share.
+    """This process's rank in MPI's world, and the store that all its ranks share.
 
     Raises:
-        RankError: if the world is of another size.
-        MachineError: if rank 0's node has no address that others reach.
+        RankError: if the world has another size.
+        MachineError: if other nodes cannot reach rank 0's node.
     """
     world = MPI.COMM_WORLD
     require_size(expected_size, world.Get_size(), launcher, "MPI")

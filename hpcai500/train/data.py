@@ -1,4 +1,4 @@
-"""A run's data: staged, opened and compared with the problem's, or random batches in its place."""
+"""A run's data: staged, opened and compared with the problem's definition; or random batches instead."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from hpcai500.train.workload import Workload
 
 
 def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal, earlier: str | None) -> Workload:
-    """The workload with its data set open: compared with the problem's counts and an `earlier` start's digest.
+    """The workload with its data set open, checked against the problem's counts and an `earlier` start's digest.
 
-    `SyntheticData` of the workload where the run asks for that.
+    If the run uses synthetic data, the workload is wrapped in `SyntheticData`.
     """
     if spec.is_synthetic:
         workload = SyntheticData(workload)
@@ -37,7 +37,7 @@ def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal,
     if earlier and info.digest != earlier:
         raise DataError(
             f"{spec.data}: the data set's digest is {info.digest:.40}, and was {earlier:.40} when the run began",
-            "bring the data set back as it was, or train anew with another --output",
+            "restore the data set, or start a new run with another --output",
         )
     identity = DatasetIdentity(
         synthetic=False,

@@ -32,7 +32,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(kw_only=True)
 class Trainer:
-    """The parts of one rank's run; `model` is bare, `wrapped` averages gradients over the ranks."""
+    """The parts of one rank's run. `model` is the bare model, and `wrapped` averages gradients over the ranks."""
 
     spec: RunSpec
     ranks: Ranks
@@ -57,14 +57,14 @@ class Trainer:
         self.peak = peak_learning_rate(self.spec.settings.optimizer, self.spec.settings.batch.global_batch_size)
 
     def train(self) -> None:
-        """All epochs that are left, or up to the target where the run says so.
+        """Train all remaining epochs, or up to the target if the run stops there.
 
         Raises:
             DivergedError: at the end of the first epoch whose mean loss is not finite.
-            PreemptedError: after a checkpoint, when any rank was asked to stop.
+            PreemptedError: after a checkpoint, if any rank was asked to stop.
         """
         problem, execution = self.spec.settings.problem, self.spec.settings.execution
-        self.energy.joules_since_last()  # what start-up used is no part of the run
+        self.energy.joules_since_last()  # the energy of start-up is not part of the run
         for epoch in range(self.progress.epoch, problem.num_epochs + 1):
             quality = self.run_epoch(epoch)
             self.progress = TrainingProgress(epoch=epoch + 1)
@@ -78,7 +78,7 @@ class Trainer:
                 self.save()
 
     def run_epoch(self, epoch: int) -> float:
-        before = self.progress  # of an earlier start, where this one goes on within the epoch
+        before = self.progress  # of an earlier start, if this one continues within the epoch
         if before.step == 0:
             self.journal.log(EpochStart.of(epoch))
         started = self.clock.read_sec()
@@ -114,9 +114,9 @@ class Trainer:
         return quality.value
 
     def train_epoch(self, epoch: int, started: float) -> tuple[float, float]:
-        """What is left of one pass over the shuffled training set.
+        """Train the remaining steps of one pass over the shuffled training set.
 
-        The mean loss over all steps and ranks, and the seconds that ranks waited for batches, on average.
+        Return the mean loss over all steps and ranks, and the mean seconds that ranks waited for batches.
         """
         self.wrapped.train()
         done, num_steps = self.progress.step, self.spec.steps_per_epoch
@@ -134,7 +134,7 @@ class Trainer:
         return loss / (num_steps * self.ranks.size), waited_sec / self.ranks.size
 
     def train_step(self, batches: Iterable[Batch], rate: float) -> torch.Tensor:
-        """One optimiser step over this rank's share of a global batch; its mean loss, on the device."""
+        """Train one optimiser step on this rank's share of a global batch. Return its mean loss, on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         step_loss = torch.zeros((), device=self.ranks.device)
@@ -147,9 +147,9 @@ class Trainer:
         return step_loss
 
     def forward_backward(self, batch: Batch, *, last: bool) -> torch.Tensor:
-        """Add a micro-batch's share to the gradients of its step; return its share of the step's mean loss.
+        """Add a micro-batch's share to the gradients of its step. Return its share of the step's mean loss.
 
-        Ranks average the gradients while the `last` micro-batch's are computed.
+        Ranks average the gradients during the backward pass of the `last` micro-batch.
         """
         batch = self.workload.to_device(batch, self.ranks.device)
         begin_pass(self.compile)
@@ -164,7 +164,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> Quality:
-        """The quality over the whole evaluation set, each sample once; other ranks than 0 get its value alone."""
+        """The quality over the whole evaluation set, each sample once. Ranks other than 0 get only its value."""
         average_buffers(self.ranks, self.model)
         self.model.eval()
         self.workload.start_evaluation()
@@ -177,12 +177,12 @@ class Trainer:
         return quality._replace(value=self.ranks.broadcast(quality.value))
 
     def energy_joules(self) -> float:
-        """Joules of all ranks since the last call, as far as there are counters."""
+        """Joules of all ranks since the last call, from those that have counters."""
         used = torch.tensor(self.energy.joules_since_last(), device=self.ranks.device, dtype=torch.float64)
         return float(self.ranks.sum(used))
 
     def leave(self, epoch: int, step: int, loss_sum: torch.Tensor, started: float, waited_sec: float) -> None:
-        """Store everything after `step` steps of `epoch`, and end as one who was asked to."""
+        """Write a checkpoint after `step` steps of `epoch`, and raise PreemptedError."""
         before = self.progress
         self.progress = TrainingProgress(
             epoch=epoch,
@@ -196,9 +196,9 @@ class Trainer:
         self.journal.log(Interrupted.of(epoch, step))
         self.save(graceful=True)
         self.checkpoints.wait()
-        self.ranks.barrier()  # the first rank to leave has the others ended
+        self.ranks.barrier()  # when the first rank leaves, the launcher ends the others
         raise PreemptedError(
-            f"stopped in epoch {epoch} after step {step} of {self.spec.steps_per_epoch}", "`--resume` goes on with it"
+            f"stopped in epoch {epoch} after step {step} of {self.spec.steps_per_epoch}", "`--resume` continues it"
         )
 
     def save(self, *, graceful: bool = False, keep: int = 2) -> None:
@@ -273,6 +273,6 @@ def autocast(spec: RunSpec, device: torch.device) -> AbstractContextManager[Any]
 
 
 def loss_of(workload: Workload, model: nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
-    """The forward pass: the loss of a batch on `device`, in the run's precision."""
+    """The loss of a batch on `device`, by a forward pass in the run's precision."""
     with autocast(workload.spec, device):
         return workload.loss(model, batch)

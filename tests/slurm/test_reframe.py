@@ -17,7 +17,7 @@ SHORT_RUNS = (
 
 @pytest.fixture(scope="session")
 def reframe(pytestconfig):
-    """ReFrame's command, in a virtual environment of its own."""
+    """ReFrame's command, in a separate virtual environment."""
     venv = pytestconfig.cache.mkdir("reframe") / "venv"
     command = venv / "bin" / "reframe"
     if not command.exists():
@@ -33,7 +33,7 @@ def reframe(pytestconfig):
 
 @pytest.fixture
 def checked(reframe, desk):
-    """What ReFrame says of checks on two nodes: its exit code, all that it printed, and its report by check."""
+    """ReFrame's result for checks on two nodes: exit code, output, and report by check."""
 
     def run(expected, *options):
         (desk.folder / "expected.toml").write_text(expected)

@@ -22,7 +22,7 @@ AWKWARD = """it's 100% "a" $HOME `id`;&"""
 
 @pytest.fixture
 def place(cluster, tmp_path_factory):
-    """A folder that the nodes see too, with a name that has to be quoted."""
+    """A folder that the nodes share, with a name that needs quoting."""
     folder = cluster.shared / tmp_path_factory.mktemp("site").name / AWKWARD
     folder.mkdir(parents=True)
     yield folder
@@ -31,7 +31,7 @@ def place(cluster, tmp_path_factory):
 
 @pytest.fixture
 def check(desk):
-    """What `hpcai500 site check testbed` finds: its exit code, and messages by level and subject."""
+    """The result of `hpcai500 site check testbed`: exit code, and messages by level and subject."""
 
     def run(*options, env=None):
         done = desk.hpcai500("site", "check", PROFILE, "--json", *options, check=False, env=env)
@@ -72,7 +72,7 @@ def test_what_the_testbed_cannot_give_is_said(check, option, key, message):
 
 @pytest.fixture
 def own_tmp():
-    """A folder below /tmp, of which every node has one of its own."""
+    """A folder below /tmp, which differs on every node."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         yield Path(name)
 

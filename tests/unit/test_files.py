@@ -76,7 +76,7 @@ def test_a_held_file_lets_one_process_in_at_a_time(tmp_path):
 
     with path.open("ab") as file:
         lock_file(file, 1, "taken")
-        assert "MachineError: taken; wait for it" in second().stderr
+        assert "MachineError: taken; wait until it has finished" in second().stderr
     assert second().returncode == 0
 
 
@@ -94,7 +94,7 @@ with sole_writer(Path({str(folder)!r})):
         return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
 
     with sole_writer(folder):
-        assert "another process is preparing data there; wait for it, or end it" in second().stderr
+        assert "another process is preparing data there; wait until it has finished, or stop it" in second().stderr
     assert not list(folder.iterdir())
     assert second().returncode == -signal.SIGKILL
     with sole_writer(folder):

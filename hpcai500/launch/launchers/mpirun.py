@@ -26,25 +26,25 @@ class Mpirun(Launcher):
     def tokens(self, start: RankStart) -> tuple[str, ...]:
         """`mpirun` and its options.
 
-        Ranks are bound to no core, so that each has the threads of its share of the node. A node that counts fewer
-        slots than ranks takes them all the same.
+        Ranks are not bound to cores, so that each has the threads of its share of the node. They may
+        outnumber the slots of a node.
         """
         layout = start.layout
         mapping = "slot" if layout.num_ranks else f"ppr:{layout.procs_per_node}:node"
         mapped = ("--map-by", f"{mapping}:oversubscribe", "--bind-to", "none")
         tokens = ["mpirun", "-np", str(layout.world_size), *mapped]
         tokens += ["--allow-run-as-root"] if start.as_root else []
-        if not start.in_allocation:  # whatever hosts a default of Open MPI's names
+        if not start.in_allocation:  # a default of Open MPI may name other hosts
             return (*tokens, "--host", f"localhost:{layout.procs_per_node}")
         container = container_tokens(start.site, start.folders, start.snapshot)
         return (*tokens, *start.site.slurm.mpirun_arguments, *container)
 
     def environment(self, start: RankStart, env: Mapping[str, str]) -> dict[str, str]:
-        """The fabric's interface in an allocation, the loopback on this machine, and no progress bar.
+        """The fabric's interface in an allocation, or the loopback on this machine; and no progress bar.
 
-        mpirun's own messages begin where it runs: a login node may lack the interface of the nodes.
+        mpirun itself uses the interface only on a node, since a login node may not have it.
         """
-        quiet = {"TQDM_DISABLE": "1"}  # ranks see a terminal even if mpirun has none
+        quiet = {"TQDM_DISABLE": "1"}  # ranks have a terminal even if mpirun has none
         if not start.in_allocation:
             return quiet | {"GLOO_SOCKET_IFNAME": "lo"}
         interface = start.site.software.network_interface
@@ -61,12 +61,12 @@ class Mpirun(Launcher):
         super().require(layout, site, env, in_allocation=in_allocation)
         if "OMPI_COMM_WORLD_SIZE" in env:
             raise SpecError(
-                "mpirun started this command, and starts no other mpirun in it", "start it without mpirun"
+                "mpirun started this command, and cannot start another mpirun in it", "start it without mpirun"
             )
 
     def wrong_size_remedy(self, library: str) -> str:
         return (
-            f"its MPI library is another than this mpirun's: load the one that {library} was built with, or "
+            f"its MPI library differs from this mpirun's: load the one that {library} was built with, or "
             "`make horovod` again with this one"
         )
 

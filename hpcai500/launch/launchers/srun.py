@@ -26,7 +26,7 @@ class Srun(Launcher):
         tokens = ["srun", f"--nodes={layout.nodes}", f"--ntasks={layout.world_size}"]
         if not layout.num_ranks:
             tokens.append(f"--ntasks-per-node={layout.procs_per_node}")
-        if request.cpus_per_task:  # srun does not take it over from sbatch
+        if request.cpus_per_task:  # srun does not inherit it from sbatch
             tokens.append(f"--cpus-per-task={request.cpus_per_task}")
         tokens += ["--kill-on-bad-exit=1", "--wait=60", f"--mpi={request.mpi}", "--export=ALL"]
         container = container_tokens(start.site, start.folders, start.snapshot)
@@ -37,7 +37,7 @@ class Srun(Launcher):
             yield "srun", "log in to a machine of a Slurm cluster"
 
     def rank_environment(self, env: Mapping[str, str]) -> RankEnvironment:
-        counts = expand_counts(env["SLURM_STEP_TASKS_PER_NODE"])  # nodes may hold different numbers of tasks
+        counts = expand_counts(env["SLURM_STEP_TASKS_PER_NODE"])  # nodes may have different numbers of tasks
         restart = env.get("SLURM_RESTART_COUNT", "0")
         return RankEnvironment(
             rank=int(env["SLURM_PROCID"]),
@@ -58,7 +58,7 @@ class Srun(Launcher):
 
     def wrong_size_remedy(self, library: str) -> str:
         return (
-            "srun's plugin does not fit the MPI library: take another `mpi` in the site's [slurm], of those that "
+            "srun's plugin does not fit the MPI library: set `mpi` in the site's [slurm] to another one that "
             '`srun --mpi=list` shows (pmix, pmi2), or launcher = "mpirun"'
         )
 

@@ -1,4 +1,4 @@
-"""torchrun, for ranks of torch on this machine; a single rank needs no launcher and is started directly."""
+"""torchrun, for ranks of torch on this machine. A single rank is started directly, without a launcher."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ class Torchrun(Launcher):
     backends = ("torch", "horovod")
     default_of = ("torch",)
     means_here = True
-    is_asked_once = True  # a second signal is an order to end
+    is_asked_once = True  # it takes a second signal as an order to end
     rendezvous = "torchrun"
     rank_variables = ("RANK",)
     size_variables = ("WORLD_SIZE",)
@@ -27,7 +27,7 @@ class Torchrun(Launcher):
 
     def argv(self, start: RankStart, command: tuple[str, ...]) -> tuple[str, ...]:
         tokens = self.tokens(start)
-        return (*tokens, "--module", *command[2:]) if tokens else command  # torchrun has an interpreter of its own
+        return (*tokens, "--module", *command[2:]) if tokens else command  # torchrun starts the interpreter itself
 
     def environment(self, start: RankStart, env: Mapping[str, str]) -> dict[str, str]:
         return {"GLOO_SOCKET_IFNAME": "lo"}
@@ -47,7 +47,7 @@ class Torchrun(Launcher):
             )
 
     def num_copies(self, env: Mapping[str, str]) -> int:
-        return super().num_copies(env) if "TORCHELASTIC_RUN_ID" in env else 0  # WORLD_SIZE may be anyone's
+        return super().num_copies(env) if "TORCHELASTIC_RUN_ID" in env else 0  # WORLD_SIZE may have another origin
 
 
 LAUNCHER = Torchrun()

@@ -1,4 +1,4 @@
-"""Would a job fail at a site? What Slurm says of itself, held against a profile; and paths, looked at from a node."""
+"""The check whether a job would fail at a site: the profile compared with Slurm's own data, and paths on a node."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from hpcai500.launch.slurm.header import Header, sbatch_options
 from hpcai500.spec.site import Site, time_limit_sec
 
 _WAIT_SEC = 30
-"""For a free node, before the look at paths is given up."""
+"""Seconds to wait for a free node, on which the paths are checked."""
 
 _LOOK = """\
 while [ $# -gt 0 ]; do
@@ -27,7 +27,10 @@ while [ $# -gt 0 ]; do
 done
 echo looked
 """
-"""Bash: triples of a test, a path and a name; prints the names that fail. A folder yet to be made is its parent."""
+"""A script for bash. Its arguments are triples of a test, a path and a name; it prints the names that fail.
+
+For a folder that does not exist yet, it tests the nearest folder above it.
+"""
 
 
 class SiteFinding(NamedTuple):
@@ -37,7 +40,7 @@ class SiteFinding(NamedTuple):
 
 
 class Look(NamedTuple):
-    """One path to be looked at on a node."""
+    """One path to check on a node."""
 
     test: Literal["-e", "-d", "-x", "-w"]
     path: str
@@ -46,7 +49,7 @@ class Look(NamedTuple):
 
 
 def check_site(site: Site, nodes: int, cluster: Cluster, groups: Sequence[str]) -> Iterator[SiteFinding]:
-    """What Slurm's own words say of a job of `nodes` nodes, for a user in `groups`."""
+    """The profile compared with the cluster, for a job of `nodes` nodes by a user in `groups`."""
     names = partition_names(site, cluster)
     if not names:
         yield SiteFinding("error", "partition", "the cluster has no default partition: give slurm.partition")
@@ -58,34 +61,34 @@ def check_site(site: Site, nodes: int, cluster: Cluster, groups: Sequence[str]) 
         yield from _check_nodes(site, nodes, name, cluster.nodes.get(name, []))
     yield _check_mpi(site, cluster)
     if site.container.engine == "pyxis" and not cluster.has_pyxis:
-        yield SiteFinding("error", "container", "srun knows no --container-image: pyxis is not there")
+        yield SiteFinding("error", "container", "srun has no option --container-image: pyxis is not installed")
     yield from _check_config(cluster)
 
 
 def partition_names(site: Site, cluster: Cluster) -> list[str]:
-    """The partitions a job may run in: those of the profile, or the cluster's default."""
+    """The partitions that a job may run in: those of the profile, or the cluster's default."""
     if site.slurm.partition:
         return site.slurm.partition.split(",")
     return [name for name, fields in cluster.partitions.items() if fields.get("Default") == "YES"]
 
 
 def check_submission(site: Site, nodes: int) -> SiteFinding:
-    """What `sbatch --test-only` says of a job with the profile's own options; submits nothing."""
+    """The answer of `sbatch --test-only` for a job with the profile's options. Nothing is submitted."""
     header = Header(site, "hpcai500-site-check", nodes, site.slurm.procs_per_node)
     answer = ask("sbatch", "--test-only", *sbatch_options(header), "--wrap=true")
-    said = " ".join((answer.err or answer.out).split()).removeprefix("sbatch: ").removeprefix("error: ")
-    return SiteFinding("error" if answer.code else "ok", "sbatch", said)
+    message = " ".join((answer.err or answer.out).split()).removeprefix("sbatch: ").removeprefix("error: ")
+    return SiteFinding("error" if answer.code else "ok", "sbatch", message)
 
 
 def check_paths(site: Site, data: Sequence[str], results: str) -> Iterator[SiteFinding]:
-    """Whether a node sees what a job there needs: a short job asks it.
+    """Whether a node can access the paths that a job needs, checked by a short job.
 
-    `data` are data sets' folders, `results` the results directory.
+    `data` are the folders of data sets, and `results` is the results directory.
     """
     try:
         mark = tempfile.NamedTemporaryFile(dir=_existing(results), prefix=".hpcai500-site-check-")  # noqa: SIM115
     except OSError as error:
-        yield SiteFinding("error", "results", f"{results}: {error.strerror}: choose a place that you may write to")
+        yield SiteFinding("error", "results", f"{results}: {error.strerror}: choose a folder that you may write to")
         return
     with mark:
         looks = [
@@ -103,7 +106,7 @@ def check_paths(site: Site, data: Sequence[str], results: str) -> Iterator[SiteF
         answer = ask(*job, "bash", "-c", _LOOK, "look", *triples, timeout_sec=_WAIT_SEC + 90)
     lines = answer.out.splitlines()
     if "looked" not in lines:
-        why = last_line(answer.err, "it said nothing").removeprefix("srun: ").removeprefix("error: ")
+        why = last_line(answer.err, "no reason was given").removeprefix("srun: ").removeprefix("error: ")
         yield SiteFinding("warning", "paths", f"no node could be asked: {why}")
         return
     failed = [line for line in lines if line.isdigit()]
@@ -128,7 +131,7 @@ def _looks(site: Site, data: Sequence[str]) -> Iterator[Look]:
 
 
 def _existing(path: str) -> Path:
-    """The nearest folder at or above `path` that is there."""
+    """The nearest existing folder at or above `path`."""
     place = Path(path)
     return next(folder for folder in (place, *place.parents) if folder.is_dir())
 
@@ -160,14 +163,14 @@ def _check_partition(
 
 
 def _check_open(name: str, fields: dict[str, str], what: str, mine: list[str]) -> Iterator[SiteFinding]:
-    """Whether a partition takes one of `mine`, its user's groups, or the account or QOS of the profile."""
+    """Whether a partition accepts one of `mine`: its user's groups, or the account or QOS of the profile."""
     allowed = fields.get(f"Allow{what}s", "ALL")
     denied = fields.get(f"Deny{what}s", "(null)").split(",")
     key = what.lower()
     if allowed != "ALL" and not set(mine) & set(allowed.split(",")):
         asked = f"{key} {', '.join(mine)}" if mine else f"no {key}"
         yield SiteFinding(
-            "error" if mine else "warning", key, f"{name} is open to {key}s {allowed} alone, not to {asked}"
+            "error" if mine else "warning", key, f"{name} is open only to {key}s {allowed}, not to {asked}"
         )
     elif set(mine) & set(denied):
         yield SiteFinding("error", key, f"{name} is closed to {key} {mine[0]}")
@@ -186,7 +189,7 @@ def _check_nodes(site: Site, nodes: int, name: str, all_nodes: list[Node]) -> It
         yield SiteFinding("ok", "nodes", f"{nodes} of the {len(up)} in {name} that are up, {len(all_nodes)} in all")
 
     def available(measure: Callable[[Node], int]) -> int:
-        """What `nodes` nodes have each, if the fullest are chosen."""
+        """The least that each of `nodes` nodes has, if the largest are chosen."""
         return sorted(map(measure, all_nodes), reverse=True)[nodes - 1]
 
     request = site.slurm
@@ -207,9 +210,9 @@ def _check_nodes(site: Site, nodes: int, name: str, all_nodes: list[Node]) -> It
 
 def _fits(subject: str, what: str, asked: int, available: int, nodes: int, partition: str) -> SiteFinding:
     if asked > available:
-        message = f"asks for {asked:,} {what} a node; in {partition}, {nodes} at once have {available:,} each"
+        message = f"asks for {asked:,} {what} per node; in {partition}, {nodes} at once have {available:,} each"
         return SiteFinding("error", subject, message)
-    return SiteFinding("ok", subject, f"{asked:,} of {available:,} {what} a node")
+    return SiteFinding("ok", subject, f"{asked:,} of {available:,} {what} per node")
 
 
 def _check_mpi(site: Site, cluster: Cluster) -> SiteFinding:
@@ -234,7 +237,7 @@ def _check_config(cluster: Cluster) -> Iterator[SiteFinding]:
 
 
 def _megabytes(memory: str) -> int:
-    """Of Slurm's `240G`; a plain number is megabytes, and a fraction of one counts as one."""
+    """Megabytes of Slurm's `240G`, rounded up; a plain number is in megabytes."""
     units = {"K": 1 / 1_024, "M": 1.0, "G": 1_024.0, "T": 1_048_576.0}
     if memory[-1] in units:
         return -int(-float(memory[:-1]) * units[memory[-1]] // 1)
@@ -242,8 +245,8 @@ def _megabytes(memory: str) -> int:
 
 
 def groups_of_user() -> list[str]:
-    """As `id` names them."""
-    said = subprocess.run(
+    """The names of this user's groups, from `id`."""
+    done = subprocess.run(
         ["id", "-Gn"], capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False
     )
-    return said.stdout.split()
+    return done.stdout.split()

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from hpcai500.files import data_dir
 from hpcai500.launch.container import site_python
 from hpcai500.launch.launcher import RankStart
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.registry import find_launcher
 from hpcai500.launch.slurm.header import Header, log_pattern, quote_option, sbatch_options
-from hpcai500.launch.slurm.script import continued, fill_template
+from hpcai500.launch.slurm.script import continued, fill_template, templates_folder
 from hpcai500.launch.start import Worker, start_environment
 from hpcai500.spec.site import Site
 
@@ -46,7 +45,7 @@ def render_agents(site: Site, folder: Path, *, name: str, num_nodes: int, python
     header = Header(site, name, num_nodes, 1, log=log_pattern(str(folder / "logs"), "job-%j.out"))
     step = agents_step(site, folder, num_nodes)._replace(folders=(str(folder), snapshot), snapshot=snapshot)
     launcher = find_launcher(step.layout.launcher)
-    template = data_dir("slurm") / "templates" / "validate.sbatch.j2"
+    template = templates_folder() / "validate.sbatch.j2"
     return fill_template(
         template.read_text(encoding="utf-8"),
         sbatch_options=[quote_option(option) for option in sbatch_options(header)],

@@ -103,7 +103,7 @@ def test_of_several_names_that_one_launcher_is_asked_for_the_nearest_is_named():
     with pytest.raises(SpecError, match="unknown launcher 'mpirnu'; did you mean 'mpirun'") as error:
         find_launcher("mpirnu")
     assert "per-node" not in str(error.value)
-    with pytest.raises(SpecError, match=r"slurm\.launcher: local starts no ranks on the nodes of a job"):
+    with pytest.raises(SpecError, match=r"slurm\.launcher: local cannot start ranks on the nodes of a job"):
         job_launcher("local")
 
 
@@ -164,7 +164,7 @@ def test_a_launcher_that_says_nothing_is_our_bug_with_the_log_s_place():
         ),
         (
             'The application appears to have been direct launched using "srun",\nbut OMPI was not built with SLURM\n',
-            "srun's plugin does not fit the MPI library of the ranks; take another `mpi` in the site's [slurm]",
+            "srun's plugin does not fit the MPI library of the ranks; set `mpi` in the site's [slurm]",
         ),
     ],
 )
@@ -386,11 +386,11 @@ def test_a_command_that_was_started_several_times_is_refused(env, who, times):
 
 def test_mpirun_is_not_started_below_mpirun():
     env = {"OMPI_COMM_WORLD_SIZE": "1"}
-    with pytest.raises(SpecError, match="mpirun started this command, and starts no other mpirun in it"):
+    with pytest.raises(SpecError, match="mpirun started this command, and cannot start another mpirun in it"):
         decide(Wanted("torch", "mpirun"), Site(), None, env)
     in_job = with_site_overrides(Site(), {"launcher": "mpirun"})
     job = env | {"SLURM_JOB_ID": "7"}
-    with pytest.raises(SpecError, match="starts no other mpirun"):
+    with pytest.raises(SpecError, match="cannot start another mpirun"):
         decide(Wanted("torch"), in_job, read_allocation(job), job)
     assert decide(Wanted("torch", on_gpus=False), in_job, None, env)[0].launcher == "local"
 

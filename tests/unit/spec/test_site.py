@@ -63,7 +63,7 @@ def test_a_user_s_own_profile_wins_and_takes_its_file_s_name(own_sites):
         ('[software]\nprologue = ["a\\nb"]', r"software\.prologue"),
         ('[places]\nresults = "here"', r"'here' must be an absolute path"),
         ('system = "two words"', r"system"),
-        ("not toml", r"a\.toml: .*; mend the file"),
+        ("not toml", r"a\.toml: .*; fix the file"),
     ],
 )
 def test_a_wrong_profile_is_named_with_its_file_and_key(tmp_path, text, message):

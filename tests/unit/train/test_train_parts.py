@@ -30,7 +30,7 @@ def test_each_rank_gets_its_device(wanted, num_gpus, local_rank, local_size, dev
 
 def test_two_ranks_on_one_gpu_and_a_gpu_where_there_is_none_are_refused():
     with pytest.raises(
-        InputError, match="2 ranks on a node with 1 GPU: NCCL takes one rank a GPU; use --procs-per-n"
+        InputError, match="2 ranks on a node with 1 GPU: NCCL takes one rank per GPU; use --procs-per-n"
     ):
         choose_device("auto", 1, 0, 2)
     with pytest.raises(MachineError, match="torch finds no GPU"):
