@@ -58,7 +58,7 @@ def test_the_testbed_s_own_profile_fits_it(check):
         ("time=02:00:00", "error time", "above the 01:00:00 that debug allows"),
         ("gpus_per_node=3", "error GPUs", "in debug, 2 at once have 2 each"),
         ("cpus_per_task=5", "error sbatch", "Requested node configuration is not available"),
-        ("memory=9G", "error memory", "asks for 9,216 MB of memory a node"),
+        ("memory=9G", "error memory", "asks for 9,216 MB of memory per node"),
         ("mpi=pmix_v3", "error MPI", "pmix_v4"),
         ("constraint=absent", "error sbatch", "Invalid feature specification"),
         ("reservation=absent", "error sbatch", "reservation"),
