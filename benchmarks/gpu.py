@@ -325,8 +325,8 @@ def main() -> None:
             text = json.dumps({"machine": about, "ceilings": ceilings, "measured": records}, indent=2)
             (args.output / "gpu.json").write_text(text + "\n")
             (args.output / "gpu.md").write_text(markdown(about, bench.ceilings, measured))
-            said = found.failure or f"{found.samples_per_sec:,.1f} samples/s"
-            print(*found[:5], said, sep="  ", flush=True)
+            shown_figures = found.failure or f"{found.samples_per_sec:,.1f} samples/s"
+            print(*found[:5], shown_figures, sep="  ", flush=True)
 
         for case in cases(plan, args.workloads):
             keep(bench.measure(case))

@@ -230,7 +230,7 @@ def find_standard(parts: Parts, work: Path) -> str:
     source.write_text("#include <torch/extension.h>\n")
     places = [*parts.torch.includes, sysconfig.get_path("include")]
     places += [str(parts.cuda_home / "include")] if parts.cuda_home else []
-    said = ""
+    fault = ""
     for standard in STANDARDS:
         command = [
             parts.compiler,
@@ -242,8 +242,8 @@ def find_standard(parts: Parts, work: Path) -> str:
         done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return standard
-        said = first_error(done.stderr)
-    raise Missing(f"{parts.compiler} compiles torch's headers in none of {', '.join(STANDARDS)}: {said}")
+        fault = first_error(done.stderr)
+    raise Missing(f"{parts.compiler} compiles torch's headers in none of {', '.join(STANDARDS)}: {fault}")
 
 
 def build_environment(work: Path) -> Path:
@@ -315,11 +315,11 @@ def try_out(launcher: Sequence[str]) -> None:
     with tempfile.TemporaryFile("w+") as file:
         code = run_bounded([*launcher, sys.executable, "-c", TRIAL], env=env, stdout=file, limit_sec=TRIAL_SEC)
         file.seek(0)
-        said = file.read()
+        printed = file.read()
     if code is None:
         raise Missing(f"an all-reduce of 2 processes under {name} did not end within {TRIAL_SEC} s")
     if code != 0:
-        raise Missing(f"an all-reduce of 2 processes under {name} failed: {first_error(said)}")
+        raise Missing(f"an all-reduce of 2 processes under {name} failed: {first_error(printed)}")
     say(f"2 processes all-reduce under {name}")
 
 

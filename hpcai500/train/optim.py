@@ -28,7 +28,7 @@ class Lars(torch.optim.Optimizer):
     """Layer-wise adaptive rate scaling (You, Gitman, Ginsburg 2017, arXiv:1708.03888, algorithm 1).
 
     For each tensor w with gradient g: `v = m v + lr * trust * (g + wd w)`, `w = w - v`, where
-    `trust = eta |w| / (|g| + wd |w|)`, and 1 where `|w|` or `|g|` is 0 or the group has `adapt=False`.
+    `trust = eta |w| / (|g| + wd |w|)`, and 1 if `|w|` or `|g|` is 0 or the group has `adapt=False`.
     """
 
     def __init__(

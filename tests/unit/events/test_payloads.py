@@ -1,4 +1,4 @@
-"""Payloads: one for each key, what is written is what is read, older logs too, and hostile ones are one line."""
+"""Payloads: one per key, read as they were written, also from older logs; errors in hostile logs are one line."""
 
 import json
 from collections import Counter

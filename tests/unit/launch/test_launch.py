@@ -40,7 +40,7 @@ ENV = {
 
 
 def machine(env=ENV, *, cpus=range(10), as_root=False) -> Machine:
-    """A machine whose CPUs are a core each."""
+    """A machine with one CPU per core."""
     return Machine("/usr/bin/python3", env, frozenset(cpus), as_root, Path("/absent"))
 
 
@@ -271,7 +271,7 @@ def test_mpirun_on_a_login_node_is_not_bound_to_an_interface_that_the_nodes_have
 
 
 def stopped_at_once(tmp_path, script: str, stop_signal: signal.Signals, *, once: bool = False) -> HpcAi500Error:
-    """How a plan ends that runs `script`, asked to stop as it begins."""
+    """The end of a command that runs `script` and is asked to stop when it begins."""
     (tmp_path / "log").touch()
     threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
     shell = StartCommand(("bash", "-c", script), dict(os.environ), stop_signal, is_asked_once=once)
@@ -363,7 +363,7 @@ def test_what_is_missing_comes_with_the_command_that_gets_it(monkeypatch):
     ]
     assert [name for name, _ in missing("horovod", "srun")] == ["Horovod", "srun"]
     of_submission = [name for name, _ in missing("torch", "mpirun", packages_only=True)]
-    assert of_submission == ["torch", "mpi4py"]  # mpirun itself may be on the nodes alone
+    assert of_submission == ["torch", "mpi4py"]  # mpirun itself may be only on the nodes
 
 
 def test_processes_that_another_launcher_started_do_not_each_train_alone(tmp_path):
@@ -400,7 +400,7 @@ def test_horovodrun_does_not_leave_the_other_nodes_of_an_allocation_idle():
     with pytest.raises(SpecError, match="starts ranks on this machine only, and the allocation has 2 nodes"):
         decide(Wanted("horovod", "horovodrun"), Site(), read_allocation(env), env)
     layout, allocation = decide(Wanted("torch", "local", procs_per_node=2), Site(), read_allocation(env), env)
-    assert (layout.launcher, layout.nodes, allocation) == ("local", 1, None)  # whoever says local means it
+    assert (layout.launcher, layout.nodes, allocation) == ("local", 1, None)  # a user who asks for local gets it
 
 
 @pytest.mark.parametrize(("backend", "launcher"), [("torch", "srun"), ("mpi", "mpirun")])

@@ -1,4 +1,4 @@
-"""Launchers as a family: threads, a launcher of one's own in one file, and the starter of a node's own ranks."""
+"""Launchers together: threads, a new launcher in one file, and the launcher of a node's own ranks."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def hyper_threads(tmp_path):
 
 
 def starts(make_spec, tmp_path, machine: Machine) -> dict[str, StartCommand]:
-    """Every place of the product that starts processes, on a node with one rank."""
+    """The environment from every part of the product that starts processes, on a node with one rank."""
     together = layout_of(make_spec(launcher="per-node", nodes=2))
     collectives = Worker(WORKER, ("request.json",))
     agents = agents_step(agent_site(Site(), partition="", minutes=1, nodes=""), tmp_path, 2)
@@ -149,7 +149,7 @@ def test_each_launcher_reads_the_place_that_it_tells():
 
 
 def starter(tmp_path, script: str, *, num_ranks: int = 2) -> subprocess.Popen[bytes]:
-    """The node's starter, on ranks that run `script`."""
+    """The per-node launcher, with ranks that run `script`."""
     step = RankStart(Layout(launcher="per-node", procs_per_node=num_ranks), name="s", python=sys.executable)
     argv = find_launcher("per-node").argv(step, ("bash", "-c", script))
     return subprocess.Popen(argv, cwd=tmp_path)

@@ -15,7 +15,7 @@ BASE = torch.tensor([[10.0, 20.0, 30.0, 40.0, 50.0, 60.0]])
 
 
 class ThreadRanks:
-    """Ranks that are threads of this process: what a communication library does, by hand."""
+    """Ranks that are threads of this process, with collectives written by hand."""
 
     device = torch.device("cpu")
 
@@ -67,7 +67,7 @@ class ByHand:
 
 
 def together(size, work):
-    """`work(ranks)` on `size` ranks at once; what each returned."""
+    """Run `work(ranks)` on `size` ranks at once. Return each rank's result."""
     shared = {"box": [None] * size, "barrier": threading.Barrier(size)}
     results, errors = [None] * size, []
 

@@ -14,11 +14,11 @@ CEILINGS = Ceilings(
     host="box", accelerator="Test GPU", device="cuda:0", source="by hand", gemm={"bf16": 800e12, "fp32": 50e12},
     convolution={"bf16": 1000e12, "fp32": 40e12, "tf32": 400e12}, memory_bytes_per_sec=2e12,
 )  # fmt: skip
-"""In bf16 the ridge stands at 1000e12 / 2e12 = 500 FLOPs a byte."""
+"""Ceilings whose ridge in bf16 is at 1000e12 / 2e12 = 500 FLOPs per byte."""
 
 
 def point(flops, low, high, precision="bf16") -> WorkloadPoint:
-    """Of 1,000 FLOPs a sample, between the intensities `low` and `high`."""
+    """A point with 1,000 FLOPs per sample, between the intensities `low` and `high`."""
     return WorkloadPoint(
         name="resnet full", precision=precision, source="by hand", flops=flops, flops_per_sample=1000.0,
         unfused_bytes=1000.0 / low, fused_bytes=1000.0 / high,
@@ -107,7 +107,7 @@ def test_ceilings_are_the_best_kernels_of_each_precision():
 
 
 def test_a_file_of_the_first_version_gives_the_same_ceilings(tmp_path):
-    """Its samples say by their names alone what they are; among them is a shape of a workload called gemm."""
+    """A file of version 1, in which only names give the kind of a sample. One is of a workload called gemm."""
     kinds = {
         "gemm_2048_bf16_flops": ("FLOPS", 4.0), "convolution_256_bf16_flops": ("FLOPS", 5.0),
         "aibench_convolution_fp32_flops": ("FLOPS", 7.0), "my_gemm_mini.mm.8x8_bf16_flops": ("FLOPS", 8.0),

@@ -71,7 +71,7 @@ def test_energy_is_complete_if_every_rank_that_should_has_the_counter_that_matte
 
 
 class TwoRanks:
-    """Stands for a second rank whose buffers are all 3."""
+    """Replaces a second rank whose buffers are all 3."""
 
     size = 2
 

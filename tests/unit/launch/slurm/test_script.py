@@ -120,11 +120,11 @@ def test_what_a_run_s_settings_need_stands_in_its_script(make_spec):
     assert "RUN" not in script
 
 
-# The script itself, run by bash between programs that stand in for Slurm's.
+# The script itself, run by bash between programs that replace Slurm's.
 
 
 class Ran:
-    """What a script did, as the stand-ins saw it."""
+    """The actions of a script, recorded by the replaced programs."""
 
     def __init__(self, folder: Path, done: subprocess.CompletedProcess) -> None:
         self.code, self.says = done.returncode, done.stderr
@@ -234,7 +234,7 @@ def test_a_rank_that_failed_is_not_requeued_though_srun_gives_the_code_of_its_st
     (tmp_path / "scontrol.seen").unlink()
     ran = run_script(script, code=75, says=f"{peers}\nsrun: error: n1: task 1: Exited with exit code {failed}")
     assert (ran.code, ran.scontrol) == (int(failed), [])
-    again = run_script(script, code=75, says=peers)  # what an earlier start said is not this one's
+    again = run_script(script, code=75, says=peers)  # output of an earlier start does not count for this one
     assert (again.code, again.scontrol) == (75, ["requeue", "41"])
 
 

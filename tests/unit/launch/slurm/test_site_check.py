@@ -1,4 +1,4 @@
-"""`hpcai500 site`, between programs that answer as Slurm 22.05 did; tests/slurm asks the real ones."""
+"""`hpcai500 site` with programs that answer like Slurm 22.05; tests/slurm uses the real ones."""
 
 import json
 import os
@@ -33,7 +33,7 @@ esac
 
 @pytest.fixture
 def check(tmp_path, monkeypatch, hpcai500):
-    """Check a profile; each word of `changes` is replaced in what Slurm says. Gives lines by level, and the code."""
+    """Check a profile with each word of `changes` replaced in Slurm's output. Return lines by level, and the code."""
     tools = tmp_path / "bin"
     tools.mkdir()
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")

@@ -1,4 +1,4 @@
-"""The parts that read what Slurm says, on texts of Slurm 22.05."""
+"""The parsers of Slurm's output, on texts of Slurm 22.05."""
 
 import pytest
 
