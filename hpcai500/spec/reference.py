@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 from hpcai500.errors import SpecError
 from hpcai500.files import digest_tree, read_json
 from hpcai500.spec.layers import layer_of
-from hpcai500.spec.levels import Level, opens
+from hpcai500.spec.levels import Level, opening_hint, opens
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.workload import Settings, WorkloadRules, load_rules, shipped_workloads
 
@@ -113,19 +113,14 @@ def require_reference(level: Level, benchmark: str, problem: str, settings: Sett
     if reference is None:
         return
     for key, (here, there) in closed_changes(level, settings.model_dump(mode="json"), reference).items():
-        allowing = allowing_level(key, reference.rules.levels.by_level())
         layer = layer_of(key)
         raise SpecError(
             f"{key} is {here!r}, not {there!r} as in {reference.name}: Layer {layer.value} ({layer.title}) is fixed "
             f"at {level} level",
-            f"--level {allowing} allows it" if allowing else "no level opens it; --unranked runs it as a trial",
+            opening_hint(reference.rules.levels.by_level(), key),
         )
     if level is Level.HARDWARE and code_digest != reference.code_digest:
         raise SpecError(
             f"the workload's code is not that of {reference.name}: Layer 7 is fixed at hardware level",
             "--level system allows another implementation of the same model, --level free another model",
         )
-
-
-def allowing_level(key: str, openings: Mapping[Level, tuple[str, ...]]) -> Level | None:
-    return next((level for level in Level if opens(openings[level], key)), None)

@@ -203,11 +203,6 @@ def find_sites() -> dict[str, Path]:
     return dict(sorted((shipped | own).items()))
 
 
-def shipped_sites() -> list[Path]:
-    """The profiles that come with the project, sorted by name."""
-    return sorted(site_folders()[1].glob("*.toml"))
-
-
 def load_site(name_or_path: str) -> Site:
     """The profile with a name, the user's own before a shipped one, or at a path to a `.toml` file.
 

@@ -14,9 +14,9 @@ from hpcai500.launch.layout import Layout
 from hpcai500.launch.registry import find_launcher
 from hpcai500.launch.slurm.header import log_pattern
 from hpcai500.launch.slurm.script import JobPlan, job_template, render_job
-from hpcai500.spec.site import load_site, shipped_sites, with_site_overrides
+from hpcai500.spec.site import load_site, site_folders, with_site_overrides
 
-PROFILE = next(path for path in shipped_sites() if path.stem == "testbed")
+PROFILE = site_folders()[1] / "testbed.toml"
 AWKWARD = """it's 100% "a" $HOME `id`;&"""
 
 

@@ -16,10 +16,10 @@ from hpcai500.launch.slurm.header import log_pattern
 from hpcai500.launch.slurm.header import sbatch_options as header_options
 from hpcai500.launch.slurm.script import JobPlan, header_of, job_template, plan_job, render_job
 from hpcai500.spec.run import read_run
-from hpcai500.spec.site import Site, load_site, shipped_sites, with_site_overrides
+from hpcai500.spec.site import Site, load_site, site_folders, with_site_overrides
 
 GOLDEN = Path(__file__).parents[3] / "golden"
-SITES = {path.stem: str(path) for path in shipped_sites()}
+SITES = {path.stem: str(path) for path in sorted(site_folders()[1].glob("*.toml"))}
 
 
 def job_on(site: Site, **fields) -> JobPlan:

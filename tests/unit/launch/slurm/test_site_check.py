@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from hpcai500.launch.slurm.cluster import Node, parse_mpi_plugins, parse_nodes
-from hpcai500.spec.site import load_site, shipped_sites
+from hpcai500.spec.site import load_site, site_folders
 
 RECORDED = Path(__file__).parent / "slurm_22_05"
-TESTBED = next(str(path) for path in shipped_sites() if path.stem == "testbed")
+TESTBED = str(site_folders()[1] / "testbed.toml")
 
 PROGRAM = """\
 #!/bin/bash
