@@ -109,7 +109,7 @@ class _Stop:
             return
         self._name = name
         self._begin()
-        print("stopping after this step; press again to end at once", file=sys.stderr)
+        print("stopping after this step; a second signal ends it at once", file=sys.stderr)
 
     def _begin(self) -> None:
         if self._process and self._name and not self._asking:

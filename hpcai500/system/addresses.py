@@ -32,7 +32,7 @@ def own_address(env: Mapping[str, str], *, single_node: bool) -> str:
         address = "127.0.0.1"
     if ipaddress.ip_address(address).is_loopback:
         raise MachineError(
-            f"the host name {socket.gethostname()} means {address}, which other nodes cannot reach",
+            f"the host name {socket.gethostname()} resolves to {address}, which other nodes cannot reach",
             "name the nodes' common interface: network_interface in the site profile, or GLOO_SOCKET_IFNAME",
         )
     return address
