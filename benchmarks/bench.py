@@ -1,4 +1,4 @@
-"""`make bench`: this project's own speed, as ratios of pairs measured in one run (`pairs`)."""
+"""`make bench`: the speed of this project, as ratios of pairs that are measured together (`pairs`)."""
 
 import platform
 import statistics
@@ -84,7 +84,7 @@ def make_trainer(spec: RunSpec, ranks: TorchRanks, journal: RunJournal | SilentJ
 
 
 def bare_step(spec: RunSpec) -> Callable[[], None]:
-    """What one writes without a harness: the same model, batches, precision and optimiser."""
+    """A training loop without a harness, with the same model, batches, precision and optimiser."""
     torch.manual_seed(0)
     model = resnet50(num_classes=10, zero_init_residual=True).train()
     settings = spec.settings.optimizer
@@ -129,13 +129,13 @@ def counting_and_logging(spec: RunSpec, ranks: TorchRanks) -> Row:
     start = time.perf_counter()
     count_flops(logged.workload, logged.model, ranks)
     count_sec = time.perf_counter() - start
-    with open_null() as null:  # the epoch line belongs to logging, its place on this screen does not
+    with open_null() as null:  # printing the epoch line is part of logging, showing it here is not
         sys.stdout, screen = null, sys.stdout
         try:
             times = turns(lambda: logged.run_epoch(1) and None, lambda: silent.run_epoch(1) and None)
         finally:
             sys.stdout = screen
-    # An epoch here is short: give each of the mini problem's own epochs its real length, and this one's overhead.
+    # An epoch here is short: combine the real length of the mini problem's epochs with the overhead of this one.
     num_epochs = spec.settings.problem.num_epochs
     longer = MINI_SAMPLES / spec.settings.problem.num_train_samples
     runs = [

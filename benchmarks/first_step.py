@@ -1,4 +1,4 @@
-"""From the command to the end of the first training step, beside a plain DistributedDataParallel script."""
+"""Time from the command to the end of the first training step, compared with a plain DDP script."""
 
 import os
 import shutil
@@ -69,7 +69,7 @@ def rows() -> list[Row]:
 
 
 def one_step_of_digits(digits: Path, data: Path) -> None:
-    """The mini problem's data set, cut down to a global batch, so that an epoch is a step."""
+    """The mini problem's data set, cut to one global batch, so that an epoch is one step."""
     prepare = ("data", "prepare", "image_classification", "--problem", "mini", "--data", str(digits))
     subprocess.run(command(*prepare), check=True, stdout=subprocess.DEVNULL)
     for split, number in (("train", BATCH), ("val", NUM_EVAL)):
@@ -89,7 +89,7 @@ def first_step(folder: Path, ranks: int) -> Row:
         measures = (ours, plain) if turn % 2 else (plain, ours)
         taken = {measure: measure(folder, ranks) for measure in measures}
         times.append((taken[ours], taken[plain]))
-    times = times[1:]  # the first turn fills caches
+    times = times[1:]  # the first round fills caches
     medians = [f"{statistics.median(column):.2f} s" for column in zip(*times, strict=True)]
     how = "python script.py" if ranks == 1 else f"torchrun --nproc-per-node {ranks} script.py"
     return Row(f"command to first step, {ranks} rank(s): hpcai500 run / {how}", *medians, ratio(times), "<= 1.3")

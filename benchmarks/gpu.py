@@ -1,11 +1,11 @@
 """Both workloads' steps on a device, in one call: batch sizes, precisions, eager and compiled, random and real input.
 
-`python benchmarks/gpu.py` takes a GPU where torch finds one; elsewhere it takes the processor and small sizes, which
-shows that it works and nothing else. Writes OUTPUT/gpu.json and OUTPUT/gpu.md.
+`python benchmarks/gpu.py` uses a GPU if torch finds one. Otherwise it uses the CPU and small sizes, which only shows
+that it works. It writes OUTPUT/gpu.json and OUTPUT/gpu.md.
 
-MFU is the model's FLOPs a second over those that torch's own kernels reach on the same device in the same precision:
-of a large matrix product, and of a convolution of ResNet's. fp32 is held against TF32 on a GPU, which torch computes
-convolutions in.
+MFU is the model's FLOPS divided by those of torch's own kernels on the same device in the same precision. The kernels
+are a large matrix product and a convolution of ResNet. On a GPU, fp32 is compared with TF32, in which torch computes
+convolutions.
 """
 
 import argparse
@@ -42,15 +42,15 @@ COMPILE = {EAGER: False, COMPILED: True, GRAPHS: "reduce-overhead"}
 
 
 class Plan(NamedTuple):
-    """What is measured."""
+    """The configurations to measure."""
 
     problem: str
     batches: dict[str, tuple[int, ...]]
     precisions: tuple[str, ...]
     modes: tuple[str, ...]
-    """All of them in the first precision at the two largest batches; elsewhere the first alone."""
+    """Ways to execute a step: all at the two largest batches in the first precision, otherwise only the first."""
     block_sec: float
-    """How long a block of steps lasts, of which there are NUM_BLOCKS."""
+    """Seconds of each of the NUM_BLOCKS blocks of steps."""
     ceiling_sec: float
     real_batch: dict[str, int]
     num_real: dict[str, int]
@@ -80,7 +80,7 @@ ON_CPU = Plan(
 
 
 class Measured(NamedTuple):
-    """One configuration. None: not known here, or it did not fit."""
+    """One configuration with its figures. None: unknown here, or it did not fit."""
 
     workload: str
     batch: int
@@ -95,18 +95,18 @@ class Measured(NamedTuple):
     of_gemm: float | None = None
     of_convolution: float | None = None
     memory_bytes: int | None = None
-    """The most that torch had allocated on the GPU."""
+    """The most memory that torch allocated on the GPU."""
     joules_per_sample: float | None = None
-    """Of the GPU, by NVML."""
+    """Power of the GPU, from NVML."""
     start_sec: float | None = None
-    """Building, compilation and warm-up included."""
+    """Seconds, including build, compilation and warm-up."""
     waited: float | None = None
-    """The share of an epoch's time for which the loop waited for data."""
+    """The share of an epoch's time that the loop waited for data."""
     failure: str = ""
 
 
 class Bench:
-    """One device, and what its kernels reach."""
+    """One device and the speed of its kernels."""
 
     def __init__(self, ranks: Ranks, plan: Plan, folder: Path) -> None:
         self.ranks, self.plan, self.folder = ranks, plan, folder
@@ -128,7 +128,7 @@ class Bench:
         return max(rates, default=None)
 
     def measure(self, case: Measured, data: str = "synthetic") -> Measured:
-        """`case` with its figures, or with the reason why there are none."""
+        """`case` with its figures, or with the reason why it has none."""
         started = time.perf_counter()
         overrides: dict[str, Any] = {
             "execution.device": self.ranks.device.type,
@@ -149,7 +149,7 @@ class Bench:
             train_steps(trainer, 2) if data == "synthetic" else trainer.train_epoch(1, 0.0)
             case = case._replace(start_sec=time.perf_counter() - started)
             return self._epochs(case, trainer) if data != "synthetic" else self._steps(case, trainer)
-        except Exception as error:  # a table with a hole is worth more than none
+        except Exception as error:  # an incomplete table is better than none
             return case._replace(failure=f"{type(error).__name__}: {str(error).splitlines()[0][:120]}")
         finally:
             del trainer
@@ -318,15 +318,15 @@ def main() -> None:
         bench = Bench(ranks, plan, Path(name))
 
         def keep(found: Measured) -> None:
-            """What is measured is written at once: a call that is cut short leaves a table."""
+            """Measure all cases. Each one is written at once, so that an interrupted call leaves a table."""
             measured.append(found)
             records = [m._asdict() for m in measured]
             ceilings = [s.model_dump(mode="json") for s in bench.ceilings]
             text = json.dumps({"machine": about, "ceilings": ceilings, "measured": records}, indent=2)
             (args.output / "gpu.json").write_text(text + "\n")
             (args.output / "gpu.md").write_text(markdown(about, bench.ceilings, measured))
-            said = found.failure or f"{found.samples_per_sec:,.1f} samples/s"
-            print(*found[:5], said, sep="  ", flush=True)
+            shown_figures = found.failure or f"{found.samples_per_sec:,.1f} samples/s"
+            print(*found[:5], shown_figures, sep="  ", flush=True)
 
         for case in cases(plan, args.workloads):
             keep(bench.measure(case))

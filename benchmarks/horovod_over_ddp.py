@@ -1,4 +1,4 @@
-"""Training throughput of Horovod over that of DDP: whole runs that take turns, two ranks under mpirun."""
+"""Training throughput of Horovod divided by that of DDP: alternating whole runs, two ranks under mpirun."""
 
 import statistics
 import subprocess
@@ -37,7 +37,7 @@ def rows() -> list[tuple[str, str, str, str, str]]:
 
 
 def samples_per_sec(backend: str) -> float:
-    """Of the second epoch of a run; the first one warms up."""
+    """Throughput in the second epoch of a run; the first one is a warm-up."""
     with tempfile.TemporaryDirectory() as output:
         command = [sys.executable, "-m", "hpcai500.cli.main", "run", *OPTIONS, "--backend", backend]
         subprocess.run([*command, "--output", output], check=True, stdout=subprocess.DEVNULL, timeout=300)

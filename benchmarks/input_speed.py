@@ -1,4 +1,4 @@
-"""Input beside what it is measured by: JPEG files and torchvision's reference pipeline, frames and a raw read."""
+"""Input speed: JPEG files compared with torchvision's reference pipeline, and frames compared with a raw read."""
 
 import importlib.util
 import multiprocessing
@@ -26,7 +26,7 @@ from hpcai500.train.workload import SampleKey, load_workload
 
 NUM_IMAGES, NUM_CLASSES, BATCH = 256, 4, 32
 LOADER_BATCH, BATCHES_PER_LOADER = 256, 4
-"""The full problem's, and how many each process reads between two looks at the clock."""
+"""The full problem's batch, and batches that each process reads between two readings of the clock."""
 NUM_FRAMES = 4
 
 
@@ -40,7 +40,7 @@ def rows() -> list[Row]:
 
 
 def jpeg_rows() -> list[Row]:
-    load_workload(find_workload("image_classification"))  # puts the folder of workloads on the path
+    load_workload(find_workload("image_classification"))  # adds the folder of workloads to the path
     from image_classification.data import DataSettings
     from image_classification.dataset import open_dataset, prepare
     from image_classification.views import ImageReader
@@ -108,7 +108,7 @@ def read_all(reader: Any) -> None:
 
 
 def loader_row(layout: str, decoder: str, reader: Any, files: list[Any]) -> Row:
-    """Our loader on all cores, and as many processes that decode and crop files in memory and keep nothing."""
+    """Our loader on all cores, compared with equally many processes that only decode and crop files in memory."""
     cores = len(os.sched_getaffinity(0))
     loader = Loader(reader, num_workers=cores, pin_memory=False, batch_bytes=reader.num_bytes(LOADER_BATCH))
     keys = [SampleKey(1, index % NUM_IMAGES) for index in range(cores * BATCHES_PER_LOADER * LOADER_BATCH)]
@@ -155,7 +155,7 @@ def decode_when_asked(reader: Any, decoder: str, files: list[Any], pipe: Any) ->
 
 
 def frame_rows() -> list[Row]:
-    """Frames of 768 x 1152 against a raw read of the same bytes of the same file, all from warm pages."""
+    """Frames of 768 x 1152, compared with a raw read of the same bytes of the same file, all from warm pages."""
     load_workload(find_workload("extreme_weather"))
     from extreme_weather.frames import Frames
     from extreme_weather.layout import DataSettings, read_manifest
@@ -170,7 +170,7 @@ def frame_rows() -> list[Row]:
         published, prepared = Path(name) / "published", Path(name) / "prepared"
         list(synthesize(settings, published, num_samples=NUM_FRAMES, seed=0))
         list(prepare(settings, published, prepared))
-        buffer = page_aligned((16, 768, 1152))  # what a raw read is fastest into
+        buffer = page_aligned((16, 768, 1152))  # the fastest target of a raw read
 
         def frames_of(folder: Path) -> Frames:
             return Frames(folder, read_manifest(folder), settings.train_years)
@@ -180,7 +180,7 @@ def frame_rows() -> list[Row]:
             return lambda: [frames.read_into(index, buffer) for index in range(NUM_FRAMES)] and None
 
         def load(folder: Path) -> Callable[[], None]:
-            """As training reads: batches of one frame, read ahead by a thread into buffers that go round."""
+            """Read as training does: batches of one frame, which a thread reads ahead into reused buffers."""
             frames, buffers = frames_of(folder), Buffers(pin=False)
             loader = ReadAhead(lambda keys: read_batch(frames, keys, buffers), num_threads=1)
             keys = [[index] for index in range(NUM_FRAMES)] * 4

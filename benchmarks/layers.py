@@ -1,4 +1,4 @@
-"""A torchvision model's layers as predictions take them: parameters and forward FLOPs, in forward order."""
+"""The layers of a torchvision model, as predictions need them: parameters and forward FLOPs, in forward order."""
 
 import torch
 from torch import nn

@@ -1,8 +1,8 @@
-"""How much of the time that ranks communicate lies inside their backward passes, from traces of a step.
+"""The share of communication time that overlaps with backward passes, from traces of a step.
 
-`python benchmarks/overlap.py` starts two ranks, whose gradients go through DDP and Gloo, and two more, where Horovod
-is installed, whose gradients go through its thread and Open MPI. Backward passes are in torch's trace, and so are
-Gloo's all-reduces; Horovod writes its own into its timeline.
+`python benchmarks/overlap.py` starts two ranks, whose gradients go through DDP and Gloo. If Horovod is installed, it
+starts two more, whose gradients go through Horovod's thread and Open MPI. Backward passes and Gloo's all-reduces are
+in torch's trace; Horovod writes its all-reduces to its timeline.
 """
 
 import json
@@ -25,11 +25,11 @@ TIMELINE = "timeline.json"
 WAYS = {"torch": "DDP through Gloo", "horovod": "Horovod through Open MPI"}
 
 Span = tuple[float, float]
-"""From and to, in microseconds."""
+"""Start and end, in microseconds."""
 
 
 class Step(NamedTuple):
-    """What one rank's trace says of one step."""
+    """One step in the trace of one rank."""
 
     whole: Span
     backward: Span
@@ -42,13 +42,13 @@ class Step(NamedTuple):
 
     @property
     def hidden(self) -> float:
-        """The part of `communication` that lies inside the backward pass."""
+        """The part of `communication` during the backward pass."""
         first, last = self.backward
         return sum(max(0.0, min(end, last) - max(start, first)) for start, end in merged(self.reductions))
 
 
 def merged(spans: Sequence[Span]) -> list[Span]:
-    """Their union, as spans that do not touch."""
+    """The union of spans, as spans that do not touch."""
     found: list[Span] = []
     for start, end in sorted(spans):
         if found and start <= found[-1][1]:
@@ -63,7 +63,7 @@ def read_timeline(timeline: Path) -> list[Span]:
     first, *events = json.loads(timeline.read_text())
     epoch = first["args"]["start_time_since_epoch_in_micros"]
     open_spans: dict[int, list[tuple[str, float]]] = {}
-    """For each tensor, what began and has not ended."""
+    """Activities of each tensor that have begun and not ended."""
     found = []
     for event in events:
         began = open_spans.setdefault(event["pid"], [])
@@ -77,7 +77,7 @@ def read_timeline(timeline: Path) -> list[Span]:
 
 
 def read_steps(trace: Path, timeline: Path | None = None) -> list[Step]:
-    """The steps of a Chrome trace that torch.profiler wrote; with the all-reduces of Horovod's timeline."""
+    """The steps of a Chrome trace from torch.profiler, with the all-reduces of Horovod's timeline if given."""
     content = json.loads(trace.read_text())
     events = [event for event in content["traceEvents"] if event.get("ph") == "X"]
 
@@ -120,7 +120,7 @@ def timeline(step: Step) -> str:
 
 
 def trace_rank(folder: Path, backend: str) -> None:
-    """What each rank does: the trainer of a run, and a trace of some of its steps."""
+    """Run one rank: build the trainer of a run and trace some of its steps."""
     import torch
     from trainers import spec_of, train_steps, trainer_of
 
@@ -134,7 +134,7 @@ def trace_rank(folder: Path, backend: str) -> None:
     else:
         from hpcai500.ranks.torch_ranks import TorchRanks
 
-        ranks = TorchRanks(find_launcher("local").own_place(os.environ), "cpu")
+        ranks = TorchRanks(find_launcher("local").require_rank_environment(os.environ), "cpu")
     overrides = {"batch.global_batch_size": NUM_RANKS * BATCH, "batch.micro_batch_size": BATCH}
     trainer = trainer_of(spec_of("image_classification", "mini", str(folder), overrides, ranks=NUM_RANKS), ranks)
     train_steps(trainer, 3)
@@ -154,7 +154,7 @@ def measure(backend: str) -> list[Step]:
     """The steps of rank 0."""
     with tempfile.TemporaryDirectory() as folder:
         mpirun = find_launcher("mpirun")
-        here = launcher.Step(Layout(launcher="mpirun", procs_per_node=NUM_RANKS), as_root=os.geteuid() == 0)
+        here = launcher.RankStart(Layout(launcher="mpirun", procs_per_node=NUM_RANKS), as_root=os.geteuid() == 0)
         launchers = {
             "torch": (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={NUM_RANKS}"),
             "horovod": (*mpirun.tokens(here), sys.executable),
@@ -169,7 +169,7 @@ def measure(backend: str) -> list[Step]:
 
 
 def rows() -> list[tuple[str, str, str, str, str]]:
-    """Of bench.py's table."""
+    """Rows of bench.py's table."""
     lacks = dict(missing("horovod", "mpirun"))
     if lacks:
         print(f"overlap: Horovod not traced, not installed: {', '.join(lacks)} (make horovod)")
@@ -178,11 +178,11 @@ def rows() -> list[tuple[str, str, str, str, str]]:
 
 def row(backend: str) -> tuple[str, str, str, str, str]:
     steps = measure(backend)
-    print(f"a step of rank 0 of {NUM_RANKS}, ResNet-50 at 32 x 32, batch {BATCH} a rank, {WAYS[backend]}:")
+    print(f"a step of rank 0 of {NUM_RANKS}, ResNet-50 at 32 x 32, batch {BATCH} per rank, {WAYS[backend]}:")
     print(timeline(sorted(steps, key=lambda step: step.whole[1] - step.whole[0])[len(steps) // 2]))
     hidden, whole = sum(step.hidden for step in steps), sum(step.communication for step in steps)
     what = f"communication inside the backward pass / all communication, {NUM_RANKS} ranks, {backend}"
-    times = [f"{taken / len(steps) / 1_000:.0f} ms a step" for taken in (hidden, whole)]
+    times = [f"{taken / len(steps) / 1_000:.0f} ms per step" for taken in (hidden, whole)]
     return what, *times, f"{hidden / whole:.2f}", ""
 
 

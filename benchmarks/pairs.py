@@ -1,4 +1,4 @@
-"""Pairs that take turns, block by block, so that a machine that slows down slows both."""
+"""Pairs that alternate block by block, so that a machine that slows down slows both."""
 
 import statistics
 import time
@@ -17,7 +17,7 @@ class Row(NamedTuple):
 
 
 def turns(ours: Callable[[], None], other: Callable[[], None]) -> list[tuple[float, float]]:
-    """Seconds of each in blocks that take turns."""
+    """Seconds of each in alternating blocks."""
     times: list[tuple[float, float]] = []
     for block in range(NUM_BLOCKS + 1):
         order = (ours, other) if block % 2 else (other, ours)
@@ -38,6 +38,6 @@ def paired(ours: Callable[[], None], other: Callable[[], None]) -> tuple[float, 
 
 
 def ratio(pairs: Sequence[tuple[float, float]]) -> str:
-    """The median of the first over the second, with its quartiles."""
+    """The median ratio of the first to the second, with its quartiles."""
     low, middle, high = statistics.quantiles([first / second for first, second in pairs], n=4)
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"

@@ -1,8 +1,8 @@
 """Predicted against published scaling: one row calibrates, every other is predicted, and the error is printed.
 
-Two constants of the model cannot be looked up: how much of the links' line rate gradients get, and how much the
-ranks' step times vary. Each is fitted in turn to one published efficiency, the other left at its ideal; all else is
-given, from the source named beside it.
+Two constants of the model are not published: the share of the links' line rate that gradients get, and the variation
+of the ranks' step times. Each is fitted in turn to one published efficiency, while the other has its ideal value. All
+other values come from the source named next to them.
 """
 
 import math
@@ -19,7 +19,7 @@ from hpcai500.predict.step_model import slowest_of
 GBIT = 1e9 / 8
 LATENCY_SEC = 5e-6
 WITHIN_BYTES_PER_SEC = 10e9
-"""Assumed: PCIe 3.0 x16 less its protocol; with NVLink it would be faster, and no row below depends on it."""
+"""Assumed: PCIe 3.0 x16 minus its protocol. NVLink would be faster, but no row below depends on it."""
 
 
 class Row(NamedTuple):
@@ -27,7 +27,7 @@ class Row(NamedTuple):
     model: str
     image_size: int
     samples_per_sec: float
-    """Of one accelerator alone."""
+    """Throughput of one single accelerator."""
     batch: int
     nodes: int
     per_node: int
@@ -38,12 +38,12 @@ class Row(NamedTuple):
     efficiency: float
     overlaps: bool
     base_ranks: int
-    """That the efficiency is relative to."""
+    """Number of nodes to which the efficiency is relative."""
     source: str
 
 
 HOROVOD = "Horovod docs, benchmarks; P100 rates: TensorFlow benchmarks, May 2017"
-# ResNet-101: 1,656.82 images/s on 16 GPUs in Horovod's docs, the nearest figure to one GPU's that there is.
+# ResNet-101: 1,656.82 images/s on 16 GPUs in Horovod's docs, the figure nearest to that of one GPU.
 ROWS = (
     Row("Horovod VGG-16", "vgg16", 224, 154, 64, 32, 4, 25, "horovod", 1, 0.79, True, 1, HOROVOD),
     Row("Horovod VGG-16", "vgg16", 224, 154, 64, 128, 4, 25, "horovod", 1, 0.68, True, 1, HOROVOD),
@@ -76,7 +76,7 @@ def step_of(row: Row) -> Step:
 
 
 def efficiency(row: Row, step: Step, share: float, spread: float) -> float:
-    """At `share` of the line rate, where the step times of ranks vary by `spread`."""
+    """The predicted efficiency at `share` of the line rate, if the ranks' step times vary by `spread`."""
     between = Link(latency_sec=LATENCY_SEC, bytes_per_sec=share * row.gbit * GBIT)
     within = Link(latency_sec=LATENCY_SEC, bytes_per_sec=WITHIN_BYTES_PER_SEC)
     exposed = step.sync(row.nodes, row.per_node, Network(between=between, within=within)).exposed_sec

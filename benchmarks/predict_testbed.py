@@ -1,9 +1,9 @@
 """Predicted against measured steps on the Slurm testbed, its links slowed to known bandwidths by `tc tbf`.
 
-ResNet-50 at 32 x 32 under DistributedDataParallel and Gloo, one rank a node. Computation is measured with all nodes
-at work and no communication, since the nodes share one machine's cores. The network is taken once as what tbf is set
-to with the latency of an 8-byte all-reduce, and once as fitted to all-reduces; no step is fitted. The links are as
-before when it ends, however it ends.
+It trains ResNet-50 at 32 x 32 under DistributedDataParallel and Gloo, with one rank per node. Computation is measured
+with all nodes at work and no communication, since the nodes share one machine's cores. The network is once that of
+tbf's setting, with the latency of an 8-byte all-reduce, and once fitted to all-reduces. No step is fitted.
+At the end, even after an error, the links are restored.
 """
 
 import json
@@ -73,7 +73,7 @@ def rank(folder: Path) -> None:
         return seconds
 
     for _ in range(2):
-        step()  # DDP settles its buckets after the first one
+        step()  # DDP fixes its buckets after the first step
     dist.barrier()
     record = {"compute_sec": mean([alone() for _ in range(STEPS)]), "steps": {}}
     for rate in RATES_MBIT:
@@ -93,7 +93,7 @@ def rank(folder: Path) -> None:
 
 
 def shape(nodes: int, rate_mbit: int | None) -> None:
-    """Limit what the first nodes send to `rate_mbit`; None takes the limit away."""
+    """Limit what the first nodes send to `rate_mbit`; None removes the limit."""
     for number in range(1, nodes + 1):
         tc = [*hosts.enter(f"node{number}"), "tc", "qdisc"]
         hosts.run(*tc, "del", "dev", "eth0", "root", check=False)
@@ -103,7 +103,7 @@ def shape(nodes: int, rate_mbit: int | None) -> None:
 
 
 def measure(env: dict[str, str], folder: Path, nodes: int) -> dict[str, object]:
-    """What the ranks on so many nodes found."""
+    """The measurements of the ranks on so many nodes."""
     command = [
         "srun", f"--nodes={nodes}", "--ntasks-per-node=1", "--cpus-per-task=1", "--mpi=none", "--kill-on-bad-exit=1",
         sys.executable, str(Path(__file__).resolve()), "rank", str(folder),

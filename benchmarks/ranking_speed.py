@@ -1,4 +1,4 @@
-"""How long `hpcai500 rank` takes over 10,000 results, as a command: from its start to the printed table."""
+"""The time of the command `hpcai500 rank` for 10,000 results, from its start to the printed table."""
 
 import json
 import statistics
@@ -21,7 +21,7 @@ QUALITIES = (0.3, 0.7, 0.9)
 
 
 def write_base(folder: Path) -> Path:
-    """One run's run.json and result.json; `write_fleet` makes the figures of the others agree with each other."""
+    """One run's run.json and result.json, from which `write_fleet` makes the others with consistent figures."""
     spec = resolve(
         "image_classification", problem="mini", level=Level.FREE, seed=0, overrides={}, system="bench",
         data="data", output=str(folder),
@@ -67,9 +67,9 @@ print(json.dumps([wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1_024
 
 
 def timed(command: list[str]) -> list[float]:
-    """Seconds by the wall and of CPU, and peak bytes, of a process that ends well.
+    """Wall-clock seconds, CPU seconds and peak bytes of a process that must succeed.
 
-    A small process starts it: the peak of a child begins at what its parent holds.
+    A small process starts it, since the peak of a child begins at the memory of its parent.
     """
     measuring = [sys.executable, "-c", _TIMED, *command]
     found: list[float] = json.loads(subprocess.run(measuring, check=True, stdout=subprocess.PIPE).stdout)
@@ -77,7 +77,7 @@ def timed(command: list[str]) -> list[float]:
 
 
 def row() -> tuple[str, str, str, str, str]:
-    """Of `bench.py`'s table."""
+    """Rows of `bench.py`'s table."""
     with tempfile.TemporaryDirectory() as name:
         base = write_base(Path(name) / "base")
         systems = [(f"system-{number}", 1 + number % 8, 1 + number / 700) for number in range(NUM_SYSTEMS)]

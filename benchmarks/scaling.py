@@ -1,4 +1,4 @@
-"""Training on 1, 2 and 4 ranks of this machine, under torch and Horovod: whole runs that take turns."""
+"""Training on 1, 2 and 4 ranks of this machine, under torch and Horovod, as alternating whole runs."""
 
 import os
 import statistics
@@ -16,13 +16,13 @@ from hpcai500.system.cores import physical_cores
 NUM_ROUNDS = 2
 STEPS = 6
 BATCH = 24
-"""A rank: the work of each stays the same."""
+"""Samples per rank, so that the work of each rank is constant."""
 LAUNCHERS = {"torch": "local", "horovod": "horovodrun"}
 SIZES = (1, 2, 4)
 
 
 def rows() -> list[tuple[str, str, str, str, str]]:
-    """Rows of bench.py's table: samples/s of so many ranks, beside one rank's on as many cores."""
+    """Rows of bench.py's table: samples/s of several ranks, compared with one rank on as many cores."""
     num_cores = len(physical_cores(os.sched_getaffinity(0)))
     rates = measured()
     alone = rates.pop(("torch", 1), [])
@@ -40,7 +40,7 @@ def rows() -> list[tuple[str, str, str, str, str]]:
 
 
 def measured() -> dict[tuple[str, int], list[float]]:
-    """For each backend and number of ranks, samples/s in each round; one rank is torch's alone."""
+    """Samples/s in each round, for each backend and number of ranks; one rank only under torch."""
     backends = [backend for backend, launcher in LAUNCHERS.items() if not list(missing(backend, launcher))]
     for backend in LAUNCHERS.keys() - backends:
         print(f"scaling: {backend} not measured, not installed (make {backend})")
@@ -53,7 +53,7 @@ def measured() -> dict[tuple[str, int], list[float]]:
 
 
 def samples_per_sec(backend: str, size: int) -> float:
-    """Of the second epoch of a run; the first one warms up. Each rank computes with one thread."""
+    """Throughput in the second epoch of a run; the first one is a warm-up. Each rank uses one thread."""
     options = (
         "image_classification", "--problem", "mini", "--data", "synthetic", "--unranked", "--system", "bench",
         "--backend", backend, "--launcher", LAUNCHERS[backend], "--procs-per-node", str(size),

@@ -1,4 +1,4 @@
-"""What launching through Slurm costs: measured on the testbed, where that is up."""
+"""The time of launching through Slurm, measured on the testbed if that is up."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ dist.destroy_process_group()
 
 
 def cluster_environment() -> tuple[dict[str, str], Path] | None:
-    """The environment that reaches the testbed, and a folder its nodes share; None where it is down."""
+    """The environment for the testbed, and a folder that its nodes share; None if it is down."""
     if subprocess.run([sys.executable, TESTBED, "status"], capture_output=True, check=False).returncode:
         return None
     lines = subprocess.run([sys.executable, TESTBED, "env"], capture_output=True, text=True, check=True).stdout
@@ -151,10 +151,10 @@ def wait_for_epoch(results: Path) -> float:
 
 
 def sweep(env: dict[str, str], folder: Path) -> tuple[str, str, str, str, str]:
-    held = "sbatch_arguments=['--hold']"
+    on_hold = "sbatch_arguments=['--hold']"
     started = time.perf_counter()
-    said = hpcai500(env, folder, "submit", "--seeds", "0-99", "--slurm", held)
+    output = hpcai500(env, folder, "submit", "--seeds", "0-99", "--slurm", on_hold)
     taken = time.perf_counter() - started
-    jobs = [line.split()[1].rstrip(":") for line in said.splitlines() if line.startswith("job ")]
+    jobs = [line.split()[1].rstrip(":") for line in output.splitlines() if line.startswith("job ")]
     subprocess.run(["scancel", *jobs], env=env, check=False)
     return f"submission of 100 seeds ({len(jobs)} arrays: MaxArraySize 64)", f"{taken:.1f} s", "", "", "< 5 s"

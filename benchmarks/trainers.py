@@ -16,7 +16,7 @@ from hpcai500.train.resumption import Resumption
 def spec_of(
     workload: str, problem: str, output: str, overrides: dict[str, Any], *, data: str = SYNTHETIC, ranks: int = 1
 ) -> RunSpec:
-    """A trial; `overrides` as `--set` takes them."""
+    """A trial run with `overrides`, as in `--set`."""
     return resolve(
         workload,
         problem=problem,
@@ -32,7 +32,7 @@ def spec_of(
 
 
 def trainer_of(spec: RunSpec, ranks: Ranks) -> Trainer:
-    """All that a run makes before its clock starts: cores, data, model, FLOP count, compilation."""
+    """A trainer as before a run's clock starts: cores, data, model, FLOP count, compilation."""
     if ranks.rank == 0:
         spec.write()
     ranks.barrier()
@@ -40,7 +40,7 @@ def trainer_of(spec: RunSpec, ranks: Ranks) -> Trainer:
 
 
 def train_steps(trainer: Trainer, num_steps: int) -> None:
-    """Steps on random batches, until the device is done."""
+    """Train steps on random batches, and wait for the device."""
     share = [[None] * trainer.spec.micro_batch_size] * (trainer.num_micro_batches * num_steps)
     batches = iter(trainer.workload.train_batches(share))
     for _ in range(num_steps):

@@ -1,4 +1,4 @@
-"""How long the verdict on a partition of 5,000 nodes takes, from its files to all four reports."""
+"""The time of the verdict on a partition of 5,000 nodes, from its files to all four reports."""
 
 import statistics
 import sys
@@ -16,7 +16,7 @@ NUM_NODES, NUM_GPUS, NUM_ROUNDS, REPEATS = 5_000, 8, 8, 3
 
 
 def row() -> tuple[str, str, str, str, str]:
-    """Of `bench.py`'s table."""
+    """Rows of `bench.py`'s table."""
     with tempfile.TemporaryDirectory() as name:
         partition = Partition(NUM_NODES, num_gpus=NUM_GPUS, noise=0.01, rounds=NUM_ROUNDS)
         folder = partition.write(Path(name))

@@ -1,13 +1,13 @@
 """The exception tree: every failure a user can meet, with its exit code.
 
-HpcAi500Error            70  our bug, when raised bare
+HpcAi500Error            70  our bug, if raised itself
 ├── InputError            2  what the user gave is wrong
 │   ├── SpecError            a key, a value or a combination of them
 │   ├── DataError            a data set or a file of it
-│   └── OccupiedError        a place that already holds something else
+│   └── OccupiedError        a folder that already holds something else
 ├── MachineError          3  the machine lacks something
-│   └── LibraryError         what a library of communication said
-├── ShortfallError        1  the thing checked or trained fell short
+│   └── LibraryError         a failure of a communication library
+├── ShortfallError        1  what was checked or trained fell short
 │   ├── DivergedError        the loss is not finite
 │   └── RankError            a rank died
 └── PreemptedError       75  stopped from outside; can be resumed
@@ -34,13 +34,13 @@ class HpcAi500Error(Exception):
 
     @property
     def message(self) -> str:
-        """`runs/a/events.log:7: not a valid event`; the fault alone if it is in no file."""
+        """`runs/a/events.log:7: not a valid event`; only the fault if it is in no file."""
         if self.at is None:
             return self.fault
         return f"{self.at}: {self.fault}" if self.line is None else f"{self.at}:{self.line}: {self.fault}"
 
     def relocate(self, folder: Path, name: Path) -> None:
-        """Name what lies in `folder` by `name`: a reader never learns of the folder itself."""
+        """Name what is in `folder` by `name`, so that a message never shows a temporary folder."""
         if self.at is not None and self.at.is_relative_to(folder):
             self.at = name / self.at.relative_to(folder)
 
@@ -89,10 +89,10 @@ class PreemptedError(HpcAi500Error):
 
 
 def similar(wrong: str, choices: Iterable[str]) -> str | None:
-    """The choice that `wrong` may be a misspelling of."""
+    """The choice that `wrong` is probably a misspelling of; None if there is none."""
     known = sorted(choices)
     close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
-    if not close:  # the leaf of a dotted key may be right where the table is not
+    if not close:  # the last part of a dotted key may be right although its table is wrong
         leaf = wrong.rsplit(".", 1)[-1]
         close = [key for key in known if key.rsplit(".", 1)[-1] == leaf][:1]
     return close[0] if close else None
@@ -109,26 +109,26 @@ FAILURE_TOKEN = ":::HPCAI500_FAILURE"
 
 
 class Failure(NamedTuple):
-    """How a rank ended, as it told its launcher."""
+    """How a rank ended, as it reported to its launcher."""
 
     rank: int
     exit_code: int
     message: str
     hint: str
     of_library: bool = False
-    """A library of communication said so, which may only have lost a peer that died of something else."""
+    """The failure of a communication library, which may only have lost a peer that died of something else."""
 
 
 def format_failure(error: HpcAi500Error, rank: int) -> str:
-    """The line by which a rank tells its launcher, over stderr, why it ends."""
+    """The line on stderr by which a rank reports to its launcher why it ends."""
     failure = Failure(rank, error.exit_code, error.message, error.hint, isinstance(error, LibraryError))
     return f"{FAILURE_TOKEN} {json.dumps(failure._asdict())}"
 
 
 def parse_failure(line: str) -> Failure | None:
-    """The failure that `line` tells of, if it does."""
+    """The failure that `line` reports; None if it reports none."""
     _, token, text = line.partition(FAILURE_TOKEN)
     try:
         return Failure(**json.loads(text)) if token else None
-    except (ValueError, TypeError):  # torn by the death that it tells of
+    except (ValueError, TypeError):  # cut off when the rank died
         return None

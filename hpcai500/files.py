@@ -21,19 +21,19 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 NEW = ".new-"
-"""How the name of a folder begins that is being filled: none of its files counts yet."""
+"""The start of the name of a folder that is still being filled. None of its files counts yet."""
 
 _MOST_JSON_BYTES = 256 * 2**20
 
 
 def data_dir(name: str) -> Path:
-    """The folder `name` ("workloads") of the wheel, or of the checkout that is installed editable."""
+    """The folder `name`, e.g. "workloads", of the wheel or of an editable checkout."""
     packaged = _PACKAGE / "_data" / name
     return packaged if packaged.is_dir() else _PACKAGE.parent / name
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replace `path` by `text`: a reader sees the old file or the new one, also after a crash."""
+    """Replace `path` by `text`. A reader sees either the old file or the new one, even after a crash."""
     with storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -52,10 +52,10 @@ def write_atomic(path: Path, text: str) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill, beside `folder`: at the end of the block it gets that name, whole, or is gone.
+    """A temporary folder to fill. At the end of the block it becomes `folder`, or it is removed after an error.
 
     Raises:
-        FileExistsError: at the end, if something stands there by then.
+        FileExistsError: at the end, if `folder` exists by then.
     """
     with storage(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -64,10 +64,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
     try:
         yield temporary
         try:
-            os.rename(temporary, folder)  # noqa: PTH104 - it must fail where another process was faster
+            os.rename(temporary, folder)  # noqa: PTH104 - must fail if another process was faster
         except OSError as error:
             if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                raise FileExistsError(errno.EEXIST, "is there already", str(folder)) from error
+                raise FileExistsError(errno.EEXIST, "already exists", str(folder)) from error
             raise storage_error(folder, error) from error
     except BaseException as error:
         if isinstance(error, HpcAi500Error):
@@ -84,14 +84,14 @@ def read_json(path: Path) -> Any:
     """The value in `path`.
 
     Raises:
-        InputError: if it cannot be read, is no plain file (a pipe may never end), or is too large for a record.
+        InputError: if it cannot be read, is not a regular file (a pipe may never end), or is too large for a record.
     """
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise InputError("no plain file", at=path)
+            raise InputError("not a regular file", at=path)
         if (num_bytes := found.st_size) > _MOST_JSON_BYTES:
-            raise InputError(f"{num_bytes:,} bytes are no record of anything", at=path)
+            raise InputError(f"{num_bytes:,} bytes: too large for a JSON record", at=path)
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(str(error.strerror), at=path) from error
@@ -103,15 +103,16 @@ def read_plain(path: Path, most: int) -> bytes:
     """The bytes of `path`.
 
     Raises:
-        InputError: for what is no plain file (a pipe may never end) or has more than `most` bytes; OSError.
+        InputError: if it is not a regular file (a pipe may never end) or has more than `most` bytes.
+        OSError: if it cannot be read.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
-            raise InputError(f"{path.name}: no plain file")
+            raise InputError(f"{path.name}: not a regular file")
         if found.st_size > most:
-            raise InputError(f"{path.name}: {found.st_size:,} bytes are no record of a run")
+            raise InputError(f"{path.name}: {found.st_size:,} bytes: too large for a record of a run")
         content = os.read(fd, found.st_size)
         while len(content) < found.st_size and (more := os.read(fd, found.st_size - len(content))):
             content += more
@@ -122,7 +123,7 @@ def read_plain(path: Path, most: int) -> bytes:
 
 @contextmanager
 def storage(path: Path) -> Iterator[None]:
-    """Turn what a file system says into one line that names `path`."""
+    """Turn an error of the file system into one line that names `path`."""
     try:
         yield
     except OSError as error:
@@ -132,10 +133,10 @@ def storage(path: Path) -> Iterator[None]:
 def storage_error(path: Path, error: OSError) -> HpcAi500Error:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return MachineError(
-            str(error.strerror), "free some space there, or choose another place with --output", at=path
+            str(error.strerror), "free some space there, or choose another folder with --output", at=path
         )
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-        return InputError(str(error.strerror), "choose a place that you may write to", at=path)
+        return InputError(str(error.strerror), "choose a folder that you may write to", at=path)
     if error.errno == errno.ENAMETOOLONG:
         return InputError(str(error.strerror), "give a shorter name", at=path)
     return MachineError(error.strerror or str(error), at=path)
@@ -143,10 +144,10 @@ def storage_error(path: Path, error: OSError) -> HpcAi500Error:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Let one process at a time fill `folder`, which is made if it is absent.
+    """Let one process at a time fill `folder`, which is created if it is missing.
 
     Raises:
-        MachineError: if another one is at it.
+        MachineError: if another process is filling it.
     """
     path = folder / ".preparing"
     while True:
@@ -154,9 +155,14 @@ def sole_writer(folder: Path) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             file = path.open("ab")
         with file:
-            hold(file, 0, f"{folder}: another process is preparing data there", "wait for it, or end it")
+            lock_file(
+                file,
+                0,
+                f"{folder}: another process is preparing data there",
+                "wait until it has finished, or stop it",
+            )
             if not os.fstat(file.fileno()).st_nlink:
-                continue  # its last holder removed it in between
+                continue  # the process that held the lock has removed the file in the meantime
             try:
                 yield
             finally:
@@ -164,13 +170,13 @@ def sole_writer(folder: Path) -> Iterator[None]:
             return
 
 
-def hold(
+def lock_file(
     file: IO[bytes],
     timeout_sec: float,
     what: str,
-    hint: str = "wait for it, or end it: `hpcai500 status` shows its job",
+    hint: str = "wait until it has finished, or stop it: `hpcai500 status` shows its job",
 ) -> None:
-    """Lock `file` until it is closed or this process ends; a file system without locks lets everyone in.
+    """Lock `file` until it is closed or this process ends. On a file system without locks, do nothing.
 
     Raises:
         MachineError: with `what` and `hint`, if another process has held it for `timeout_sec`.
@@ -196,7 +202,7 @@ def digest(value: Any) -> str:
 
 
 def source_files(folder: Path, suffixes: tuple[str, ...] = ()) -> Iterator[Path]:
-    """The files below `folder`, by name, hidden and compiled ones left out; with `suffixes` those that end so."""
+    """The files below `folder` by name, without hidden and compiled ones; only those with `suffixes`, if any."""
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if any(part.startswith(".") or part == "__pycache__" for part in parts):

@@ -1,4 +1,4 @@
-"""Numbers and words as people read them, and what may be printed."""
+"""Text for people: numbers with units, plurals, node lists, and only characters that are safe to print."""
 
 import re
 from collections.abc import Sequence
@@ -31,19 +31,19 @@ def scaled(value: float) -> tuple[str, str]:
 
 
 def one_line(text: str) -> str:
-    """`text` without line breaks and what a terminal would act on."""
+    """`text` on one line, without control characters of terminals."""
     return printable(" ".join(text.split()))
 
 
 def printable(text: str) -> str:
-    """`text` without what a terminal would act on."""
+    """`text` without control characters of terminals."""
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def figure(value: float | str | None, unit: str, digits: int = 4) -> str:
-    """`1.234 TFLOPS`, `12.5 us`, `31 C`; text as it is, in quotes."""
+    """`1.234 TFLOPS`, `12.5 us`, `31 C`; a string in quotes."""
     if value is None:
         return "-"
     if isinstance(value, str):
@@ -61,14 +61,14 @@ def figure(value: float | str | None, unit: str, digits: int = 4) -> str:
 
 
 def change(value: float, reference: float) -> str:
-    """`-12.3 %` of the reference; empty where it is zero."""
+    """`-12.3 %` of the reference; empty if the reference is zero."""
     if reference == 0:
         return ""
     return f"{100 * (value - reference) / abs(reference):+.3g} %"
 
 
 def share(part: float | None, whole: float | None) -> str:
-    """`4.1 %`, `120 %`; what is below a thousandth is `0 %`, and of nothing there is no share."""
+    """`4.1 %`, `120 %`; `0 %` below a thousandth; `-` if there is no part or no whole."""
     if part is None or not whole:
         return "-"
     percent = 100 * part / abs(whole)
@@ -78,7 +78,7 @@ def share(part: float | None, whole: float | None) -> str:
 
 
 def node_list(names: Sequence[str], most: int = 8) -> str:
-    """Names shortened as Slurm does, `node[01-03,07]`, and cut after `most` groups; in order, each once."""
+    """Sorted names without duplicates, in Slurm's short form `node[01-03,07]`; at most `most` groups."""
     groups: dict[tuple[str, int, str], list[int]] = {}
     shown: list[str] = []
     for name in sorted(set(names), key=natural):
@@ -96,7 +96,7 @@ def node_list(names: Sequence[str], most: int = 8) -> str:
 
 
 def natural(name: str) -> tuple[tuple[int, str], ...]:
-    """A key by which `node2` stands before `node10`."""
+    """A sort key that puts `node2` before `node10`."""
     parts = re.split(r"([0-9]{1,18})", name)
     return tuple((int(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts))
 

@@ -1,4 +1,4 @@
-"""What several tests share: specs, a run's folder made by hand, and the command line."""
+"""Fixtures for several tests: specs, a run's folder made by hand, and the command line."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def make_spec(tmp_path):
 
 @pytest.fixture
 def hpcai500(capsys):
-    """Run a command in this process; its exit code, and what it wrote."""
+    """Run a command in this process. Return its exit code and its output."""
 
     def call(*argv: str) -> tuple[int, str, str]:
         code = main([str(arg) for arg in argv])
@@ -54,7 +54,7 @@ def hpcai500(capsys):
 
 @pytest.fixture
 def hpcai500_process():
-    """Run a command as its user does, in a process of its own."""
+    """Run a command as its user does, in a separate process."""
 
     def call(*argv: str, **options) -> subprocess.CompletedProcess:
         env = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}

@@ -1,7 +1,7 @@
-"""Build Horovod against the torch of this Python, or take the wheel that an earlier build kept; install and try it.
+"""Build Horovod for the torch of this Python, or use the wheel of an earlier build; install it and try it.
 
-`make horovod` runs this. Needs a C++ compiler and Open MPI; the rest comes from PyPI. Horovod 0.28.1 asks for C++14,
-which no torch since 2.1 compiles with: a wrapper around the compiler asks for what the installed torch needs.
+`make horovod` runs this. It needs a C++ compiler and Open MPI; the rest comes from PyPI. Horovod 0.28.1 asks for
+C++14, with which torch since 2.1 does not compile. A wrapper around the compiler sets the standard that torch needs.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 HOROVOD = "horovod==0.28.1"
 RECIPE = 1
-"""To be raised when this file builds something else from the same parts."""
+"""Version of the build. Increase it if this file builds something else from the same parts."""
 BUILD_REQUIREMENTS = ("setuptools", "wheel", "packaging", "cloudpickle", "psutil", "pyyaml", "cffi")
 STANDARDS = ("c++17", "c++20", "c++23")
 TRIAL_SEC = 120
@@ -52,7 +52,7 @@ hvd.shutdown()
 
 
 class Missing(Exception):
-    """What the machine lacks, and how to get it: one line."""
+    """A missing part of the machine, and how to install it, in one line."""
 
 
 class Torch(NamedTuple):
@@ -65,7 +65,7 @@ class Torch(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """All that decides what is built."""
+    """Everything that the result of the build depends on."""
 
     torch: Torch
     compiler: str
@@ -73,9 +73,9 @@ class Parts(NamedTuple):
     """Version of the MPI library."""
     cuda_home: Path | None
     nccl_home: Path | None
-    """Where there is a GPU to use it with."""
+    """NCCL, if there is a GPU."""
     quick: bool = False
-    """Without optimization."""
+    """Whether to build without optimization."""
 
     def key(self) -> str:
         compiler = output(self.compiler, "-dumpfullversion", "-dumpversion")
@@ -97,7 +97,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="without optimization: built sooner, for tests only")
     args = parser.parse_args()
     for asked in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(asked, lambda number, _: sys.exit(128 + number))  # what was started ends with this
+        signal.signal(asked, lambda number, _: sys.exit(128 + number))  # ends with this process
     try:
         parts = find_parts(force_nccl=args.nccl)._replace(quick=args.quick)
         install(kept_wheel(parts, args.cache))
@@ -111,7 +111,7 @@ def main() -> int:
 
 
 def find_parts(*, force_nccl: bool) -> Parts:
-    """Look for everything, say what is left out, and name all that is missing at once."""
+    """Find all parts, print what is left out, and report everything that is missing at once."""
     found = {}
     lacks = []
     for name, find in {"torch": find_torch, "compiler": find_compiler, "mpi": find_mpi}.items():
@@ -174,7 +174,7 @@ def find_nccl() -> Path | None:
 
 
 def cpu_flags() -> list[str]:
-    """What Horovod's build looks for and uses."""
+    """The variables that configure Horovod's build."""
     try:
         known = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     except OSError:
@@ -183,7 +183,7 @@ def cpu_flags() -> list[str]:
 
 
 def kept_wheel(parts: Parts, cache: Path) -> Path:
-    """The wheel of an earlier build of the same parts, or of one made now."""
+    """The wheel of an earlier build of the same parts, or else of a new build."""
     folder = cache / parts.key()
     if wheels := sorted(folder.glob("*.whl")):
         say(f"takes {wheels[0]}")
@@ -203,7 +203,7 @@ def kept_wheel(parts: Parts, cache: Path) -> Path:
 
 
 def build(parts: Parts, work: Path, cache: Path) -> Path:
-    """A wheel, built in `work`; its log is left in `cache` if it fails."""
+    """Build a wheel in `work`. If that fails, the log is kept in `cache`."""
     standard = find_standard(parts, work)
     say(f"builds {HOROVOD} for torch {parts.torch.version} in {standard}; this takes minutes")
     python = build_environment(work)
@@ -230,7 +230,7 @@ def find_standard(parts: Parts, work: Path) -> str:
     source.write_text("#include <torch/extension.h>\n")
     places = [*parts.torch.includes, sysconfig.get_path("include")]
     places += [str(parts.cuda_home / "include")] if parts.cuda_home else []
-    said = ""
+    fault = ""
     for standard in STANDARDS:
         command = [
             parts.compiler,
@@ -242,12 +242,12 @@ def find_standard(parts: Parts, work: Path) -> str:
         done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return standard
-        said = first_error(done.stderr)
-    raise Missing(f"{parts.compiler} compiles torch's headers in none of {', '.join(STANDARDS)}: {said}")
+        fault = first_error(done.stderr)
+    raise Missing(f"{parts.compiler} compiles torch's headers in none of {', '.join(STANDARDS)}: {fault}")
 
 
 def build_environment(work: Path) -> Path:
-    """A Python in `work` that sees this one's torch, so that what only the build needs is not installed beside it."""
+    """A Python in `work` that can import this one's torch. Packages only for the build are installed there."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(work / "venv")], check=True)
     python = work / "venv" / "bin" / "python"
     own, new = (
@@ -263,13 +263,13 @@ def build_environment(work: Path) -> Path:
 def build_variables(parts: Parts, work: Path, standard: str) -> dict[str, str]:
     wrapper = work / "c++"
     flags = f"-std={standard} -g0{' -O0' if parts.quick else ''}"
-    wrapper.write_text(f'#!/bin/sh\nexec {parts.compiler} "$@" {flags}\n')  # the last ones count
+    wrapper.write_text(f'#!/bin/sh\nexec {parts.compiler} "$@" {flags}\n')  # later options take precedence
     wrapper.chmod(0o755)
     env = {name: value for name, value in os.environ.items() if not name.startswith("HOROVOD_")}
     env |= {f"HOROVOD_WITH_{part}": "1" for part in ("PYTORCH", "MPI", "GLOO")}
     env |= {f"HOROVOD_WITHOUT_{part}": "1" for part in ("TENSORFLOW", "MXNET")}
     env |= {"CXX": str(wrapper), "MAKEFLAGS": f"-j{len(os.sched_getaffinity(0))}"}
-    env["CMAKE_POLICY_VERSION_MINIMUM"] = "3.5"  # Gloo's own scripts ask for less than CMake 4 grants
+    env["CMAKE_POLICY_VERSION_MINIMUM"] = "3.5"  # Gloo's own scripts ask for an older version than CMake 4 supports
     if parts.cuda_home:
         env |= {"CUDA_HOME": str(parts.cuda_home), "HOROVOD_CUDA_HOME": str(parts.cuda_home)}
         env["CUDAHOSTCXX"] = parts.compiler
@@ -282,7 +282,7 @@ def build_variables(parts: Parts, work: Path, standard: str) -> dict[str, str]:
 
 
 def linkable_nccl(home: Path, folder: Path) -> Path:
-    """`home` again, with the name that a linker looks for: torch's NCCL comes as `libnccl.so.2` alone."""
+    """`home` with a link of the name that a linker needs, since torch's NCCL has only `libnccl.so.2`."""
     (folder / "lib").mkdir(parents=True)
     (folder / "include").symlink_to(home / "include")
     library = next((path for path in sorted(home.rglob("libnccl.so*"))), None)
@@ -293,7 +293,7 @@ def linkable_nccl(home: Path, folder: Path) -> Path:
 
 
 def install(wheel: Path) -> None:
-    """Into this Python, with what it needs, and mpi4py, by which ranks under mpirun find each other."""
+    """Install the wheel into this Python with its dependencies, and mpi4py for the rendezvous under mpirun."""
     pip("install", "--force-reinstall", "--no-deps", str(wheel))
     pip("install", str(wheel), "mpi4py>=4")
 
@@ -309,22 +309,22 @@ def trials(parts: Parts) -> Iterator[list[str]]:
 
 
 def try_out(launcher: Sequence[str]) -> None:
-    """Two processes sum a tensor."""
+    """Check that two processes can sum a tensor."""
     name = "mpirun" if launcher[0] == "mpirun" else "horovodrun"
     env = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "OMPI_", "PMI"))}
     with tempfile.TemporaryFile("w+") as file:
         code = run_bounded([*launcher, sys.executable, "-c", TRIAL], env=env, stdout=file, limit_sec=TRIAL_SEC)
         file.seek(0)
-        said = file.read()
+        printed = file.read()
     if code is None:
         raise Missing(f"an all-reduce of 2 processes under {name} did not end within {TRIAL_SEC} s")
     if code != 0:
-        raise Missing(f"an all-reduce of 2 processes under {name} failed: {first_error(said)}")
+        raise Missing(f"an all-reduce of 2 processes under {name} failed: {first_error(printed)}")
     say(f"2 processes all-reduce under {name}")
 
 
 def run_bounded(command: Sequence[str], *, env: dict[str, str], stdout: object, limit_sec: float) -> int | None:
-    """The command's exit code; None if it had to be killed, with all that it started."""
+    """The command's exit code; None if it had to be killed, together with all processes that it started."""
     process = subprocess.Popen(
         command, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -350,10 +350,10 @@ def output(*command: str) -> str:
 
 
 def first_error(text: str) -> str:
-    """The line that says most."""
+    """The most informative line of a build's output."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"\b(fatal )?error\b|Error:", line, re.IGNORECASE)]
-    return (errors or lines or ["it said nothing"])[0 if errors else -1]
+    return (errors or lines or ["it printed nothing"])[0 if errors else -1]
 
 
 def say(line: str) -> None:

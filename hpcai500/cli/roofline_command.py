@@ -11,7 +11,7 @@ from hpcai500.cli.output import print_json, write_named
 from hpcai500.errors import InputError, SpecError
 
 if TYPE_CHECKING:
-    from hpcai500.micro.roofline_model import Ceilings, Point
+    from hpcai500.micro.roofline_model import Ceilings, WorkloadPoint
 
 
 def add_parser(commands: Commands) -> None:
@@ -39,7 +39,7 @@ def add_parser(commands: Commands) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from hpcai500.micro.roofline import read_ceilings
-    from hpcai500.micro.roofline_model import Roofline, place
+    from hpcai500.micro.roofline_model import Roofline, roofline_point
     from hpcai500.micro.suite import device_of
     from hpcai500.report.roofline import roofline_plot, roofline_text
 
@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
                 f"{ceilings.source}: no ceiling in {point.precision}, which {point.name} trains in",
                 f"`hpcai500 micro --only kernels --precisions {point.precision}` measures one",
             )
-    found = Roofline(ceilings=ceilings, points=tuple(place(point, ceilings) for point in points))
+    found = Roofline(ceilings=ceilings, points=tuple(roofline_point(point, ceilings) for point in points))
     if args.plot:
         write_named(args.plot, roofline_plot(found))
     if args.json:
@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _points(args: argparse.Namespace, device: str) -> list[Point]:
+def _points(args: argparse.Namespace, device: str) -> list[WorkloadPoint]:
     """The points of the results, or of the workloads measured here."""
     from hpcai500.micro.roofline import measure_point, points_of_runs
     from hpcai500.spec.workload import shipped_workloads
@@ -81,7 +81,7 @@ def _points(args: argparse.Namespace, device: str) -> list[Point]:
     return [measure_point(name, args.problem, device, args.precision or "", share_sec) for name in names]
 
 
-def _measured_ceilings(device: str, points: list[Point], budget_sec: float) -> Ceilings:
+def _measured_ceilings(device: str, points: list[WorkloadPoint], budget_sec: float) -> Ceilings:
     """The ceilings in only the points' precisions; and in TF32, which fp32 convolutions use on a GPU."""
     from hpcai500.micro.roofline import measure_ceilings
     from hpcai500.system.host import host_name

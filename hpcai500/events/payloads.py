@@ -1,6 +1,6 @@
-"""What an event of each key holds: one frozen model a key, by which it is written and read.
+"""The payload of each event key: one frozen model per key, which both writes and reads the event.
 
-Optional fields are those that older logs lack, or that only some programs know; what else a line says is passed over.
+Optional fields are missing in older logs, or known only to some programs. Other fields of a line are ignored.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -16,7 +16,7 @@ FromZero = Annotated[float, Field(ge=0)]
 
 
 class _Bare(Payload):
-    """An event without a value: its time says all, whatever another program writes there."""
+    """An event whose time is all that matters; a value that another program writes is ignored."""
 
     value: None = None
 
@@ -153,7 +153,7 @@ class EpochNumber(Lenient):
     epoch_num: Count
 
 
-class OfEpoch(Payload):
+class EpochEvent(Payload):
     """An event of one epoch, whatever its key and its value."""
 
     metadata: EpochNumber
@@ -187,7 +187,7 @@ class EvalStop(_Boundary):
     event_type = Type.END
 
 
-class EvalAccuracy(OfEpoch):
+class EvalAccuracy(EpochEvent):
     """The quality, whatever its metric."""
 
     key = Key.EVAL_ACCURACY
@@ -223,22 +223,22 @@ class Dataset(Payload):
     value: DatasetIdentity
 
 
-class Reading(Frozen):
-    """How samples are read, as far as the workload says; it may say more."""
+class InputPipeline(Frozen):
+    """How samples are read, as the workload states it. Further fields are kept."""
 
     model_config = ConfigDict(extra="allow")
 
     decoder: Any = None
     layout: Any = None
     loader_processes: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    """Beside a rank; 0 if it reads its own data."""
+    """Processes per rank, in addition to its own; 0 if a rank reads its own data."""
     loader_threads: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    """Within a rank's process."""
+    """Threads per rank, within its own process."""
 
 
 class Input(Payload):
     key = Key.INPUT
-    value: Reading
+    value: InputPipeline
 
 
 class SampleFlops(Lenient):
@@ -260,18 +260,18 @@ class FlopsPerSample(Payload):
 
 
 class Structure(Lenient):
-    """A model, whoever wrote it; a foreign program may leave out what only torch can tell."""
+    """The structure of a model. A foreign program may leave out what only torch knows."""
 
     digest: str | None = None
-    """Digest of all that does not depend on the batch."""
+    """Digest of everything that does not depend on the batch."""
     parameters_digest: str | None = None
     """Digest of the parameters' names and shapes."""
     num_parameters: Count
     num_tensors: int | None = None
     layer_parameters: dict[str, int] | None = None
-    """In the order in which the model registers its layers."""
+    """Parameters per layer, in the order in which the model registers its layers."""
     layer_flops: dict[str, float]
-    """Name of a layer to FLOPs of its forward pass for one sample."""
+    """FLOPs of each layer's forward pass for one sample, by name."""
     varying_layers: tuple[str, ...] = ()
     """Layers whose FLOPs depend on what a batch holds."""
 
@@ -303,14 +303,14 @@ class Epoch(Frozen):
     train_sec: float
     eval_sec: float
     data_wait_sec: float | None = None
-    """The part of `train_sec` for which steps waited for their batches, mean over ranks; null in older records."""
+    """The part of `train_sec` spent waiting for batches, mean over ranks; null in older records."""
     learning_rate: float
-    """At the epoch's last step."""
+    """The rate at the epoch's last step."""
     energy_joules: float | None
 
 
 class Evaluation(EpochNumber):
-    """What a workload says of an evaluation beside its quality; it may say more."""
+    """Figures of an evaluation besides its quality, as the workload names them. Further fields are kept."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -320,7 +320,7 @@ class Evaluation(EpochNumber):
     """Predictions in evaluation.json."""
 
 
-class EpochReport(OfEpoch):
+class EpochReport(EpochEvent):
     key = Key.EPOCH
     value: Epoch
     metadata: Evaluation
@@ -335,7 +335,7 @@ class EpochReport(OfEpoch):
 class EnergySources(Lenient):
     sources: tuple[str, ...]
     missing: tuple[str, ...]
-    """Why there are no figures, or only part of them."""
+    """Why there are no figures, or only some."""
 
 
 class Energy(Payload):
@@ -362,7 +362,7 @@ class Position(Lenient):
     """Steps of that epoch that are done."""
 
 
-class Interrupted(OfEpoch):
+class Interrupted(EpochEvent):
     key = Key.INTERRUPTED
     value: Position
 
@@ -375,15 +375,15 @@ class Interruption(Frozen):
     """A stop from outside and what it cost; both are part of `total_sec`."""
 
     epoch: int
-    """The epoch that training went on with."""
+    """The epoch in which training continued."""
     step: int
     """Steps of that epoch that were kept."""
     graceful: bool
-    """After a signal and a checkpoint, so that no work was lost."""
+    """Whether a checkpoint was written after a signal, so that no work was lost."""
     down_sec: float
-    """From the last event before to training again."""
+    """Seconds from the last event before the stop until training continued."""
     lost_sec: float
-    """Work before that was done again."""
+    """Seconds of work that was repeated."""
 
 
 class Restart(Interruption):
@@ -394,7 +394,7 @@ class Restart(Interruption):
 
     @property
     def interruption(self) -> Interruption:
-        """The part that result.json keeps."""
+        """The part that result.json contains."""
         return Interruption(**self.model_dump(include=set(Interruption.model_fields)))
 
 
@@ -408,8 +408,8 @@ class Origin(Position):
     """The folder of the other run."""
 
 
-class Continued(Payload):
-    key = Key.CONTINUED
+class ResumedFrom(Payload):
+    key = Key.RESUMED_FROM
     value: Origin
 
 
@@ -434,7 +434,7 @@ class LayerNumber(Lenient):
 
 
 class StatedLayer(Payload):
-    """What a foreign program says of one of its layers."""
+    """One layer of a foreign program, as its log states it."""
 
     key = Key.LAYER
     value: dict[str, Any]
@@ -446,9 +446,9 @@ ONCE = (
     Key.SUBMISSION_STATUS, Key.INIT_STOP, Key.RUN_START, Key.RUN_STOP, Key.TRAIN_SAMPLES, Key.EVAL_SAMPLES,
     Key.GLOBAL_BATCH_SIZE, Key.OPT_NAME, Key.RUN, Key.DATASET, Key.MODEL, Key.FLOPS_PER_SAMPLE,
 )  # fmt: skip
-"""Keys that stand exactly once in a log."""
+"""Keys that occur exactly once in a log."""
 
 AT_LEAST_ONCE = (Key.CACHE_CLEAR, Key.INIT_START, Key.SEED, Key.EVAL_ACCURACY)
 
 ONCE_AN_EPOCH = (Key.EPOCH_START, Key.EPOCH_STOP, Key.EVAL_START, Key.EVAL_ACCURACY, Key.EVAL_STOP)
-"""Keys that stand exactly once for each `hpcai500.epoch`, in pairs around training and evaluation."""
+"""Keys that occur exactly once per `hpcai500.epoch`, in pairs around training and evaluation."""

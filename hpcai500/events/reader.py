@@ -1,4 +1,4 @@
-"""Reading events.log: MLLOG lines as typed events; a torn last line is what a crash leaves."""
+"""Reading events.log: MLLOG lines as typed events. A torn last line is allowed, since a crash leaves one."""
 
 import json
 import math
@@ -12,15 +12,15 @@ from hpcai500.errors import InputError
 from hpcai500.events.vocabulary import TOKEN, Key, Type
 
 MOST_LOG_BYTES = 256 * 2**20
-"""Of a whole log, with what a foreign program prints between its events."""
+"""Limit for a whole log, including what a foreign program prints between its events."""
 MOST_EVENTS = 100_000
-"""A real run has about ten an epoch, and fewer than a thousand epochs."""
+"""Limit for the number of events. A real run has about ten per epoch, and fewer than a thousand epochs."""
 MOST_EVENT_BYTES = 16 * 2**20
-"""Of all lines with events, hundreds of times a real run's: read, they may take twenty times the memory."""
+"""Limit for all event lines together, hundreds of times a real run's; parsed, they take up to 20x the memory."""
 
 
 class Event(BaseModel):
-    """One line; keys that are not ours to know are kept, as any parser of the format does."""
+    """One line of a log. Unknown keys are kept, as every parser of the format does."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -30,12 +30,12 @@ class Event(BaseModel):
     value: Any = None
     metadata: dict[str, Any] = {}
     source: Path | None = None
-    """The file that the line stands in; like `line`, never what the line itself says of it."""
+    """The file that holds the line. Like `line`, it is set by the reader, whatever the line itself contains."""
     line: int | None = None
 
 
 def parse_lines(lines: Iterable[str], source: Path) -> Iterator[Event]:
-    """The events of `lines`; whatever stands before the token of a line is dropped.
+    """The events of `lines`; text before the token of a line is dropped.
 
     Raises:
         InputError: for a malformed event that is not the last line.
@@ -57,7 +57,7 @@ def event_of(record: Any, source: Path, line: int) -> Event:
     """The event of one line's `record`.
 
     Raises:
-        ValidationError: if it is none.
+        ValidationError: if it is not an event.
     """
     if isinstance(record, dict):
         record = {**record, "source": source, "line": line}
@@ -68,7 +68,7 @@ def read_events(path: Path) -> list[Event]:
     """All whole events of a log, in order.
 
     Raises:
-        InputError: for a log that cannot be read, is larger than a log may be, or was altered.
+        InputError: for a log that cannot be read, is too large, or was altered.
     """
     try:
         if path.exists() and not path.is_file():
@@ -98,7 +98,7 @@ def run_start_ms(file: IO[bytes], path: Path) -> float:
 
 
 def _bounded(file: IO[bytes], path: Path) -> Iterator[str]:
-    """The lines of a log, as long as there are no more than a log may have."""
+    """The lines of a log; an error once they exceed a limit."""
     num_bytes = num_events = event_bytes = 0
     while line := file.readline(MOST_EVENT_BYTES + 1):
         num_bytes += len(line)
@@ -110,7 +110,7 @@ def _bounded(file: IO[bytes], path: Path) -> Iterator[str]:
             (max(event_bytes, len(line)), MOST_EVENT_BYTES, "bytes of events"),
         ):  # fmt: skip
             if number > most:
-                fault = f"more than {most:,} {what} are no log of a run"
+                fault = f"more than {most:,} {what}: too large for the log of a run"
                 raise InputError(fault, "log epochs, not steps", at=path)
         yield line.decode(errors="replace")
 

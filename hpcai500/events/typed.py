@@ -1,4 +1,4 @@
-"""Events with types: the base of all payloads, and how a line is read as one."""
+"""Typed events: the base class of all payloads, and the functions that read a line as one."""
 
 import json
 from collections.abc import Iterable
@@ -14,17 +14,17 @@ from hpcai500.spec.models import Frozen
 from hpcai500.text import printable
 
 _LONGEST = 80
-"""Letters of a wrong value, or of its place, that one line shows."""
+"""Letters of a wrong value, or of its key, that one line shows."""
 
 
 class Lenient(Frozen):
-    """A record of which a line may say more than is read."""
+    """A record whose unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 class Payload(Lenient):
-    """`value` and `metadata` of an event; a subclass a key gives them types."""
+    """`value` and `metadata` of an event. Each key has a subclass that gives them types."""
 
     key: ClassVar[Key]
     event_type: ClassVar[Type] = Type.POINT
@@ -33,7 +33,7 @@ class Payload(Lenient):
     metadata: Any = None
 
     def written(self) -> tuple[Any, dict[str, Any]]:
-        """Value and metadata as they stand in the line: what was given, without defaults."""
+        """Value and metadata as the line contains them: only what was given, without defaults."""
         record = self.model_dump(exclude_unset=True)
         return record.get("value"), record.get("metadata") or {}
 
@@ -49,7 +49,7 @@ def parsed(event: Event, kind: type[P]) -> P:
         InputError: naming file, line and key, and what is missing or wrong.
     """
     record = {"value": event.value, "metadata": event.metadata}
-    return held(kind, record, event.key, at=event.source, line=event.line)
+    return checked_record(kind, record, event.key, at=event.source, line=event.line)
 
 
 def payloads(events: Iterable[Event], kind: type[P]) -> list[P]:
@@ -70,11 +70,13 @@ def payload(events: Iterable[Event], kind: type[P]) -> P | None:
     return next((parsed(event, kind) for event in events if event.key == kind.key), None)
 
 
-def held(model: type[Model], record: dict[str, Any], what: str, *, at: Path | None, line: int | None = None) -> Model:
-    """`record`, made of what JSON knows and possibly hostile, as a `model`.
+def checked_record(
+    model: type[Model], record: dict[str, Any], what: str, *, at: Path | None, line: int | None = None
+) -> Model:
+    """`record`, which consists of JSON values and may be hostile, as a `model`.
 
     Raises:
-        InputError: in one printable line that names the file `at`, its line, and `what` the record is.
+        InputError: in one printable line with the file `at`, its line, and `what` the record is.
     """
     try:
         return model.model_validate_json(json.dumps(record))
@@ -84,18 +86,18 @@ def held(model: type[Model], record: dict[str, Any], what: str, *, at: Path | No
 
 
 def _fault(error: ValidationError) -> tuple[str, str]:
-    """What is wrong, to follow the record's name, and how to fix it."""
+    """What is wrong, as text to follow the record's name, and how to fix it."""
     found = error.errors()
-    if missing := [_place(one["loc"]) for one in found if one["type"] == "missing"]:
+    if missing := [_key_of(one["loc"]) for one in found if one["type"] == "missing"]:
         return f" lacks {', '.join(missing)}", "state it"
     first = found[0]
-    place = _place(first["loc"])
+    key = _key_of(first["loc"])
     if first["type"] == "extra_forbidden":
-        return f": {place}: no such key", ""
+        return f": {key}: no such key", ""
     text = first["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(first["input"], dict) else f", not {printable(repr(first['input'])[:_LONGEST])}"
-    return f": {place}{': ' if place else ''}{text[0].lower()}{text[1:]}{shown}", ""
+    return f": {key}{': ' if key else ''}{text[0].lower()}{text[1:]}{shown}", ""
 
 
-def _place(location: tuple[int | str, ...]) -> str:
+def _key_of(location: tuple[int | str, ...]) -> str:
     return printable(".".join(str(part) for part in location)[:_LONGEST])

@@ -1,9 +1,9 @@
-"""Every legal key of events.log: MLPerf's words where it has one, `hpcai500.` before our own."""
+"""Every legal key of events.log: MLPerf's own word if there is one, otherwise a key that begins with `hpcai500.`."""
 
 from enum import StrEnum
 
 TOKEN = ":::MLLOG"
-"""What an event's line begins with."""
+"""The beginning of an event's line."""
 
 
 class Type(StrEnum):
@@ -49,7 +49,7 @@ class Key(StrEnum):
     DATASET = "hpcai500.dataset"
     """Digest of the index or manifest, and how many samples it holds."""
     INPUT = "hpcai500.input"
-    """How samples are read: what the workload says of decoder, layout on disk, processes."""
+    """How samples are read: decoder, layout on disk, processes, as the workload states them."""
     FLOPS_PER_SAMPLE = "hpcai500.flops_per_sample"
     """The count: mean, spread, number of batches, convention."""
     MODEL = "hpcai500.model"
@@ -57,20 +57,20 @@ class Key(StrEnum):
     WARM_UP = "hpcai500.warm_up"
     """Seconds of compilation and warm-up on synthetic data, outside the clock."""
     EPOCH = "hpcai500.epoch"
-    """One record an epoch: loss, quality, samples, FLOPs, seconds, learning rate, energy."""
+    """One record per epoch: loss, quality, samples, FLOPs, seconds, learning rate, energy."""
     ENERGY = "hpcai500.energy"
     """Sources of the energy figures, or why there are none."""
     PEAK_MEMORY = "hpcai500.peak_memory"
     INTERRUPTED = "hpcai500.interrupted"
-    """A signal stopped the run: the epoch and the step that a checkpoint holds."""
+    """A signal stopped the run: the epoch and the step of the checkpoint."""
     RESUMED = "hpcai500.resumed"
-    """Training goes on: from where, how long it was down, how much work is done again."""
-    CONTINUED = "hpcai500.continued"
+    """Training continues: from where, how long it was down, how much work is repeated."""
+    RESUMED_FROM = "hpcai500.continued"
     """The run starts from another run's checkpoint: which, and from where."""
     FAILURE = "hpcai500.failure"
     """Why a run was aborted."""
     LAYER = "hpcai500.layer"
-    """What a foreign program says of one of its layers, whose number stands in the metadata."""
+    """One layer of a foreign program, as its log states it; the metadata has the layer's number."""
 
 
 class RunStatus(StrEnum):

@@ -1,4 +1,4 @@
-"""Appending MLLOG lines so that a SIGKILL loses nothing that was written before it."""
+"""Appending MLLOG lines so that a SIGKILL loses nothing written before it."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def format_line(
     file: str,
     lineno: int,
 ) -> str:
-    """One event as a line, without its end."""
+    """One event as a line, without the line break."""
     record = {
         "namespace": "",
         "time_ms": time_ms,
@@ -36,12 +36,12 @@ def format_line(
 
 
 class EventWriter:
-    """The one writer of a run's events.log; each event is one `write` to a file opened for appending.
+    """The only writer of a run's events.log. Each event is one `write` to a file opened for appending.
 
-    A half-written last line, which a crash can leave, is cut off first.
+    A torn last line, which a crash can leave, is cut off first.
 
     Raises:
-        HpcAi500Error: when the file system refuses (a full disk, a missing right).
+        HpcAi500Error: if the file system refuses (disk full, permission denied).
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,7 +52,7 @@ class EventWriter:
             os.ftruncate(self._fd, content.rfind(b"\n") + 1)
 
     def log(self, payload: Payload) -> None:
-        """Write one event, at this moment."""
+        """Write one event with the current time."""
         caller = sys._getframe(1)
         value, metadata = payload.written()
         line = format_line(
@@ -70,7 +70,7 @@ class EventWriter:
                 remaining = remaining[os.write(self._fd, remaining) :]
 
     def sync(self) -> int:
-        """Have the lines so far survive a power cut too; how many bytes they are."""
+        """Make the lines so far survive a power cut too; return their length in bytes."""
         with storage(self._path):
             os.fsync(self._fd)
             return os.fstat(self._fd).st_size

@@ -133,7 +133,7 @@ def _require_keys(path: Path, events: list[Event]) -> None:
             raise InputError(
                 f"{path}: {key.value} occurs {counts[key]} times", "a log holds one run: give each its own"
             )
-    for key in (Key.RUN, Key.RESUMED, Key.CONTINUED):
+    for key in (Key.RUN, Key.RESUMED, Key.RESUMED_FROM):
         if counts[key]:
             raise InputError(
                 f"{path}: {key.value} is an event of this harness's own runs", "rank its folder as it is"

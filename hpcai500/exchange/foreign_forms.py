@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from hpcai500.events import payloads as events
 from hpcai500.events.reader import Event
-from hpcai500.events.typed import Lenient, Payload, held, parsed
+from hpcai500.events.typed import Lenient, Payload, checked_record, parsed
 from hpcai500.events.vocabulary import Key
 from hpcai500.spec.workload import Count, Fraction
 
@@ -144,4 +144,4 @@ def require_form(event: Event) -> None:
 def require_layer(number: int, stated: dict[str, Any], log: Path) -> None:
     """Raise InputError if what is `stated` of the layer `number` lacks what is read of it later."""
     if form := _LAYERS.get(number):
-        held(form, stated, f"{Key.LAYER.value} of layer {number}", at=log)
+        checked_record(form, stated, f"{Key.LAYER.value} of layer {number}", at=log)

@@ -10,7 +10,7 @@ from hpcai500.errors import HpcAi500Error, InputError, OccupiedError
 from hpcai500.events.reader import Event
 from hpcai500.exchange.foreign import read_log, spec_of, system_of
 from hpcai500.files import new_folder, read_json, storage, write_atomic, write_json
-from hpcai500.launch.program import Watched
+from hpcai500.launch.program import ProgramTimes
 from hpcai500.score.record.manifest import Manifest, seal, sha256_of
 from hpcai500.score.record.reading import MALFORMED
 from hpcai500.score.record.result import Result, read_result, write_result
@@ -40,7 +40,7 @@ class ForeignLog:
     """The folder of the program's source, if it is disclosed."""
     argv: tuple[str, ...] = ()
     """The command line, if this package started the program."""
-    watched: Watched | None = None
+    watched: ProgramTimes | None = None
     """When the program ran, by this machine's clock, if this package started it."""
 
 
@@ -143,7 +143,7 @@ def _sound_result(folder: Path, log: Path) -> Result:
     return result
 
 
-def _timing_of(watched: Watched) -> Timing:
+def _timing_of(watched: ProgramTimes) -> Timing:
     return Timing(
         started_ms=watched.started_ms,
         ended_ms=watched.ended_ms,

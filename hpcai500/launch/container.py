@@ -1,4 +1,4 @@
-"""What a site's container adds to a rank's command: the engine's tokens, and the folders that it mounts."""
+"""The part of a rank's command that runs it in a site's container: the engine's tokens and its mounts."""
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -9,12 +9,12 @@ from hpcai500.spec.site import Site
 
 
 def site_python(site: Site, own: str) -> str:
-    """The interpreter on the nodes: the site's, a container's, or this one's own path."""
+    """The interpreter on the nodes: the site's, a container's, or else `own`, the path of this one."""
     return site.software.python or ("python3" if site.container.engine != "none" else own)
 
 
 def container_tokens(site: Site, folders: Sequence[str], snapshot: str) -> list[str]:
-    """What stands between the launcher's options and the interpreter.
+    """The tokens between the launcher's options and the interpreter.
 
     Raises:
         SpecError: if a folder cannot be mounted.
@@ -26,7 +26,7 @@ def container_tokens(site: Site, folders: Sequence[str], snapshot: str) -> list[
     if container.engine == "pyxis":
         tokens = [f"--container-image={container.image}"]
         tokens += [f"--container-mounts={','.join(mounts)}"] if mounts else []
-        tokens += ["--container-env=PYTHONPATH"] if snapshot else []  # before the image's own
+        tokens += ["--container-env=PYTHONPATH"] if snapshot else []  # takes precedence over the image's own
         return [*tokens, *container.arguments]
     has_gpus = site.slurm.gpus_per_node and "--rocm" not in container.arguments
     tokens = ["apptainer", "exec", *(["--nv"] if has_gpus else []), *(f"--bind={mount}" for mount in mounts)]
@@ -34,18 +34,18 @@ def container_tokens(site: Site, folders: Sequence[str], snapshot: str) -> list[
 
 
 def run_mounts(spec: RunSpec) -> tuple[str, ...]:
-    """Folders that a run reads and writes on a node; each exists before the run."""
+    """Folders that a run reads and writes on a node. Each exists before the run."""
     staging = PurePosixPath(spec.staging)
     made_by_run = str(staging.parent if len(staging.parts) > 2 else staging) if spec.staging else ""
     data = "" if spec.is_synthetic else spec.data
-    places = (spec.output, data, made_by_run, spec.workload.folder, spec.resume_from)
-    return tuple(place for place in places if place)
+    folders = (spec.output, data, made_by_run, spec.workload.folder, spec.resume_from)
+    return tuple(folder for folder in folders if folder)
 
 
 def _outermost(folders: Sequence[str]) -> list[str]:
-    """`folders` without those inside another of them."""
+    """`folders` without those that are inside another one."""
     for folder in folders:
         if "," in folder or ":" in folder:
-            raise SpecError(f"{folder}: a container cannot mount a path with ',' or ':'", "choose another place")
+            raise SpecError(f"{folder}: a container cannot mount a path with ',' or ':'", "choose another folder")
     paths = {PurePosixPath(folder) for folder in folders}
     return sorted(str(path) for path in paths if not paths & set(path.parents))

@@ -1,4 +1,4 @@
-"""Which layout a command's ranks get: on the nodes of the allocation around it, or on this machine."""
+"""The decision on the layout of a command's ranks: on the nodes of the allocation around it, or on this machine."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,24 +12,24 @@ from hpcai500.system.devices import num_gpus
 
 
 class Wanted(NamedTuple):
-    """What a command line says of a layout."""
+    """The part of a layout that the command line gives."""
 
     backend: str
     launcher: str | None = None
     nodes: int | None = None
     procs_per_node: int | None = None
     on_gpus: bool = True
-    """Ranks may compute on GPUs: by default there is one for each."""
+    """Whether ranks may use GPUs; there is then one rank per GPU by default."""
 
 
 def decide(
     wanted: Wanted, site: Site, allocation: Allocation | None, env: Mapping[str, str]
 ) -> tuple[Layout, Allocation | None]:
-    """The layout on the nodes of `allocation`, else on this machine; and the allocation if the layout uses it.
+    """The layout on the nodes of `allocation`, or else on this machine; and the allocation, if the layout uses it.
 
     Raises:
-        SpecError: if `env` shows that another launcher started this command several times, or if the launcher
-            cannot start what is wanted.
+        SpecError: if `env` shows that another launcher started this command several times.
+        SpecError: if the launcher cannot start the wanted ranks.
     """
     _require_started_once(env)
     asked = choose_launcher(wanted.launcher) if wanted.launcher else None
@@ -61,7 +61,7 @@ def _here(wanted: Wanted) -> Layout:
 
 
 def _default_launcher(backend: str) -> str:
-    """The launcher that starts ranks of `backend` on this machine unless another is asked for."""
+    """The default launcher for ranks of `backend` on this machine."""
     return next(each.name for each in launchers().values() if backend in each.default_of)
 
 
@@ -84,7 +84,7 @@ def _in_allocation(wanted: Wanted, site: Site, allocation: Allocation) -> Layout
 
 
 def _job_launcher(backend: str, site: Site) -> str:
-    """The site's launcher, unless `backend` has one of its own that reaches all nodes."""
+    """The site's launcher, unless `backend` has its own launcher that reaches all nodes."""
     own = (each.name for each in launchers().values() if backend in each.default_of and each.uses_allocation)
     return next(own, site.slurm.launcher)
 

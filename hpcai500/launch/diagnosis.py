@@ -16,7 +16,7 @@ from hpcai500.errors import (
 )
 
 START_MARK = "=== start"
-"""Begins a start's part of a run's logs, which a run that goes on appends to."""
+"""The line that begins each start of a run in its logs, to which a resumed run appends."""
 
 _TORCHRUN_END = re.compile(r"local_rank: (\d+)\)\s*exitcode\s*:\s*(-?\d+)")
 _SRUN_END = re.compile(r"srun: error: (\S+): tasks? ([\d,-]+): Exited with exit code (\d+)$", re.MULTILINE)
@@ -26,9 +26,9 @@ _MPIRUN_DEATH = re.compile(
     r"mpirun noticed that process rank (\d+) with PID \d+ on node (\S+) exited on signal (\d+)"
 )
 _FIRST_OF_ALL = re.compile(r"Process name: (?:\[\[\d+,\d+\],)?(\d+)\]?\s+Exit code:\s+(\d+)")
-"""By mpirun, and by horovodrun, whose shells make of signal N an exit code of 128 + N."""
+"""The report of mpirun and of horovodrun, whose shells turn signal N into exit code 128 + N."""
 _BOX = re.compile(r"^[-*]{40,}\n(.+?)^[-*]{40,}$", re.MULTILINE | re.DOTALL)
-"""What mpirun itself has to say stands between two rulers."""
+"""A message of mpirun itself, which is printed between two lines of dashes."""
 _NO_PLUGIN = re.compile(r"The application appears to have been direct launched using")
 _LOST_PEER = re.compile(r"connection (closed|reset|refused)|broken pipe|NCCL|HorovodInternalError", re.IGNORECASE)
 _OUT_OF_MEMORY = re.compile(r"(?:slurmstepd\S*|srun): error: .*(?:oom[-_ ]kill|Out Of Memory|exceeded memory limit)")
@@ -36,20 +36,20 @@ _NODE_FAILURE = re.compile(
     r"(?:srun: error: Node failure on|slurmstepd\S*: error: .*DUE TO NODE FAILURE|NODE FAILURE) ?(\S*)"
 )
 _STOPS = {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
-"""What asks a rank to stop: it dies of them in its first moment alone, before it can say so."""
+"""The signals that ask a rank to stop. They kill it only before it has installed its handlers."""
 _CANCELLED = re.compile(r"(?:slurmstepd\S*|srun): error: .*CANCELLED AT \S+ (DUE TO TIME LIMIT|DUE TO PREEMPTION)?")
 
 
-def explain(told: Sequence[Failure], tail: str, code: int, log: Path, *, is_rank: bool = False) -> HpcAi500Error:
-    """What a rank said of itself, else what the launcher saw, else the log's place.
+def explain(failures: Sequence[Failure], tail: str, code: int, log: Path, *, is_rank: bool = False) -> HpcAi500Error:
+    """The reason that a rank reported, or that its launcher reported, or else the path of the log.
 
-    A launcher stops the peers of a rank that failed, and a rank whose peer died reports a lost connection: one that
-    knows a reason of its own is preferred, then the launcher's word, then our bug, then a stop.
+    A launcher stops the peers of a failed rank, and a rank whose peer died reports a lost connection.
+    So a rank's own reason comes first, then the launcher's report, then our bug, then a stop.
 
-    With `is_rank`, the process that ended with `code` is the only rank itself.
+    With `is_rank`, the process that ended with `code` is itself the only rank.
     """
     ends = [("rank 0", code)] if is_rank else _ends(tail)
-    cause = min(told, key=_distance, default=None)
+    cause = min(failures, key=_distance, default=None)
     if cause and _distance(cause) == 0:
         return as_error(cause)
     for seen in (_out_of_memory, _node_failure, _wrong_plugin):
@@ -85,7 +85,7 @@ def _signal_name(number: int) -> str:
 
 
 def _distance(failure: Failure) -> int:
-    """From the first cause: 0 for a reason of a rank's own, then our bug, a stop, a peer that was lost."""
+    """Distance from the first cause: 0 for a rank's own reason, 1 for our bug, 2 for a stop, 3 for a lost peer."""
     if _lost_peer(failure):
         return 3
     return {HpcAi500Error.exit_code: 1, PreemptedError.exit_code: 2}.get(failure.exit_code, 0)
@@ -97,12 +97,12 @@ def _lost_peer(failure: Failure) -> bool:
 
 
 def as_error(failure: Failure) -> HpcAi500Error:
-    """The exception that a rank's failure stands for."""
+    """A rank's failure as an exception."""
     classes: dict[int, type[HpcAi500Error]] = {
         1: ShortfallError, 2: InputError, 3: MachineError, 75: PreemptedError,
     }  # fmt: skip
     kind = classes.get(failure.exit_code, HpcAi500Error)
-    # Ranks stop together: which of them says so does not matter.
+    # All ranks stop together: the number of the one that reported it does not matter.
     prefix = "" if kind is PreemptedError else f"rank {failure.rank}: "
     return kind(f"{prefix}{failure.message}", failure.hint)
 
@@ -115,7 +115,7 @@ def _out_of_memory(tail: str) -> HpcAi500Error | None:
 
 def _node_failure(tail: str) -> HpcAi500Error | None:
     match = _NODE_FAILURE.search(tail)
-    return RankError(f"node {match[1] or 'of the job'} failed", "--resume goes on with it") if match else None
+    return RankError(f"node {match[1] or 'of the job'} failed", "--resume continues it") if match else None
 
 
 def _wrong_plugin(tail: str) -> HpcAi500Error | None:
@@ -123,13 +123,13 @@ def _wrong_plugin(tail: str) -> HpcAi500Error | None:
         return None
     return RankError(
         "srun's plugin does not fit the MPI library of the ranks",
-        "take another `mpi` in the site's [slurm], of those that `srun --mpi=list` shows (pmix, pmi2), "
+        "set `mpi` in the site's [slurm] to another one that `srun --mpi=list` shows (pmix, pmi2), "
         'or launcher = "mpirun"',
     )
 
 
 def _ends(tail: str) -> list[tuple[str, int]]:
-    """Ranks and how they ended by their launcher's word, the first cause first: an exit code, or minus a signal."""
+    """Ranks and their ends as the launcher reports them, the first cause first: an exit code, or minus a signal."""
     of_torchrun = [(f"rank {match[1]}", int(match[2])) for match in _TORCHRUN_END.finditer(tail)]
     ends = of_torchrun[::-1]  # its report closes with the root cause
     ends += [(f"rank {match[1]} on {match[2]}", -int(match[3])) for match in _MPIRUN_DEATH.finditer(tail)]
@@ -140,12 +140,12 @@ def _ends(tail: str) -> list[tuple[str, int]]:
 
 
 def _death(ends: Sequence[tuple[str, int]], tail: str) -> HpcAi500Error | None:
-    """A rank that was ended by a signal which asks nobody to stop."""
+    """The error for a rank that was killed by a signal other than those that ask it to stop."""
     for rank, code in ends:
         if code < 0 and -code not in _STOPS:
             name = _signal_name(-code)
             return RankError(f"{rank} was ended by {name}", _hint(name == "SIGKILL"))
-    # srun ends the others with SIGTERM and names each that died: the first of another kind is the cause
+    # srun ends the others with SIGTERM and reports each death: the first death of another kind is the cause
     deaths = [match for match in _SRUN_DEATH.finditer(tail) if match[3].strip() not in ("Terminated", "Exited with")]
     if deaths:
         node, ranks, word = deaths[0][1], deaths[0][2], deaths[0][3].strip()
@@ -158,22 +158,22 @@ def _hint(killed: bool) -> str:
 
 
 def _silent_end(ends: Sequence[tuple[str, int]], log: Path) -> HpcAi500Error | None:
-    """A rank that ended by itself and told nothing, for which its peers were stopped."""
+    """The error for a rank that ended without a reason, after which its peers were stopped."""
     for rank, code in ends:
         if code > 0 and code != PreemptedError.exit_code:
-            return RankError(f"{rank} ended with exit code {code} and told no reason", f"see {log}")
+            return RankError(f"{rank} ended with exit code {code} and gave no reason", f"see {log}")
     return None
 
 
 def _early_stop(ends: Sequence[tuple[str, int]], tail: str) -> HpcAi500Error | None:
-    """A stop that met a rank in its first moment, before it could tell of it."""
+    """The error for a stop that reached a rank before it could report it."""
     if any(-code in _STOPS for _, code in ends) or _SRUN_STOP.search(tail):
         return PreemptedError("stopped before training began", "`--resume` starts it")
     return None
 
 
 def _first_paragraph(text: str) -> str:
-    """In one line, with the next where it ends in a colon."""
+    """The first paragraph as one line, with the next one if it ends in a colon."""
     words = ""
     for paragraph in text.strip().split("\n\n"):
         words = " ".join([words, *paragraph.split()]).strip()
@@ -187,4 +187,4 @@ def _cancelled(tail: str) -> HpcAi500Error | None:
     if not match:
         return None
     reason = (match[1] or "from outside").lower()
-    return PreemptedError(f"the job was cancelled {reason}", "--resume goes on with it")
+    return PreemptedError(f"the job was cancelled {reason}", "--resume continues it")

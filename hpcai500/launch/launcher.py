@@ -1,4 +1,4 @@
-"""What a launcher is: how one program starts ranks, what it tells them, and how it is asked to stop."""
+"""The base class of launchers: how a program starts ranks, which variables it sets, and how to stop it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from hpcai500.spec.site import Site
 
 
 class RankEnvironment(NamedTuple):
-    """The place of one process among the ranks, as its launcher told it."""
+    """The rank of one process and its node, as its launcher reports them."""
 
     rank: int
     size: int
@@ -19,97 +19,97 @@ class RankEnvironment(NamedTuple):
     local_size: int
     """Ranks on this node."""
     start: str = ""
-    """A name that the ranks of one start share and no other start has; empty if torchrun brings them together."""
+    """A name that only the ranks of one start share; empty if torchrun connects them."""
 
 
-class Step(NamedTuple):
-    """What decides how ranks are started, beside what they run."""
+class RankStart(NamedTuple):
+    """Everything that decides how ranks are started, except what they run."""
 
     layout: Layout
     site: Site = Site()
     in_allocation: bool = False
-    """On the nodes of the allocation around us; otherwise all on this machine."""
+    """Whether ranks run on the nodes of the allocation around us; otherwise all run on this machine."""
     folders: tuple[str, ...] = ()
-    """Folders that a container mounts under their own names."""
+    """Folders that a container mounts under the same path."""
     snapshot: str = ""
     """A folder of code that comes first on PYTHONPATH; empty for none."""
     as_root: bool = False
     python: str = "python3"
     """The interpreter on the machine that starts the ranks."""
     node_index: int = 0
-    """The place of this node among several that each start their own ranks."""
-    start: str = ""
+    """The index of this node, if several nodes each start their own ranks."""
+    name: str = ""
     """The name of this start, if nodes start their own ranks."""
 
 
-class Plan(NamedTuple):
+class StartCommand(NamedTuple):
     argv: tuple[str, ...]
     env: dict[str, str]
     """The whole environment of the new process."""
     stop_signal: Signals = Signals.SIGTERM
-    """What makes the launcher ask its ranks to stop."""
+    """The signal at which the launcher asks its ranks to stop."""
     signals_ranks: bool = False
-    """The launcher passes no signal on: its ranks, all on this machine, get it themselves."""
+    """Whether the ranks, all on this machine, get the signal directly because the launcher does not pass it on."""
     is_asked_once: bool = False
-    """The stop signal is sent once; otherwise again and again, until the ranks have heard it."""
+    """Whether the stop signal is sent only once; otherwise it is repeated until the ranks have ended."""
     rank_command: tuple[str, ...] = ()
-    """What each rank runs; the whole `argv` if the process is the only rank."""
+    """The command of each rank; equal to `argv` if the process is the only rank."""
 
 
 class Launcher(ABC):
-    """One way to start ranks. A subclass in a module of `launchers` is all that a new one needs."""
+    """One way to start ranks. A new launcher needs only a subclass in a module of `launchers`."""
 
     name: ClassVar[str]
-    """What `--launcher`, run.json and site profiles call it."""
+    """The name in `--launcher`, run.json and site profiles."""
     program: ClassVar[str]
-    """What its users call the program."""
+    """The name of the program, for messages."""
     backends: ClassVar[tuple[str, ...]] = ("torch", "horovod", "mpi")
     """Communication libraries whose ranks it can start."""
     default_of: ClassVar[tuple[str, ...]] = ()
-    """Libraries whose ranks it starts on this machine unless another launcher is asked for."""
+    """Communication libraries for which it is the default on this machine."""
     means_here: ClassVar[bool] = False
-    """Whoever asks for it asks for this machine, even if an allocation has more nodes."""
+    """Whether asking for it means this machine, even if an allocation has more nodes."""
     is_offered: ClassVar[bool] = True
-    """Users may choose it."""
+    """Whether users may choose it."""
     starts_here: ClassVar[bool] = True
-    """It can start ranks on this machine, outside of any allocation."""
+    """Whether it can start ranks on this machine, outside of any allocation."""
     uses_allocation: ClassVar[bool] = False
-    """It can start ranks on all nodes of the allocation around it."""
+    """Whether it can start ranks on all nodes of the allocation around it."""
     gets_job_signals: ClassVar[bool] = True
-    """A signal of the scheduler reaches its ranks; otherwise the job script passes the signal to the launcher."""
+    """Whether the scheduler's signals reach its ranks; otherwise the job script passes them to the launcher."""
     is_exclusive: ClassVar[bool] = False
-    """Its variables in a rank of another launcher mean that each rank was started several times."""
-    meeting: ClassVar[Literal["torchrun", "folder", "mpi"]] = "folder"
-    """How ranks of torch find each other: by torchrun's variables, a file that all see, or a broadcast of MPI."""
+    """Whether its variables in a rank of another launcher mean that each rank was started several times."""
+    rendezvous: ClassVar[Literal["torchrun", "folder", "mpi"]] = "folder"
+    """How ranks of torch find each other: by torchrun's variables, by a shared file, or by an MPI broadcast."""
     rank_variables: ClassVar[tuple[str, ...]]
     size_variables: ClassVar[tuple[str, ...]]
-    """Variables that hold a process's rank and the number of ranks; the first that is set counts."""
+    """Variables with a process's rank and the number of ranks; the first that is set counts."""
     stop_signal: ClassVar[Signals] = Signals.SIGTERM
     signals_ranks: ClassVar[bool] = False
     is_asked_once: ClassVar[bool] = False
-    """It hears the first stop signal for sure, and would take a second one for an order to end at once."""
+    """Whether it always receives the first stop signal, and takes a second one as an order to end at once."""
 
     @abstractmethod
-    def tokens(self, step: Step) -> tuple[str, ...]:
-        """All that stands before a rank's own command."""
+    def tokens(self, start: RankStart) -> tuple[str, ...]:
+        """Everything before a rank's own command."""
 
-    def argv(self, step: Step, command: tuple[str, ...]) -> tuple[str, ...]:
-        """The whole command that starts ranks which each run `command`."""
-        return (*self.tokens(step), *command)
+    def argv(self, start: RankStart, command: tuple[str, ...]) -> tuple[str, ...]:
+        """The whole command that starts ranks, each of which runs `command`."""
+        return (*self.tokens(start), *command)
 
-    def environment(self, step: Step, env: Mapping[str, str]) -> dict[str, str]:
-        """Variables of its own that the ranks need, if it is started from where `env` is."""
+    def environment(self, start: RankStart, env: Mapping[str, str]) -> dict[str, str]:
+        """The variables that its ranks need in addition; `env` is that of the process that starts it."""
         return {}
 
     def missing(self, backend: str, *, packages_only: bool = False) -> Iterator[tuple[str, str]]:
-        """Names of what is not installed here, each with how to get it.
+        """Names of programs and packages that are not installed here, each with how to install it.
 
-        With `packages_only`, only this Python's packages: programs may be on the nodes.
+        With `packages_only`, only packages of this Python, since programs may be installed on the nodes.
         """
         yield from ()
 
-    def place(self, env: Mapping[str, str]) -> RankEnvironment:
-        """The place of this process; unused if ranks meet by MPI.
+    def rank_environment(self, env: Mapping[str, str]) -> RankEnvironment:
+        """The rank of this process; unused if the rendezvous is by MPI.
 
         Raises:
             KeyError, ValueError: if this launcher did not start the process.
@@ -117,16 +117,16 @@ class Launcher(ABC):
         raise KeyError(self.rank_variables[0])
 
     def require(self, layout: Layout, site: Site, env: Mapping[str, str], *, in_allocation: bool) -> None:
-        """Refuse a layout that it cannot start.
+        """Refuse a layout that this launcher cannot start.
 
         Raises:
-            SpecError: with what it can start instead.
+            SpecError: with a hint what it can start instead.
         """
         if layout.backend not in self.backends:
             raise SpecError(
                 f"launcher {self.name} starts no ranks of backend {layout.backend}, only of "
                 f"{' and '.join(self.backends)}",
-                "use --launcher mpirun, which starts all, or leave --launcher out",
+                "use --launcher mpirun, which starts all of them, or leave --launcher out",
             )
         if not in_allocation and not self.starts_here:
             raise SpecError(
@@ -139,29 +139,29 @@ class Launcher(ABC):
             )
 
     def num_copies(self, env: Mapping[str, str]) -> int:
-        """How many processes like this one it started, by `env`; 0 if it started none."""
+        """How many processes like this one it started, according to `env`; 0 if it started none."""
         return self.num_started(env) or 0
 
     def rank(self, env: Mapping[str, str]) -> int:
-        """This process's rank, by the launcher's word; 0 if unknown."""
+        """This process's rank, according to the launcher; 0 if unknown."""
         return _number(env, self.rank_variables) or 0
 
     def num_started(self, env: Mapping[str, str]) -> int | None:
-        """How many ranks it started, by its own word; None if unknown."""
+        """How many ranks it started, according to its own variables; None if unknown."""
         return _number(env, self.size_variables)
 
     def wrong_size_remedy(self, library: str) -> str:
-        """How to fix ranks that `library` sees as a world of another size."""
+        """How to fix ranks for which `library` reports another number of ranks."""
         return "start it with `hpcai500 run` or its job script"
 
-    def own_place(self, env: Mapping[str, str]) -> RankEnvironment:
-        """The place of this process.
+    def require_rank_environment(self, env: Mapping[str, str]) -> RankEnvironment:
+        """`rank_environment`, with an error for the user.
 
         Raises:
             RankError: if this launcher did not start the process.
         """
         try:
-            return self.place(env)
+            return self.rank_environment(env)
         except (KeyError, ValueError) as error:
             raise RankError(
                 f"launcher {self.name} left no {error} in the environment",

@@ -1,4 +1,4 @@
-"""Where ranks run: how many on how many nodes, and what starts them and connects them."""
+"""The layout of ranks: how many on how many nodes, what starts them and what connects them."""
 
 from typing import Annotated, Literal, NamedTuple
 
@@ -12,17 +12,17 @@ from hpcai500.spec.workload import Count
 
 class Layout(Frozen):
     launcher: str = "local"
-    """A name of `hpcai500.launch.launchers`."""
+    """A name from `hpcai500.launch.launchers`."""
     backend: Literal["torch", "horovod", "mpi"] = "torch"
-    """The communication library; `mpi` (mpi4py) measures collectives and trains nothing."""
+    """The communication library. `mpi` (mpi4py) only measures collectives."""
     nodes: Count = 1
     procs_per_node: Count = 1
-    """Ranks on a node; on the fullest one if they are uneven."""
+    """Ranks per node; on the fullest node if they differ."""
     num_ranks: Annotated[int, Field(ge=0)] = 0
-    """Ranks in all if nodes hold different numbers of them; 0: `nodes * procs_per_node`."""
+    """Total number of ranks, if nodes have different numbers of them; 0 for `nodes * procs_per_node`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compression: Literal["none", "fp16"] = "none"
-    """What gradients are sent as."""
+    """The precision in which gradients are sent."""
 
     @property
     def world_size(self) -> int:
@@ -36,11 +36,11 @@ class Allocation(NamedTuple):
     tasks_per_node: tuple[int, ...]
     """Tasks of each node, in the scheduler's order."""
     gpus_per_node: int
-    """0 if none were asked for."""
+    """GPUs per node; 0 if the job asked for none."""
     cluster: str
     """The scheduler's name of the cluster; may be empty."""
     cpus_per_node: int = 0
-    """Logical CPUs of the smallest node; 0 if the scheduler does not say."""
+    """Logical CPUs of the smallest node; 0 if the scheduler does not report them."""
 
     @property
     def num_nodes(self) -> int:
@@ -67,7 +67,7 @@ def ranks_of(allocation: Allocation, wanted: int | None) -> tuple[int, int]:
     most = wanted or max(counts)
     if 0 < allocation.cpus_per_node < most and (wanted or min(counts) == most):
         raise SpecError(
-            f"the allocation has {allocation.cpus_per_node} CPUs a node for {most} ranks",
+            f"the allocation has {allocation.cpus_per_node} CPUs per node for {most} ranks",
             f"give sbatch or salloc --ntasks-per-node={most} and --cpus-per-task",
         )
     if wanted is not None:

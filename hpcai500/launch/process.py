@@ -1,4 +1,4 @@
-"""Running a plan from this machine, and saying in one line why it ended."""
+"""Running a start command on this machine, and reporting in one line why it ended."""
 
 import math
 import signal
@@ -28,23 +28,23 @@ from hpcai500.events.reader import first, read_events
 from hpcai500.events.vocabulary import Key, RunStatus
 from hpcai500.events.writer import EventWriter
 from hpcai500.launch.diagnosis import START_MARK, explain
-from hpcai500.launch.launcher import Plan
+from hpcai500.launch.launcher import StartCommand
 from hpcai500.spec.run import RunSpec
 
 _GRACE_SEC = 60.0
-"""From SIGTERM to SIGKILL: the ranks finish their step and write a checkpoint."""
+"""Seconds from SIGTERM to SIGKILL, in which the ranks finish their step and write a checkpoint."""
 
 _AGAIN_SEC = 1.0
 _TWICE_SEC = 0.5
 
 
-def run_ranks(plan: Plan, spec: RunSpec, *, quiet: bool) -> None:
-    """Run `plan` to its end, and close the run's log if its ranks could not.
+def run_ranks(command: StartCommand, spec: RunSpec, *, quiet: bool) -> None:
+    """Run `command` to its end, and close the run's log if its ranks could not.
 
     Raises:
         HpcAi500Error: with the first rank's reason.
     """
-    failure = execute(plan, spec.folder / "logs" / "stderr.log", quiet=quiet)
+    failure = execute(command, spec.folder / "logs" / "stderr.log", quiet=quiet)
     if failure is None:
         return
     if not isinstance(failure, PreemptedError):
@@ -52,16 +52,16 @@ def run_ranks(plan: Plan, spec: RunSpec, *, quiet: bool) -> None:
     raise failure
 
 
-def execute(plan: Plan, log: Path, *, quiet: bool) -> HpcAi500Error | None:
-    """Run `plan` to its end, its stderr into `log`; why it failed, if it did.
+def execute(command: StartCommand, log: Path, *, quiet: bool) -> HpcAi500Error | None:
+    """Run `command` to its end, with its stderr in `log`. Return why it failed; None if it did not.
 
-    A signal or Ctrl-C asks the ranks to stop and waits for them; a second one ends them.
+    A signal or Ctrl-C asks the ranks to stop and waits for them. A second one kills them.
     """
-    stop = _Stop(plan)
+    stop = _Stop(command)
     with handled(stop.note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         process = subprocess.Popen(
-            plan.argv,
-            env=plan.env,
+            command.argv,
+            env=command.env,
             stdout=subprocess.DEVNULL if quiet else None,
             stderr=subprocess.PIPE,
             text=True,
@@ -72,32 +72,34 @@ def execute(plan: Plan, log: Path, *, quiet: bool) -> HpcAi500Error | None:
         try:
             stop.watch(process)
             with process.stderr:
-                told, tail = follow(process.stderr, log)
+                failures, tail = follow(process.stderr, log)
             code = process.wait()
         except BaseException:
             kill_tree(process)
             process.wait()
             raise
-    return stop.outcome(explain(told, tail, code, log, is_rank=plan.argv == plan.rank_command)) if code else None
+    if not code:
+        return None
+    return stop.outcome(explain(failures, tail, code, log, is_rank=command.argv == command.rank_command))
 
 
 class _Stop:
-    """Has the ranks of a plan stop at a first signal, and ends them at a second one or after a while."""
+    """Asks the ranks to stop at a first signal, and kills them at a second one or after `_GRACE_SEC`."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, command: StartCommand) -> None:
+        self._command = command
         self._process: subprocess.Popen[str] | None = None
         self._name = ""
         self._noted = -math.inf
         self._asking = self._ended = False
 
     def watch(self, process: "subprocess.Popen[str]") -> None:
-        """Take `process` for what runs the plan; obey what came before it was there."""
+        """Watch `process`, which runs the command. A signal that came before is acted on now."""
         self._process = process
         self._begin()
 
     def note(self, name: str) -> None:
-        """A signal, by its name."""
+        """Act on a signal, given by its name."""
         now, earlier = time.monotonic(), self._noted
         if now - earlier < _TWICE_SEC:  # one Ctrl-C may come as several signals
             return
@@ -107,7 +109,7 @@ class _Stop:
             return
         self._name = name
         self._begin()
-        print("stopping after this step; once more to end at once", file=sys.stderr)
+        print("stopping after this step; a second signal ends it at once", file=sys.stderr)
 
     def _begin(self) -> None:
         if self._process and self._name and not self._asking:
@@ -115,13 +117,13 @@ class _Stop:
             Thread(target=self._ask, args=(self._process,), daemon=True).start()
 
     def _ask(self, process: "subprocess.Popen[str]") -> None:
-        """Again and again: ranks that start later, and a launcher that is not ready, do not hear the first time."""
+        """Ask again every second: ranks that start later, and a launcher that is not ready, miss the first signal."""
         deadline = time.monotonic() + _GRACE_SEC
-        ask_to_stop(process, self._plan)
+        ask_to_stop(process, self._command)
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(_AGAIN_SEC)
-            if not self._plan.is_asked_once and process.poll() is None:
-                ask_to_stop(process, self._plan)
+            if not self._command.is_asked_once and process.poll() is None:
+                ask_to_stop(process, self._command)
         if process.poll() is None:
             self._end()
 
@@ -131,19 +133,19 @@ class _Stop:
             kill_tree(self._process)
 
     def outcome(self, failure: HpcAi500Error) -> HpcAi500Error:
-        """What `failure` is where the ranks were asked to stop: one code, whenever in their start it met them."""
+        """The error to report for `failure`. After a request to stop it is a stop, whatever the ranks were doing."""
         if not self._name or isinstance(failure, PreemptedError):
             return failure
         if self._ended:
-            return RankError(f"ended by {self._name}", "--resume goes on with it")
+            return RankError(f"ended by {self._name}", "--resume continues it")
         if isinstance(failure, InputError | MachineError):
             return failure
-        return PreemptedError(f"stopped by {self._name}", "`--resume` goes on with it")
+        return PreemptedError(f"stopped by {self._name}", "`--resume` continues it")
 
 
 @contextmanager
 def handled(handler: Callable[[str], None], *numbers: signal.Signals) -> Iterator[None]:
-    """Have these signals call `handler` with their name, so that no rank outlives its launcher."""
+    """Call `handler` with the name of each of these signals, so that no rank outlives its launcher."""
 
     def handle(number: int, _: object) -> None:
         handler(signal.Signals(number).name)
@@ -156,20 +158,22 @@ def handled(handler: Callable[[str], None], *numbers: signal.Signals) -> Iterato
             signal.signal(number, old)
 
 
-def ask_to_stop(process: "subprocess.Popen[str]", plan: Plan) -> None:
-    """Have the ranks finish their step, through their launcher where it passes a signal on."""
-    if not plan.signals_ranks:
-        process.send_signal(plan.stop_signal)
+def ask_to_stop(process: "subprocess.Popen[str]", command: StartCommand) -> None:
+    """Ask the ranks to finish their step and stop; through their launcher if it passes signals on."""
+    if not command.signals_ranks:
+        process.send_signal(command.stop_signal)
         return
     with suppress(psutil.NoSuchProcess):
         for one in psutil.Process(process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):
-                if tuple(one.cmdline()[1:]) == plan.rank_command[1:]:  # not the shell around it, nor its launcher
-                    one.send_signal(plan.stop_signal)
+                if (
+                    tuple(one.cmdline()[1:]) == command.rank_command[1:]
+                ):  # neither the shell around it nor its launcher
+                    one.send_signal(command.stop_signal)
 
 
 def kill_tree(process: "subprocess.Popen[Any]") -> None:
-    """End the launcher and all that it started, in whatever session."""
+    """Kill the launcher and all processes that it started, also those in other sessions."""
     with suppress(psutil.NoSuchProcess):
         launcher = psutil.Process(process.pid)
         for one in [*launcher.children(recursive=True), launcher]:
@@ -178,17 +182,17 @@ def kill_tree(process: "subprocess.Popen[Any]") -> None:
 
 
 def follow(stream: IO[str], log: Path) -> tuple[list[Failure], str]:
-    """Copy `stream` to `log`; the failures that ranks told of, and the end of the text.
+    """Copy `stream` to `log`. Return the failures that ranks reported, and the end of the text.
 
-    A disk that is full stops the copy, not the reading.
+    A full disk stops the copy, but not the reading.
     """
-    told: list[Failure] = []
+    failures: list[Failure] = []
     tail: list[str] = []
     with log.open("a", encoding="utf-8") as file:
         writable = True
         for line in chain([f"{START_MARK}\n"], stream):
             failure = parse_failure(line)
-            told += [failure] if failure else []
+            failures += [failure] if failure else []
             tail = [*tail[-80:], line]
             try:
                 if writable:
@@ -196,11 +200,11 @@ def follow(stream: IO[str], log: Path) -> tuple[list[Failure], str]:
                     file.flush()
             except OSError:
                 writable = False
-    return told, "".join(tail)
+    return failures, "".join(tail)
 
 
 def close_log(path: Path, failure: HpcAi500Error) -> None:
-    """End the log of a run whose rank 0 could not: the cause, and `run_stop` as aborted."""
+    """End the log of a run whose rank 0 could not: write the cause, and `run_stop` as aborted."""
     if not path.exists():
         return
     events = read_events(path)
@@ -212,6 +216,6 @@ def close_log(path: Path, failure: HpcAi500Error) -> None:
         writer.log(RunStop.of(RunStatus.ABORTED))
         writer.sync()
     except HpcAi500Error:
-        pass  # a full disk: the missing run_stop says the same
+        pass  # disk full: a missing run_stop means the same
     finally:
         writer.close()

@@ -1,4 +1,4 @@
-"""Running a foreign program: its stdout becomes its log, and our clock is read where the run starts and stops."""
+"""Running a foreign program: its stdout becomes its log, and our clock is read when its run starts and stops."""
 
 import re
 import signal
@@ -17,22 +17,22 @@ _MOST_LINE_BYTES = 2**20
 _MARK = re.compile(rb':::MLLOG.*"key"\s*:\s*"(run_start|run_stop)"')
 
 
-class Watched(NamedTuple):
-    """Milliseconds since 1970, by our clock."""
+class ProgramTimes(NamedTuple):
+    """Times of a foreign program by our clock, in milliseconds since 1970."""
 
     started_ms: float
     ended_ms: float
     arrivals_ms: dict[str, float]
-    """When the first line of `run_start` and that of `run_stop` came."""
+    """When the first lines of `run_start` and `run_stop` arrived."""
 
 
-def run_program(argv: Sequence[str], log: Path, *, quiet: bool) -> Watched:
-    """Run `argv` to its end and write its stdout into `log`, a new file, unless `quiet` to ours too.
+def run_program(argv: Sequence[str], log: Path, *, quiet: bool) -> ProgramTimes:
+    """Run `argv` to its end and write its stdout into `log`, a new file, and to our stdout unless `quiet`.
 
     Raises:
-        OccupiedError: if `log` is there.
+        OccupiedError: if `log` already exists.
         InputError: if the program cannot be started.
-        RankError: if it fails; its log stays.
+        RankError: if it fails; its log is kept.
     """
     arrivals: dict[str, float] = {}
     ended_by: list[str] = []
@@ -42,7 +42,7 @@ def run_program(argv: Sequence[str], log: Path, *, quiet: bool) -> Watched:
             file = log.open("xb")
         except FileExistsError as error:
             raise OccupiedError(
-                f"{log} is there already", "give the log another name, or ingest it without --run"
+                f"{log} already exists", "give the log another name, or ingest it without --run"
             ) from error
     with file:
         started_ms = _now_ms()
@@ -68,7 +68,7 @@ def run_program(argv: Sequence[str], log: Path, *, quiet: bool) -> Watched:
     if ended_by or code:
         how = f"was ended by {ended_by[0]}" if ended_by else f"ended with exit code {code}"
         raise RankError(f"{argv[0]} {how}", f"what it wrote is in {log}")
-    return Watched(started_ms, _now_ms(), arrivals)
+    return ProgramTimes(started_ms, _now_ms(), arrivals)
 
 
 def _copy(stream: IO[bytes], file: IO[bytes], log: Path, arrivals: dict[str, float], *, quiet: bool) -> None:

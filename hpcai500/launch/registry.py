@@ -1,4 +1,4 @@
-"""The launchers, by name: each is a module of `hpcai500.launch.launchers` with a `LAUNCHER`."""
+"""The launchers by name. Each module of `hpcai500.launch.launchers` has one, as `LAUNCHER`."""
 
 import pkgutil
 from functools import cache
@@ -11,7 +11,7 @@ from hpcai500.launch.launcher import Launcher
 
 @cache
 def launchers() -> dict[str, Launcher]:
-    """Every launcher by its name, in the order of names."""
+    """Every launcher by its name, sorted by name."""
     found: dict[str, Launcher] = {}
     for module in pkgutil.iter_modules(folder.__path__):
         launcher: Launcher = import_module(f"{folder.__name__}.{module.name}").LAUNCHER
@@ -22,21 +22,21 @@ def launchers() -> dict[str, Launcher]:
 
 
 def offered() -> list[str]:
-    """Names that `--launcher` takes."""
+    """The names that `--launcher` accepts."""
     return [name for name, launcher in launchers().items() if launcher.is_offered]
 
 
 def find_launcher(name: str) -> Launcher:
-    """The launcher of a name, as a run's record has it.
+    """The launcher with this name, which may come from a run's record.
 
     Raises:
-        SpecError: if there is none; those that users may choose are listed.
+        SpecError: if there is none; the message lists those that users may choose.
     """
     return launchers()[name] if name in launchers() else choose_launcher(name)
 
 
 def choose_launcher(name: str) -> Launcher:
-    """The launcher that a user names.
+    """The launcher with this name, which a user gave.
 
     Raises:
         SpecError: if there is none that users may choose.
@@ -47,15 +47,15 @@ def choose_launcher(name: str) -> Launcher:
 
 
 def job_launcher(name: str) -> Launcher:
-    """The launcher that a site names for its jobs.
+    """The launcher with this name, which a site uses for its jobs.
 
     Raises:
-        SpecError: if there is none, or it starts no ranks on the nodes of an allocation.
+        SpecError: if there is none, or if it cannot start ranks on the nodes of an allocation.
     """
     launcher = choose_launcher(name)
     if not launcher.uses_allocation:
         able = [each for each in offered() if find_launcher(each).uses_allocation]
         raise SpecError(
-            f"slurm.launcher: {name} starts no ranks on the nodes of a job", f"use one of {', '.join(able)}"
+            f"slurm.launcher: {name} cannot start ranks on the nodes of a job", f"use one of {', '.join(able)}"
         )
     return launcher

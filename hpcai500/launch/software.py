@@ -1,10 +1,10 @@
-"""What backends and launchers need beside this package, and how to get it."""
+"""Programs and packages that backends and launchers need, and how to install them."""
 
 from importlib.util import find_spec
 from shutil import which
 
 BACKENDS = ("torch", "horovod")
-"""Libraries by which ranks that train communicate."""
+"""Communication libraries of ranks that train."""
 
 HOW_TO_GET_HOROVOD = "run `make horovod`, which builds it for this torch"
 HOW_TO_GET_MPI4PY = "run `pip install mpi4py`"

@@ -1,4 +1,4 @@
-"""How every set of ranks is started: a worker, a layout and a machine make the command and its environment."""
+"""Starting ranks: the command and its environment follow from a worker, a layout and a machine."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from hpcai500.launch.container import run_mounts, site_python
 from hpcai500.launch.environment import Machine, clean, fabric_variables, thread_variables
-from hpcai500.launch.launcher import Launcher, Plan, Step
+from hpcai500.launch.launcher import Launcher, RankStart, StartCommand
 from hpcai500.launch.layout import layout_of
 from hpcai500.launch.process import run_ranks
 from hpcai500.launch.registry import find_launcher
@@ -17,35 +17,35 @@ TRAINING = "hpcai500.train.worker"
 
 
 class Worker(NamedTuple):
-    """What each rank runs: `python -m module arguments…`."""
+    """The command of each rank: `python -m module arguments…`."""
 
     module: str
     arguments: tuple[str, ...]
     folders: tuple[str, ...] = ()
-    """Folders that it reads and writes, for a container to mount."""
+    """Folders that it reads and writes, which a container mounts."""
     environment: Mapping[str, str] = MappingProxyType({})
     computes: bool = True
-    """It computes with threads of its own, which are its share of the cores."""
+    """Whether it computes with several threads, on its share of the cores."""
 
 
-def plan(worker: Worker, step: Step, machine: Machine) -> Plan:
-    """The command that starts `worker` as `step` says, and the environment of the new process.
+def start_command(worker: Worker, start: RankStart, machine: Machine) -> StartCommand:
+    """The command that starts `worker` as `start` describes, and the environment of the new process.
 
-    On other nodes each rank finds the number of its threads by itself: only it sees their cores.
+    On other nodes each rank chooses its number of threads itself, since only it sees the cores there.
     """
-    launcher = find_launcher(step.layout.launcher)
-    python = site_python(step.site, machine.python) if step.in_allocation else machine.python
+    launcher = find_launcher(start.layout.launcher)
+    python = site_python(start.site, machine.python) if start.in_allocation else machine.python
     command = (python, "-m", worker.module, *worker.arguments)
-    step = step._replace(python=machine.python, as_root=machine.as_root, folders=worker.folders)
+    start = start._replace(python=machine.python, as_root=machine.as_root, folders=worker.folders)
     environment = clean(machine.env)
-    if step.in_allocation:
-        environment |= step_environment(launcher, step, machine.env)
+    if start.in_allocation:
+        environment |= start_environment(launcher, start, machine.env)
     else:
-        environment |= launcher.environment(step, machine.env)
+        environment |= launcher.environment(start, machine.env)
         if worker.computes:
-            environment |= thread_variables(machine, step.layout.procs_per_node)
-    return Plan(
-        launcher.argv(step, command),
+            environment |= thread_variables(machine, start.layout.procs_per_node)
+    return StartCommand(
+        launcher.argv(start, command),
         environment | dict(worker.environment),
         launcher.stop_signal,
         launcher.signals_ranks,
@@ -54,15 +54,15 @@ def plan(worker: Worker, step: Step, machine: Machine) -> Plan:
     )
 
 
-def step_environment(launcher: Launcher, step: Step, env: Mapping[str, str]) -> dict[str, str]:
+def start_environment(launcher: Launcher, start: RankStart, env: Mapping[str, str]) -> dict[str, str]:
     """The variables of every rank in an allocation: the fabric, the launcher's, and what the site sets.
 
-    `env` is that of the process that starts the launcher: on a node of the allocation, or on a login node.
+    `env` is that of the process that starts the launcher, on a node of the allocation or on a login node.
     """
     cores = env.get("SLURM_CPUS_PER_TASK", "")
-    own = {"SRUN_CPUS_PER_TASK": cores} if cores else {}  # srun does not take it over by itself
-    site = step.site
-    return own | fabric_variables(site) | launcher.environment(step, env) | site.software.environment
+    own = {"SRUN_CPUS_PER_TASK": cores} if cores else {}  # srun does not inherit it by itself
+    site = start.site
+    return own | fabric_variables(site) | launcher.environment(start, env) | site.software.environment
 
 
 def training_worker(spec: RunSpec) -> Worker:
@@ -74,7 +74,7 @@ def run_environment(spec: RunSpec) -> dict[str, str]:
     if not spec.settings.execution.deterministic:
         return {}
     unfused = {"HOROVOD_FUSION_THRESHOLD": "0"} if spec.backend == "horovod" else {}
-    return {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"} | unfused  # what Horovod sums together depends on timing
+    return {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"} | unfused  # which tensors Horovod sums together depends on timing
 
 
 def train(
@@ -84,7 +84,7 @@ def train(
 
     Raises:
         HpcAi500Error: with the first rank's reason and exit code. events.log then ends with `run_stop`, unless the
-            run was asked to stop and can continue.
+            run was asked to stop and can be resumed.
     """
-    step = Step(layout_of(spec), site or Site(), in_allocation=in_allocation)
-    run_ranks(plan(training_worker(spec), step, machine), spec, quiet=quiet)
+    start = RankStart(layout_of(spec), site or Site(), in_allocation=in_allocation)
+    run_ranks(start_command(training_worker(spec), start, machine), spec, quiet=quiet)

@@ -1,1 +1,1 @@
-"""Kernels on their own: matrix products, convolutions, memory, collectives, storage; and the roofline they give."""
+"""Microbenchmarks: matrix products, convolutions, memory, collectives, storage, and the roofline from them."""

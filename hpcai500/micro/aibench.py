@@ -1,6 +1,6 @@
 """AIBench's twelve micro kernels, forward, in fp32, as torch executes them.
 
-Which they are is AIBench's (Gao et al. 2019); how large is ours: tensors beyond a usual processor's caches.
+The selection is AIBench's (Gao et al. 2019). The sizes are ours: tensors larger than a usual CPU's caches.
 """
 
 from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ def _bandwidth(
     *,
     tensors: float = 2.0,
 ) -> Kernel:
-    """A kernel that memory bounds; `tensors` of the size of `images` are read or written."""
+    """A kernel bound by memory, which reads or writes `tensors` tensors of the size of `images`."""
     return Kernel(
         name=f"{FAMILY}_{name}",
         family=FAMILY,
@@ -67,11 +67,11 @@ ACTIVATIONS: dict[str, tuple[Callable[..., torch.Tensor], Callable[[torch.Tensor
     "sigmoid": (torch.sigmoid, lambda x: 1 / (1 + (-x).exp())),
     "tanh": (torch.tanh, lambda x: 1 - 2 / ((2 * x).exp() + 1)),
 }
-"""What torch computes, and the same by its definition."""
+"""Each function as torch computes it, and by its definition."""
 
 
 def activation(name: str, images: Images) -> Kernel:
-    """Into memory that is there already."""
+    """An activation function, which writes to existing memory."""
     function, expected = ACTIVATIONS[name]
 
     def make(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,7 +85,7 @@ def activation(name: str, images: Images) -> Kernel:
 
 
 def pooling(name: str, images: Images) -> Kernel:
-    """2 x 2, without overlap: writes a quarter of what it reads."""
+    """Pooling of 2 x 2 pixels without overlap, which writes a quarter of what it reads."""
     function = functional.max_pool2d if name == "max_pooling" else functional.avg_pool2d
 
     def check(inputs: torch.Tensor, output: torch.Tensor) -> bool:
@@ -104,7 +104,7 @@ def pooling(name: str, images: Images) -> Kernel:
 
 
 def batch_normalisation(images: Images) -> Kernel:
-    """With the batch's own statistics, as in training, without scale and shift."""
+    """Batch normalisation with the batch's own statistics, as in training, without scale and shift."""
 
     def run(inputs: torch.Tensor) -> torch.Tensor:
         return functional.batch_norm(inputs, None, None, training=True, eps=EPSILON)
@@ -118,7 +118,7 @@ def batch_normalisation(images: Images) -> Kernel:
 
 
 def dropout(images: Images) -> Kernel:
-    """What stays is doubled; about half stays."""
+    """Dropout of about half of the values; the others are doubled."""
 
     def run(inputs: torch.Tensor) -> torch.Tensor:
         return functional.dropout(inputs, DROPOUT)
@@ -148,7 +148,7 @@ def multiply(images: Images) -> Kernel:
 
 
 def softmax(images: Images) -> Kernel:
-    """Over the last two dimensions as one: `height * width` classes."""
+    """Softmax over the last two dimensions together: `height * width` classes."""
     rows = (images[0] * images[1], images[2] * images[3])
 
     def make(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -173,7 +173,7 @@ def _product(
     name: str, num_samples: int, num_features: int, run: Callable[[Product], torch.Tensor],
     expected: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
 ) -> Kernel:  # fmt: skip
-    """`2 * samples * features^2` FLOPs."""
+    """A kernel with `2 * samples * features^2` FLOPs."""
 
     def make(generator: torch.Generator) -> Product:
         return normal(generator, (num_samples, num_features)), normal(generator, (num_features, num_features))
@@ -205,7 +205,7 @@ def fully_connected(num_samples: int, num_features: int) -> Kernel:
 
 
 def cosine_normalisation(num_samples: int, num_features: int) -> Kernel:
-    """The cosine between sample and weights in place of their product (Luo et al. 2017); only the product counts."""
+    """The cosine of sample and weights in place of their product (Luo et al. 2017). FLOPs are the product's."""
 
     def expected(samples: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         lengths = samples.square().sum(1, keepdim=True).sqrt() * weights.square().sum(1).sqrt()

@@ -1,4 +1,4 @@
-"""Collective operations between ranks: latency, bandwidth, and whether what arrives is right."""
+"""Collective operations between ranks: latency, bandwidth, and whether the results are correct."""
 
 import math
 import time
@@ -9,20 +9,20 @@ import torch
 
 from hpcai500.errors import SpecError, nearest
 from hpcai500.micro.launching import SIZES
-from hpcai500.micro.sample import Findings, Sample, Skipped, Spread, rate, spread
+from hpcai500.micro.sample import MicroResults, Sample, Skipped, Spread, rate, spread
 from hpcai500.ranks.operations import Group, Operations
 
 NAMES = ("all_reduce", "all_gather", "broadcast", "all_to_all")
 _SHORTEST_SEC = 2e-3
 _MOST_CALLS = 200
 _MOST_BYTES = 64 << 20
-"""Of the operands of one reading."""
+"""Limit for the operands of one reading, in bytes."""
 _FEWEST_READINGS = 5
 _MOST_READINGS = 50
 
 
 def bus_factor(name: str, num_ranks: int) -> float:
-    """Bus bandwidth over algorithm bandwidth (NVIDIA/nccl-tests, doc/PERFORMANCE.md, "Summary")."""
+    """Ratio of bus bandwidth to algorithm bandwidth (NVIDIA/nccl-tests, doc/PERFORMANCE.md, "Summary")."""
     others = (num_ranks - 1) / num_ranks
     return {"all_reduce": 2 * others, "all_gather": others, "broadcast": 1.0, "all_to_all": others}[name]
 
@@ -34,10 +34,10 @@ def measure_collectives(
     budget_sec: float,
     names: Sequence[str] = NAMES,
     operations: Operations | None = None,
-) -> Findings:
-    """Measure each operation at each size within about `budget_sec`; all ranks call, all get the same findings.
+) -> MicroResults:
+    """Measure each operation at each size within about `budget_sec`. All ranks call, and get the same results.
 
-    `operations` are those of the ranks' own library unless given.
+    By default, `operations` are those of the ranks' own library.
 
     Raises:
         SpecError: for an unknown operation.
@@ -46,11 +46,11 @@ def measure_collectives(
         if name not in NAMES:
             raise SpecError(f"unknown collective operation {name!r}", nearest(name, NAMES))
     if ranks.size == 1:
-        return Findings(skipped=tuple(Skipped(name=name, reason="one rank alone", family=name) for name in names))
+        return MicroResults(skipped=tuple(Skipped(name=name, reason="only one rank", family=name) for name in names))
     operations = operations or ranks.operations()
     deadline = time.monotonic() + budget_sec
     cases = [(name, size) for name in names for size in sizes]
-    found = Findings()
+    found = MicroResults()
     for number, (name, size) in enumerate(cases):
         share = ranks.broadcast(max(0.0, deadline - time.monotonic()) / (len(cases) - number))
         found += _measure(ranks, operations, name, size, share)
@@ -59,12 +59,12 @@ def measure_collectives(
 
 class Reading(NamedTuple):
     seconds: float
-    """Of one call, on this rank."""
+    """Seconds per call, on this rank."""
     wrong: bool
 
 
-def _measure(ranks: Group, operations: Operations, name: str, size: int, budget_sec: float) -> Findings:
-    """One operation at one size."""
+def _measure(ranks: Group, operations: Operations, name: str, size: int, budget_sec: float) -> MicroResults:
+    """Measure one operation at one size."""
     num_elements = max(1, size // 4)
     if name in ("all_gather", "all_to_all"):
         num_elements = math.ceil(num_elements / ranks.size) * ranks.size
@@ -79,21 +79,21 @@ def _measure(ranks: Group, operations: Operations, name: str, size: int, budget_
     while num_readings < _MOST_READINGS:
         readings.append(read(ranks, operations, name, num_elements, calls, seed + 2 + num_readings))
         num_readings += 1
-        # every few readings the ranks agree whether there is time for more
+        # after every few readings the ranks agree whether there is time for more
         if num_readings % _FEWEST_READINGS == 0 and ranks.broadcast(time.monotonic() > deadline):
             break
     every = ranks.broadcast(ranks.gather(readings))
     seconds = [max(each.seconds for each in at_once) for at_once in zip(*every, strict=True)]
-    wrong = [rank for rank, of_rank in enumerate(every) if any(each.wrong for each in of_rank)]
-    return Findings(samples=tuple(_samples(name, size, num_elements * 4, ranks.size, seconds, wrong)))
+    wrong = [rank for rank, own in enumerate(every) if any(each.wrong for each in own)]
+    return MicroResults(samples=tuple(_samples(name, size, num_elements * 4, ranks.size, seconds, wrong)))
 
 
 def _samples(
     name: str, size: int, num_bytes: int, num_ranks: int, seconds: Sequence[float], wrong: Sequence[int]
 ) -> Iterator[Sample]:
-    """Time, and bus bandwidth; an operation has ended where its last rank has.
+    """Samples of time and of bus bandwidth. An operation ends when its last rank ends.
 
-    `size` is what was asked for; `num_bytes` what parts of equal length make of it.
+    `size` is the requested size, and `num_bytes` is that size after rounding up to parts of equal length.
     """
     title = name.replace("_", "-")
     detail = f"{num_bytes:,} B, {num_ranks} ranks"
@@ -125,7 +125,7 @@ def _samples(
 
 
 def read(ranks: Group, operations: Operations, name: str, num_elements: int, num_calls: int, seed: int) -> Reading:
-    """Time `num_calls` in a row, each on operands of its own, begun by all ranks together; then check the results."""
+    """Time `num_calls` in a row, each on its own operands, started by all ranks together. Then check the results."""
     base = random_base(num_elements, num_calls, seed, ranks.device)
     operands = list(operand(name, base, ranks.rank, ranks.size))
     run = getattr(operations, name)
@@ -141,14 +141,14 @@ def read(ranks: Group, operations: Operations, name: str, num_elements: int, num
 
 
 def random_base(num_elements: int, num_calls: int, seed: int, device: torch.device) -> torch.Tensor:
-    """Whole numbers from 0 to 255, the same on all ranks: sums of 4,000 ranks' are exact in float32."""
+    """Whole numbers from 0 to 255, equal on all ranks, so that sums over 4,000 ranks are exact in float32."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(256, (num_calls, min(num_elements, 1 << 20)), generator=generator, dtype=torch.float32)
     return drawn.repeat(1, -(-num_elements // drawn.shape[1]))[:, :num_elements].to(device)
 
 
 def operand(name: str, base: torch.Tensor, rank: int, size: int) -> torch.Tensor:
-    """What `rank` gives for each call: another value on each rank, and for each receiver."""
+    """The operands of `rank`, one row per call, which differ between ranks and between receivers."""
     if name == "all_gather":
         return base[:, : base.shape[1] // size] + rank
     if name == "all_to_all":
@@ -158,7 +158,7 @@ def operand(name: str, base: torch.Tensor, rank: int, size: int) -> torch.Tensor
 
 
 def expected(name: str, base: torch.Tensor, rank: int, size: int) -> torch.Tensor:
-    """What `rank` should get from each call, by hand."""
+    """The results that `rank` should get, one row per call, computed without communication."""
     part = base.shape[1] // size
     ranks = torch.arange(size, dtype=base.dtype, device=base.device)
     if name == "all_reduce":

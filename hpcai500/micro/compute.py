@@ -10,21 +10,22 @@ import torch
 from hpcai500.errors import MachineError, SpecError, nearest
 from hpcai500.micro.aibench import twelve
 from hpcai500.micro.kernels import PRECISIONS, Kernel, arithmetic, convolution, copy, gemm, transfer
-from hpcai500.micro.sample import Findings, Sample, Skipped, Spread, rate
+from hpcai500.micro.sample import MicroResults, Sample, Skipped, Spread, rate
 from hpcai500.micro.timing import repeat, time_calls
 
 FAMILIES = ("gemm", "convolution", "copy", "host_to_device", "device_to_host", "aibench")
 
 _PATIENCE_SEC = 1.0
-"""A kernel is skipped where one call would take longer on an idle device: whatever the budget and whatever else runs,
-so that nodes measure the same, and a busy one is slow.
+"""A kernel is skipped if one call would take longer than this on an idle device.
+
+Neither the budget nor other processes matter, so that all nodes measure the same kernels.
 """
 _PROBES = 5
-"""Calls of a smaller kernel that a larger one's time is estimated by: a busy machine delays some of them."""
+"""Calls of a smaller kernel from which a larger one's time is estimated. On a busy machine, some are delayed."""
 
 
 class Sizes(NamedTuple):
-    """How large kernels are: beyond a processor's caches, and enough to fill a GPU."""
+    """Sizes of kernels: larger than a CPU's caches, and enough to fill a GPU."""
 
     gemm: tuple[int, ...]
     conv_samples: int
@@ -36,7 +37,7 @@ GPU = Sizes((4096, 8192), 256, 1 << 30)
 
 
 def find_device(name: str) -> torch.device:
-    """The device `name`: `cpu`, `cuda`, `cuda:1`.
+    """The device with this name: `cpu`, `cuda`, `cuda:1`.
 
     Raises:
         SpecError: for another name.
@@ -62,7 +63,7 @@ def measure_compute(
     budget_sec: float,
     precisions: Sequence[str] = PRECISIONS,
     names: Collection[str] | None = None,
-) -> Findings:
+) -> MicroResults:
     """Measure the kernels of the families `names` (all of `FAMILIES` by default) within about `budget_sec`.
 
     Raises:
@@ -75,14 +76,14 @@ def measure_compute(
     for precision in precisions:
         if precision not in PRECISIONS:
             raise SpecError(f"unknown precision {precision!r}", nearest(precision, PRECISIONS))
-    place = find_device(device)
-    kernels = [k for k in standard_kernels(place, precisions) if names is None or k.family in names]
-    skipped = tuple(s for s in unsupported(place, precisions) if names is None or s.family in names)
-    return Findings(skipped=skipped) + measure_kernels(kernels, place, budget_sec)
+    found = find_device(device)
+    kernels = [k for k in standard_kernels(found, precisions) if names is None or k.family in names]
+    skipped = tuple(s for s in unsupported(found, precisions) if names is None or s.family in names)
+    return MicroResults(skipped=skipped) + measure_kernels(kernels, found, budget_sec)
 
 
 def standard_kernels(device: torch.device, precisions: Sequence[str]) -> Iterator[Kernel]:
-    """All that `device` supports."""
+    """The kernels that `device` supports."""
     on_gpu = device.type == "cuda"
     sizes = GPU if on_gpu else CPU
     refused = unsupported_precisions(device)
@@ -96,7 +97,7 @@ def standard_kernels(device: torch.device, precisions: Sequence[str]) -> Iterato
 
 
 def unsupported(device: torch.device, precisions: Sequence[str]) -> Iterator[Skipped]:
-    """What `device` cannot compute."""
+    """The kernels that `device` does not support."""
     if device.type == "cpu":
         for family in ("host_to_device", "device_to_host"):
             yield Skipped(name=family, reason="no GPU", family=family)
@@ -108,7 +109,7 @@ def unsupported(device: torch.device, precisions: Sequence[str]) -> Iterator[Ski
 
 
 def unsupported_precisions(device: torch.device) -> dict[str, str]:
-    """Each precision that `device` lacks, and why."""
+    """Each precision that `device` lacks, with the reason."""
     if device.type == "cpu":
         return {"tf32": "a processor has no TF32"}
     reasons = {}
@@ -121,13 +122,13 @@ def unsupported_precisions(device: torch.device) -> dict[str, str]:
 
 def measure_kernels(
     kernels: Sequence[Kernel], device: torch.device, budget_sec: float, *, overrun: bool = True
-) -> Findings:
-    """Each kernel gets an equal share of what its predecessors left of the budget.
+) -> MicroResults:
+    """Measure each kernel with an equal share of the remaining budget.
 
-    Once it is used, the rest are measured as briefly as can be; without `overrun` they are left out.
+    Once the budget is used, the rest are measured as briefly as possible; without `overrun` they are left out.
     """
     deadline = time.monotonic() + budget_sec
-    found = Findings()
+    found = MicroResults()
     for number, kernel in enumerate(kernels):
         share = max(0.0, deadline - time.monotonic()) / (len(kernels) - number)
         if not (share or overrun) and number:
@@ -137,29 +138,29 @@ def measure_kernels(
     return found
 
 
-def _measured_or_skipped(kernel: Kernel, device: torch.device, share_sec: float) -> Findings:
+def _measured_or_skipped(kernel: Kernel, device: torch.device, share_sec: float) -> MicroResults:
     try:
         if _expected_sec(kernel, device) > _PATIENCE_SEC:
             reason = f"one call would take more than {_PATIENCE_SEC:g} s on this device"
             return _skipped(kernel, reason)
-        return Findings(samples=(measure_kernel(kernel, device, share_sec),))
+        return MicroResults(samples=(measure_kernel(kernel, device, share_sec),))
     except torch.OutOfMemoryError:
         return _skipped(kernel, "the device has too little memory")
     except NotImplementedError as error:
         return _skipped(kernel, str(error).splitlines()[0][:120])
 
 
-def _skipped(kernel: Kernel, reason: str) -> Findings:
+def _skipped(kernel: Kernel, reason: str) -> MicroResults:
     skipped = Skipped(
         name=kernel.label, reason=reason, family=kernel.family, precision=kernel.precision, metric=kernel.metric
     )
-    return Findings(skipped=(skipped,))
+    return MicroResults(skipped=(skipped,))
 
 
 def _expected_sec(kernel: Kernel, device: torch.device) -> float:
-    """What one call would take on an idle device, by the fastest of smaller ones; 0 where there are none.
+    """Seconds for one call on an idle device, estimated from smaller kernels; 0 if there are none.
 
-    A small kernel's overhead makes a large one's look long: then the next larger one has the word.
+    If overhead of a small kernel makes the estimate too long, the next larger one is tried.
     """
     expected = 0.0
     for probe in kernel.probes:
@@ -170,7 +171,7 @@ def _expected_sec(kernel: Kernel, device: torch.device) -> float:
 
 
 def _fastest_sec(kernel: Kernel, device: torch.device) -> float:
-    """Of six calls, the first of which also picks algorithms; where they take long, of two at least."""
+    """Seconds of the fastest of six calls, or of at least two if they are slow. The first also picks algorithms."""
     run = partial(kernel.run, kernel.make(torch.Generator(device).manual_seed(0)))
     seconds: list[float] = []
     while len(seconds) < 2 or (len(seconds) <= _PROBES and sum(seconds) < _PATIENCE_SEC):
@@ -179,9 +180,7 @@ def _fastest_sec(kernel: Kernel, device: torch.device) -> float:
 
 
 def _undisturbed_sec(call: Callable[[], object], device: torch.device) -> float:
-    """Of one call. On processors it is what this thread, which has its share in all that is computed, spends on one:
-    to wait for a core costs nothing.
-    """
+    """Seconds for one call. On a CPU, this thread's CPU time, so that waiting for a core does not count."""
     if device.type != "cpu":
         return time_calls(call, 1, device)
     started = time.thread_time()

@@ -1,20 +1,20 @@
-"""What `hpcai500 micro --json` prints."""
+"""The document that `hpcai500 micro --json` prints."""
 
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from hpcai500 import __version__
-from hpcai500.micro.sample import Coverage, Findings, Sample, Skipped
+from hpcai500.micro.sample import Coverage, MicroResults, Sample, Skipped
 from hpcai500.spec.models import Frozen
 from hpcai500.system.hardware import processors
 from hpcai500.system.programs import output_of
 
 
 class MicroDocument(Frozen):
-    """The samples of one start, and where they were taken."""
+    """The samples of one invocation, and the machine where they were measured."""
 
     schema_version: Literal[1, 2] = 2
-    """Since 2 a sample says of itself what it is; `upgraded` in predict/measured.py fills that in for 1."""
+    """Version 2 has the kind of each sample; `upgraded` in predict/measured.py adds it to version 1."""
     hpcai500_version: str = __version__
     time: str
     """UTC, ISO 8601."""
@@ -24,20 +24,20 @@ class MicroDocument(Frozen):
     accelerator: str
     """The GPU's model, or the processor's."""
     num_threads: int
-    """Of the host, for what runs on its processors."""
+    """Threads of the host, for kernels on its CPUs."""
     backend: str = ""
-    """Of the collectives; empty where none were measured."""
+    """Communication library of the collectives; empty if none were measured."""
     launcher: str = ""
     nodes: int = 1
     num_ranks: int = 1
     samples: tuple[Sample, ...]
     skipped: tuple[Skipped, ...]
     coverages: tuple[Coverage, ...] = ()
-    """Of each workload whose shapes were measured."""
+    """Coverage of each workload whose shapes were measured."""
 
 
-def describe(host: str, device: str, found: Findings, **ranks: Any) -> MicroDocument:
-    """`found` with where it was found; `ranks` are the fields of collectives."""
+def describe(host: str, device: str, found: MicroResults, **ranks: Any) -> MicroDocument:
+    """The document for `found`; `ranks` are the fields that describe collectives."""
     import torch
 
     model = processors(output_of("lscpu", "--json"))["cpu_model"]

@@ -1,4 +1,4 @@
-"""Kernels: what they compute, how much that is, and how a wrong result is told."""
+"""Kernels: what they compute, their FLOPs and bytes, and how to check their results."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,29 +17,29 @@ DTYPES = {
 PRECISIONS = tuple(DTYPES)
 
 _TOLERANCE = {"fp64": 1e-10, "fp32": 1e-4, "tf32": 1e-2, "bf16": 5e-2, "fp16": 1e-2}
-"""Largest error over the results' root mean square: a rounding of operands and of the result, with room."""
+"""Largest error divided by the root mean square of the results: rounding of operands and result, with a margin."""
 
 
 class Kernel(NamedTuple):
     name: str
     """Part of the metric's name: `gemm_2048`."""
     family: str
-    """What is measured together, or shown together: `gemm`, `aibench`."""
+    """Kernels that are measured or shown together: `gemm`, `aibench`."""
     title: str
     shape: str
     precision: str
-    """Empty where bytes alone count."""
+    """Empty if only bytes count."""
     measures: Literal["flops", "bytes"]
     flops: int
-    """Of one call, MAC = 2; 0 where they are not what limits it."""
+    """FLOPs per call, MAC = 2; 0 if they do not limit it."""
     bytes: int
-    """Operands read and results written, each once."""
+    """Bytes per call: operands read and results written, each once."""
     make: Callable[[torch.Generator], Any]
-    """Fresh random operands."""
+    """A function that makes new random operands."""
     run: Callable[[Any], torch.Tensor]
     check: Callable[[Any, torch.Tensor], bool]
     probes: tuple["Kernel", ...] = ()
-    """Smaller ones, the smallest first, to estimate the time of this one by its FLOPs."""
+    """Smaller kernels, the smallest first, from which this one's time is estimated by FLOPs."""
 
     @property
     def label(self) -> str:
@@ -54,21 +54,21 @@ class Kernel(NamedTuple):
 def normal(
     generator: torch.Generator, shape: tuple[int, ...], dtype: torch.dtype = torch.float32, *, last: bool = False
 ) -> torch.Tensor:
-    """Standard normal: neither zeros, which draw less power, nor denormals, which are slow. `last`: channels last."""
+    """Standard normal values, since zeros draw less power and denormals are slow. `last`: channels last."""
     drawn = torch.randn(shape, generator=generator, dtype=dtype, device=generator.device)
     return drawn.contiguous(memory_format=torch.channels_last) if last else drawn
 
 
 def close(result: torch.Tensor, expected: torch.Tensor, precision: str) -> bool:
-    """Whether `result` is `expected`, in float64, to within what `precision` rounds."""
+    """Whether `result` equals `expected`, in float64, within the rounding of `precision`."""
     result, expected = result.double().cpu(), expected.double().cpu()
     scale = expected.square().mean().sqrt().clamp(min=1e-30)
     worst = ((result - expected).abs().max() / scale).item()
-    return worst <= _TOLERANCE[precision]  # a NaN is not
+    return worst <= _TOLERANCE[precision]  # false for a NaN
 
 
 def gemm(size: int, precision: str, *, probes: bool = True) -> Kernel:
-    """A square matrix product: `2 size^3` FLOPs; three matrices of traffic."""
+    """A square matrix product with `2 size^3` FLOPs and three matrices of traffic."""
     dtype = DTYPES[precision]
 
     def make(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -76,12 +76,12 @@ def gemm(size: int, precision: str, *, probes: bool = True) -> Kernel:
         return left, right, torch.empty_like(left)
 
     def check(inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor], output: torch.Tensor) -> bool:
-        """Sixteen rows spread over the product, and its rows' sums in the direction of a random vector."""
+        """Compare sixteen rows of the product, and its product with a random vector."""
         left, right, _ = inputs
         rows = torch.arange(0, size, max(1, size // 16), device=left.device)
         vector = torch.randn(size, dtype=torch.float64, device=left.device)
         rows_right = close(output[rows], left[rows].double() @ right.double(), precision)
-        # Freivalds: C v against A (B v), which looks at every element of C
+        # Freivalds: C v and A (B v), which depends on every element of C
         projected = left.double() @ (right.double() @ vector)
         return rows_right and close(output.double() @ vector, projected, precision)
 
@@ -106,7 +106,10 @@ def gemm(size: int, precision: str, *, probes: bool = True) -> Kernel:
 def convolution(
     num_samples: int, channels: int, size: int, precision: str, *, family: str = "convolution", probes: bool = True
 ) -> Kernel:
-    """3 x 3, as many channels out as in, "same" padding, channels last: `2 * 9 * channels^2 * pixels` FLOPs."""
+    """A 3 x 3 convolution with equal channels in and out, "same" padding, channels last.
+
+    It has `2 * 9 * channels^2 * pixels` FLOPs.
+    """
     is_own = family == "convolution"
     dtype = DTYPES[precision]
     elements = num_samples * channels * size**2
@@ -117,7 +120,7 @@ def convolution(
         return images, normal(generator, (channels, channels, 3, 3), dtype, last=True)
 
     def check(inputs: tuple[torch.Tensor, torch.Tensor], output: torch.Tensor) -> bool:
-        """One pixel of every sample, all channels; and its corner, where the padding counts."""
+        """Compare all channels of two pixels per sample, in the middle and in the corner, where padding matters."""
         images, weights = (each.double() for each in inputs)
         padded = functional.pad(images, (1, 1, 1, 1))
         middle = size // 2
@@ -149,13 +152,13 @@ def convolution(
 
 
 def tiled(generator: torch.Generator, num_elements: int) -> torch.Tensor:
-    """Random float32 values: 4 Mi of them are drawn, and repeated, since drawing takes longer than copying."""
+    """Random float32 values. 4 Mi are drawn and then repeated, since drawing takes longer than copying."""
     block = normal(generator, (min(num_elements, 1 << 22),))
     return block.repeat(-(-num_elements // len(block)))[:num_elements]
 
 
 def copy(num_bytes: int) -> Kernel:
-    """Memory to memory of one device: counted as bytes read plus bytes written."""
+    """A copy within the memory of one device, counted as bytes read plus bytes written."""
 
     def make(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         source = tiled(generator, num_bytes // 4)
@@ -177,7 +180,7 @@ def copy(num_bytes: int) -> Kernel:
 
 
 def transfer(num_bytes: int, device: torch.device, *, to_device: bool) -> Kernel:
-    """Between page-locked host memory and a GPU: each byte counts once."""
+    """A transfer between page-locked host memory and a GPU. Each byte counts once."""
 
     def make(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         drawn = tiled(generator, num_bytes // 4)
@@ -211,7 +214,7 @@ def transfer(num_bytes: int, device: torch.device, *, to_device: bool) -> Kernel
 
 @contextmanager
 def arithmetic(precision: str) -> Iterator[None]:
-    """Have fp32 mean fp32, and tf32 mean TF32; torch's own default lets convolutions use TF32 where fp32 is asked."""
+    """Let fp32 mean fp32, and tf32 mean TF32. By torch's default, convolutions in fp32 use TF32."""
     backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     benchmark = torch.backends.cudnn.benchmark

@@ -1,4 +1,4 @@
-"""Starting ranks that measure collectives, as runs are started."""
+"""Starting ranks that measure collectives, in the same way as runs are started."""
 
 import tempfile
 from pathlib import Path
@@ -8,11 +8,11 @@ from pydantic import Field
 
 from hpcai500.files import read_json, storage, write_atomic
 from hpcai500.launch.environment import Machine
-from hpcai500.launch.launcher import Step
+from hpcai500.launch.launcher import RankStart
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.process import execute
-from hpcai500.launch.start import Worker, plan
-from hpcai500.micro.sample import Findings
+from hpcai500.launch.start import Worker, start_command
+from hpcai500.micro.sample import MicroResults
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.site import Site
 
@@ -24,24 +24,24 @@ SIZES = (8, 1 << 10, 1 << 20, 16 << 20)
 Bytes = Annotated[int, Field(ge=1)]
 
 
-class Request(Frozen):
-    """`request.json`: what the ranks measure, and how they were started."""
+class CollectivesRequest(Frozen):
+    """`request.json`: the sizes and the time budget of the measurement, and how the ranks were started."""
 
     layout: Layout
     sizes: tuple[Bytes, ...] = SIZES
     budget_sec: Annotated[float, Field(gt=0)]
 
 
-def read_request(path: Path) -> Request:
-    return parse(Request, read_json(path), path)
+def read_request(path: Path) -> CollectivesRequest:
+    return parse(CollectivesRequest, read_json(path), path)
 
 
 def start_collectives(
-    request: Request, folder: Path, site: Site, machine: Machine, *, in_allocation: bool, quiet: bool
-) -> Findings:
-    """Start the ranks, in the allocation around us or on this machine, and read what they found.
+    request: CollectivesRequest, folder: Path, site: Site, machine: Machine, *, in_allocation: bool, quiet: bool
+) -> MicroResults:
+    """Start the ranks, in the allocation around us or on this machine, and read their results.
 
-    `folder` must be shared by the nodes; files are left there in a folder of their own until the ranks have ended.
+    `folder` must be shared by the nodes. Temporary files are kept in a folder below it until the ranks have ended.
 
     Raises:
         HpcAi500Error: with the first rank's reason, if they fail.
@@ -51,9 +51,9 @@ def start_collectives(
         with tempfile.TemporaryDirectory(prefix=".hpcai500-micro-", dir=folder) as name:
             path = Path(name).absolute() / "request.json"
             write_atomic(path, request.model_dump_json(indent=2) + "\n")
-            step = Step(request.layout, site, in_allocation=in_allocation)
-            started = plan(Worker(WORKER, (str(path),), (str(path.parent),)), step, machine)
-            failure = execute(started, path.parent / "stderr.log", quiet=quiet)
+            start = RankStart(request.layout, site, in_allocation=in_allocation)
+            command = start_command(Worker(WORKER, (str(path),), (str(path.parent),)), start, machine)
+            failure = execute(command, path.parent / "stderr.log", quiet=quiet)
             if failure:
                 raise failure
-            return parse(Findings, read_json(path.parent / FINDINGS), "the ranks' findings")
+            return parse(MicroResults, read_json(path.parent / FINDINGS), "the ranks' findings")

@@ -1,4 +1,4 @@
-"""A workload's training pass outside of a run: traced without computing it where that can be, and timed."""
+"""A workload's training pass outside of a run: traced, if possible without computing it, and timed."""
 
 import copy
 import time
@@ -20,7 +20,7 @@ from hpcai500.train.optim import build_optimizer
 from hpcai500.train.workload import Batch, Workload, load_workload
 
 _LARGEST_ON_PROCESSORS = 8
-"""Samples of a batch: the shapes of a GPU's would take a processor minutes."""
+"""Limit for the batch on a CPU, where the batch of a GPU would take minutes."""
 _WARM_UP_STEPS = 2
 _FEWEST_STEPS = 5
 _MOST_STEPS = 100
@@ -47,35 +47,35 @@ def synthetic_spec(name: str, problem: str, device: torch.device, precision: str
 
 
 def default_precision(name: str, problem: str) -> str:
-    """Of the problem's own settings."""
+    """The precision in the problem's own settings."""
     return problem_settings(load_rules(find_workload(name)), problem).execution.precision
 
 
 def trace_workload(spec: RunSpec, device: torch.device) -> Trace:
-    """One forward and backward pass, with fake tensors; on `device` where shapes depend on what is computed."""
+    """One forward and backward pass with fake tensors, or on `device` if shapes depend on computed values."""
     torch.manual_seed(spec.seed)
     workload = load_workload(Path(spec.workload.folder))(spec)
     model = _model(workload, device)
     try:
         faked = copy.deepcopy(model)
-        with FakeTensorMode(allow_non_fake_inputs=True) as mode:  # a workload's own constants
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:  # for a workload's own constants
             fake_parameters(faked, mode)
             batch = _batch(workload, device)
             return trace(lambda: loss_of(workload, faked, batch, device))
     except (DynamicOutputShapeException, UnsupportedOperatorException, NotImplementedError):
-        workload = load_workload(Path(spec.workload.folder))(spec)  # what a workload keeps may be fake by now
+        workload = load_workload(Path(spec.workload.folder))(spec)  # tensors kept by the workload may be fake now
         batch = _batch(workload, device)
         return trace(lambda: loss_of(workload, model, batch, device))
 
 
 def time_steps(spec: RunSpec, device: torch.device, budget_sec: float) -> Spread:
-    """Samples a second of real training steps, forward, backward and optimiser, on one synthetic batch."""
+    """Samples per second of real training steps (forward, backward, optimiser) on one synthetic batch."""
     workload = load_workload(Path(spec.workload.folder))(spec)
     torch.manual_seed(spec.seed)
     model, raw = _model(workload, device), workload.synthetic_batch(spec.micro_batch_size, device, spec.seed)
     optimizer = build_optimizer(model, spec.settings.optimizer, fused=spec.settings.execution.fused_optimizer)
     for group in optimizer.param_groups:
-        group["lr"] = 0.0  # speed alone: the loss need not stay finite
+        group["lr"] = 0.0  # only speed matters: the loss need not stay finite
 
     def step() -> None:
         loss_of(workload, model, workload.to_device(raw, device), device).backward()
@@ -95,10 +95,10 @@ def time_steps(spec: RunSpec, device: torch.device, budget_sec: float) -> Spread
 
 
 def fake_parameters(model: nn.Module, mode: FakeTensorMode) -> None:
-    """Put a fake in place of each parameter and buffer of `model`."""
+    """Replace each parameter and buffer of `model` by a fake tensor."""
     for module in model.modules():
-        held: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
-        for tensors in held:
+        groups: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for tensors in groups:
             for name, tensor in tensors.items():
                 if tensor is not None:
                     tensors[name] = mode.from_tensor(tensor)

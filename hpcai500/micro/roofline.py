@@ -1,4 +1,4 @@
-"""The ceilings of a device and the points of workloads, measured here or taken from files."""
+"""The ceilings of a device and the points of workloads, measured here or read from files."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from hpcai500.files import read_json
 from hpcai500.micro.compute import find_device, measure_compute
 from hpcai500.micro.document import MicroDocument, describe
 from hpcai500.micro.passes import synthetic_spec, time_steps, trace_workload
-from hpcai500.micro.roofline_model import Ceilings, Point
+from hpcai500.micro.roofline_model import Ceilings, WorkloadPoint
 from hpcai500.predict.measured import upgraded
 from hpcai500.score.record.folders import run_folders
 from hpcai500.score.record.reading import newest_result
@@ -24,32 +24,34 @@ from hpcai500.text import counted
 
 
 def measure_ceilings(host: str, device: str, precisions: Sequence[str], budget_sec: float) -> Ceilings:
-    """Of `device`, now."""
+    """The ceilings of `device`, measured now."""
     names = ("gemm", "convolution", "copy")
     found = measure_compute(device, budget_sec=budget_sec, precisions=precisions, names=names)
     return ceilings_of(describe(host, device, found), "measured now")
 
 
 def read_ceilings(path: Path) -> Ceilings:
-    """Of what `hpcai500 micro --json` wrote to `path`.
+    """The ceilings from the output of `hpcai500 micro --json` in `path`.
 
     Raises:
-        InputError: if it holds no kernels.
+        InputError: if it has no kernels.
     """
     return ceilings_of(parse(MicroDocument, upgraded(read_json(path)), path), str(path))
 
 
 def ceilings_of(document: MicroDocument, source: str) -> Ceilings:
-    """The best of each precision's products and convolutions, and the memory's copy.
+    """The best product and convolution of each precision, and the bandwidth of a memory copy.
 
     Raises:
-        InputError: if one of them is missing, or wrong.
+        InputError: if one of them is missing or gave a wrong result.
     """
     tables: dict[str, dict[str, float]] = {"gemm": {}, "convolution": {}}
     memory = 0.0
     for sample in document.samples:
         if not sample.correct:
-            raise InputError(f"{source}: {sample.metric} gave a wrong result", "such a device has no ceilings")
+            raise InputError(
+                f"{source}: {sample.metric} gave a wrong result", "check the device: it has no valid ceilings"
+            )
         if sample.part != "kernels":
             continue
         if sample.family in tables:
@@ -58,7 +60,9 @@ def ceilings_of(document: MicroDocument, source: str) -> Ceilings:
         elif sample.family == "copy":
             memory = sample.value
     if not memory or not tables["gemm"]:
-        raise InputError(f"{source}: holds no kernels' speed", "write it with `hpcai500 micro --only kernels --json`")
+        raise InputError(
+            f"{source}: has no results of kernels", "write it with `hpcai500 micro --only kernels --json`"
+        )
     return Ceilings(
         host=document.host,
         accelerator=document.accelerator,
@@ -70,17 +74,17 @@ def ceilings_of(document: MicroDocument, source: str) -> Ceilings:
     )
 
 
-def measure_point(name: str, problem: str, device: str, precision: str, budget_sec: float) -> Point:
+def measure_point(name: str, problem: str, device: str, precision: str, budget_sec: float) -> WorkloadPoint:
     """Real training steps on synthetic data, on one rank in this process."""
     place = find_device(device)
     spec = synthetic_spec(name, problem, place, precision)
     found = trace_workload(spec, place)
     samples_per_sec = time_steps(spec, place, budget_sec).median
     num_samples = spec.micro_batch_size
-    return Point(
+    return WorkloadPoint(
         name=f"{spec.workload.name} {problem}",
         precision=spec.settings.execution.precision,
-        source=f"measured now, {num_samples} samples a step",
+        source=f"measured now, {num_samples} samples per step",
         flops=samples_per_sec * found.flops / num_samples,
         flops_per_sample=found.flops / num_samples,
         unfused_bytes=found.unfused_bytes / num_samples,
@@ -88,8 +92,8 @@ def measure_point(name: str, problem: str, device: str, precision: str, budget_s
     )
 
 
-def points_of_runs(paths: Iterable[Path]) -> list[Point]:
-    """Of each experiment at or below `paths`, from its finished runs, ranked or not.
+def points_of_runs(paths: Iterable[Path]) -> list[WorkloadPoint]:
+    """The point of each experiment at or below `paths`, from its finished runs, ranked or not.
 
     Raises:
         InputError: if none has finished.
@@ -102,34 +106,35 @@ def points_of_runs(paths: Iterable[Path]) -> list[Point]:
         if result.status != "success" or result.flops is None:
             left_out = left_out or f"{folder}: {result.status}"
             continue
-        of = result.identity
-        experiments.setdefault((of.system, of.accelerator, of.experiment_digest), {})[folder] = result
+        identity = result.identity
+        key = (identity.system, identity.accelerator, identity.experiment_digest)
+        experiments.setdefault(key, {})[folder] = result
     if not experiments:
-        raise InputError(f"no finished run ({left_out})", "`hpcai500 status` says how far runs are")
+        raise InputError(f"no finished run ({left_out})", "`hpcai500 status` shows the state of runs")
     return [_point_of(runs) for runs in experiments.values()]
 
 
-def _point_of(runs: Mapping[Path, Result]) -> Point:
-    """The FLOPS of one device while it trained, median over seeds; bytes are counted here, on the runs' own batch."""
+def _point_of(runs: Mapping[Path, Result]) -> WorkloadPoint:
+    """FLOPS of one device while it trained, median over seeds; bytes are counted here, for the runs' own batch."""
     folder, result = next(iter(runs.items()))
-    spec, of = read_spec(folder / "run.json"), result.identity
-    is_on_processors = read_system(folder / "system.json").layer(1).get("cpu_model") == of.accelerator
-    num_devices = of.nodes if is_on_processors else of.world_size
+    spec, identity = read_spec(folder / "run.json"), result.identity
+    is_on_processors = read_system(folder / "system.json").layer(1).get("cpu_model") == identity.accelerator
+    num_devices = identity.nodes if is_on_processors else identity.world_size
     if not Path(spec.workload.folder).is_dir():
         spec = _with_own_code(spec)
     try:
         found = trace_workload(spec, torch.device("cpu"))
     except MemoryError as error:
         raise MachineError(
-            f"{folder}: too little memory here to trace a pass", "run it where there is more"
+            f"{folder}: too little memory here to trace a pass", "run it on a machine with more memory"
         ) from error
     num_samples = spec.micro_batch_size
-    return Point(
+    return WorkloadPoint(
         name=f"{spec.workload.name} {spec.problem}",
         precision=spec.settings.execution.precision,
-        source=f"{of.system}, {counted(of.world_size, 'rank')}, {counted(len(runs), 'run')}",
-        accelerator=of.accelerator,
-        num_ranks=of.world_size,
+        source=f"{identity.system}, {counted(identity.world_size, 'rank')}, {counted(len(runs), 'run')}",
+        accelerator=identity.accelerator,
+        num_ranks=identity.world_size,
         flops=statistics.median(each.flops.train_flops for each in runs.values() if each.flops) / num_devices,
         flops_per_sample=found.flops / num_samples,
         unfused_bytes=found.unfused_bytes / num_samples,
@@ -138,6 +143,6 @@ def _point_of(runs: Mapping[Path, Result]) -> Point:
 
 
 def _with_own_code(spec: RunSpec) -> RunSpec:
-    """`spec` with the shipped workload of its name: the run came from another machine."""
+    """`spec` with the shipped workload of its name, for a run from another machine."""
     folder = str(find_workload(spec.workload.name))
     return spec.model_copy(update={"workload": spec.workload.model_copy(update={"folder": folder})})

@@ -1,6 +1,4 @@
-"""The roofline model (Williams, Waterman and Patterson 2009): what a device can reach, what a workload reaches, and
-what stands between them.
-"""
+"""The roofline model (Williams, Waterman and Patterson 2009): a device's limits and what bounds a workload."""
 
 from typing import Literal
 
@@ -11,11 +9,11 @@ from hpcai500.spec.models import Frozen
 Bound = Literal["compute", "memory", "memory unless fused", "neither"]
 
 ENOUGH = 0.5
-"""A workload that reaches less of its lowest roof is bound by neither memory nor arithmetic."""
+"""A workload below this share of its lowest roof is bound by neither memory nor arithmetic."""
 
 
 class Ceilings(Frozen):
-    """What one device reached on kernels alone."""
+    """The speeds that one device reached on single kernels."""
 
     host: str
     accelerator: str
@@ -26,79 +24,79 @@ class Ceilings(Frozen):
     """FLOPS of the best matrix product, by precision."""
     convolution: dict[str, float] = Field(default_factory=dict)
     memory_bytes_per_sec: float = Field(gt=0)
-    """Of a copy, read and written."""
+    """Bandwidth of a copy, bytes read plus bytes written."""
 
     def peak(self, precision: str) -> float:
-        """FLOPS of the faster of both, in what torch computes `precision` in: TF32 for fp32 convolutions on a GPU."""
+        """FLOPS of the faster kernel in the precision that torch uses: TF32 for fp32 convolutions on a GPU."""
         names = (precision, "tf32") if precision == "fp32" else (precision,)
         return max(table.get(name, 0.0) for table in (self.gemm, self.convolution) for name in names)
 
 
-class Point(Frozen):
-    """One workload on one device. FLOPs and bytes are of one sample's forward and backward pass."""
+class WorkloadPoint(Frozen):
+    """One workload on one device. FLOPs and bytes are per sample, forward and backward."""
 
     name: str
     precision: str
     source: str
-    """What the FLOPS were taken from: steps measured now, or results."""
+    """The origin of the FLOPS: steps measured now, or results."""
     accelerator: str = ""
-    """Of results; empty where steps were measured on the ceilings' own device."""
+    """Accelerator of the results; empty if steps were measured on the ceilings' own device."""
     num_ranks: int = 1
-    """That the results trained on together."""
+    """Number of ranks of each result."""
     flops: float = Field(gt=0)
-    """Achieved FLOPS of one device, a GPU or all processors of a node, while it trains."""
+    """Achieved FLOPS of one device, a GPU or all CPUs of a node, while it trains."""
     flops_per_sample: float = Field(gt=0)
     unfused_bytes: float = Field(gt=0)
-    """Operands and results of every operator: the most that a pass moves."""
+    """Bytes of operands and results of every operator: the most that a pass moves."""
     fused_bytes: float = Field(gt=0)
-    """Those of products and convolutions alone: the least, unless caches keep tensors from one to the next."""
+    """Bytes of only products and convolutions: the least that a pass moves, unless caches keep tensors."""
 
     @property
     def low_intensity(self) -> float:
-        """FLOPs a byte, of the unfused traffic."""
+        """FLOPs per byte of unfused traffic."""
         return self.flops_per_sample / self.unfused_bytes
 
     @property
     def high_intensity(self) -> float:
-        """FLOPs a byte, of the fused traffic."""
+        """FLOPs per byte of fused traffic."""
         return self.flops_per_sample / self.fused_bytes
 
 
-class Placed(Frozen):
-    """A point under its roof."""
+class RooflinePoint(Frozen):
+    """A point with its roof and what bounds it."""
 
-    point: Point
+    point: WorkloadPoint
     peak_flops: float
     ridge: float
-    """FLOPs a byte from which on arithmetic bounds."""
+    """FLOPs per byte above which arithmetic is the bound."""
     low_roof_flops: float
-    """Attainable with unfused traffic."""
+    """Attainable FLOPS with unfused traffic."""
     high_roof_flops: float
-    """Attainable with fused traffic."""
+    """Attainable FLOPS with fused traffic."""
     bound: Bound
     sentence: str
 
 
 class Roofline(Frozen):
-    """What `hpcai500 roofline --json` prints."""
+    """The document that `hpcai500 roofline --json` prints."""
 
     schema_version: Literal[1] = 1
     ceilings: Ceilings
-    points: tuple[Placed, ...]
+    points: tuple[RooflinePoint, ...]
 
 
 def roof(intensity: float, peak_flops: float, bytes_per_sec: float) -> float:
-    """Attainable FLOPS at `intensity` FLOPs a byte: `min(peak, intensity * bandwidth)`."""
+    """Attainable FLOPS at `intensity` FLOPs per byte: `min(peak, intensity * bandwidth)`."""
     return min(peak_flops, intensity * bytes_per_sec)
 
 
-def place(point: Point, ceilings: Ceilings) -> Placed:
-    """What bounds `point`, and by how much."""
+def roofline_point(point: WorkloadPoint, ceilings: Ceilings) -> RooflinePoint:
+    """`point` with its roof, what bounds it, and by how much."""
     peak, bandwidth = ceilings.peak(point.precision), ceilings.memory_bytes_per_sec
     ridge = peak / bandwidth
     low, high = (roof(intensity, peak, bandwidth) for intensity in (point.low_intensity, point.high_intensity))
     bound = _bound(point, low, ridge)
-    return Placed(
+    return RooflinePoint(
         point=point,
         peak_flops=peak,
         ridge=ridge,
@@ -109,7 +107,7 @@ def place(point: Point, ceilings: Ceilings) -> Placed:
     )
 
 
-def _bound(point: Point, low: float, ridge: float) -> Bound:
+def _bound(point: WorkloadPoint, low: float, ridge: float) -> Bound:
     if point.flops < ENOUGH * low:
         return "neither"
     if point.low_intensity >= ridge:
@@ -117,7 +115,7 @@ def _bound(point: Point, low: float, ridge: float) -> Bound:
     return "memory" if point.high_intensity < ridge else "memory unless fused"
 
 
-def _sentence(point: Point, bound: Bound, low: float, high: float, peak: float, ridge: float) -> str:
+def _sentence(point: WorkloadPoint, bound: Bound, low: float, high: float, peak: float, ridge: float) -> str:
     of_peak = f"{point.flops / peak:.0%} of the {point.precision} peak"
     if bound == "neither":
         return (

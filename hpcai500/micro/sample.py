@@ -1,4 +1,4 @@
-"""What a microbenchmark measured: the value of one metric, how it spread, and whether the result was right."""
+"""Results of microbenchmarks: values of metrics, their spread, and whether the computed results were correct."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple, get_args
@@ -13,12 +13,12 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class Sample(Frozen):
-    """One metric. `value` is the median over the repetitions; the quartiles bound their middle half."""
+    """One metric. `value` is the median over the repetitions, and the quartiles bound their middle half."""
 
     name: str
-    """For a reader: `GEMM 8192, bf16`."""
+    """Name for people: `GEMM 8192, bf16`."""
     metric: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$", max_length=120)]
-    """For machines, the unit at its end: `gemm_8192_bf16_flops`."""
+    """Name for programs, with the unit at its end: `gemm_8192_bf16_flops`."""
     unit: Literal["FLOPS", "B/s", "s", "1/s"]
     value: float
     lower_quartile: float
@@ -27,76 +27,76 @@ class Sample(Frozen):
     part: Part
     """The part of `hpcai500 micro` that measured it."""
     family: str = ""
-    """What it is one of: `gemm` or `copy` of kernels, the operation of a collective, whose files storage read."""
+    """Group of the metric: `gemm` or `copy` for kernels, the operation for collectives, the files for storage."""
     better: Literal["higher", "lower"]
     detail: str = ""
-    """The shape, or the size and what else the value depends on."""
+    """The shape, or the size and anything else that the value depends on."""
     precision: str = ""
-    """`fp64`, `fp32`, `tf32`, `bf16` or `fp16`; nothing where bytes alone count."""
+    """`fp64`, `fp32`, `tf32`, `bf16` or `fp16`; empty if only bytes count."""
     flops: float = 0.0
-    """FLOPs of one call, MAC = 2; 0 where they are not what limits it."""
+    """FLOPs per call, MAC = 2; 0 if they do not limit it."""
     bytes: float = 0.0
-    """Bytes of one call: of a kernel, its operands read and its results written, each once."""
+    """Bytes per call; for a kernel, operands read and results written, each once."""
     size_bytes: int | None = None
-    """Size that was asked for, of a collective; parts of equal length may make it a little larger."""
+    """Requested size of a collective; parts of equal length may make it a little larger."""
     correct: bool = True
-    """Every result that was looked at was right; else `detail` says which were not."""
+    """Whether every checked result was correct; if not, `detail` has the wrong ones."""
     wrong_ranks: tuple[int, ...] = ()
     """Ranks of a collective that got a wrong result."""
 
 
 class Skipped(Frozen):
-    """What this machine cannot be measured on, and why."""
+    """A metric that was not measured, and why."""
 
     name: str
     reason: str
     family: str = ""
-    """As in the sample that it would have been."""
+    """Group of the metric, as in `Sample`."""
     precision: str = ""
     metric: str = ""
-    """The one that is not measured; empty if there are several."""
+    """Metric that is not measured; empty if there are several."""
 
 
 class Shape(Frozen):
     """One of a workload's products and convolutions."""
 
     metric: str
-    """Of its sample."""
+    """Metric of its sample."""
     count: int
-    """Times in a pass."""
+    """Number of calls per pass."""
     share: float
-    """Of the pass's FLOPs, all times together."""
+    """Share of the pass's FLOPs, over all calls."""
 
 
 class Coverage(Frozen):
-    """How much of a workload's forward and backward pass the shapes make up that were measured."""
+    """The share of a workload's forward and backward pass that the measured shapes cover."""
 
     workload: str
     problem: str
     precision: str
     num_samples: int
-    """Of the batch."""
+    """Samples per batch."""
     pass_flops: float
-    """Of the whole pass, MAC = 2."""
+    """FLOPs of the whole pass, MAC = 2."""
     num_shapes: int
-    """In the whole pass, equal ones once."""
+    """Number of different shapes in the whole pass."""
     share: float
-    """Of the pass's FLOPs: that of `shapes` together."""
+    """Share of the pass's FLOPs in all `shapes` together."""
     shapes: tuple[Shape, ...]
-    """Those measured, the largest share first."""
+    """Measured shapes, the largest share first."""
     together: str = ""
-    """Metric of the sample of all shapes together."""
+    """Metric of the sample for all shapes together."""
 
 
-class Findings(Frozen):
-    """What one set of microbenchmarks found."""
+class MicroResults(Frozen):
+    """Results of one set of microbenchmarks."""
 
     samples: tuple[Sample, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     coverages: tuple[Coverage, ...] = ()
 
-    def __add__(self, other: "Findings") -> "Findings":
-        return Findings(
+    def __add__(self, other: "MicroResults") -> "MicroResults":
+        return MicroResults(
             samples=self.samples + other.samples,
             skipped=self.skipped + other.skipped,
             coverages=self.coverages + other.coverages,
@@ -120,6 +120,6 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def rate(amount: float, seconds: Sequence[float]) -> Spread:
-    """`amount` a second; the quartiles change places, since the slowest call has the lowest rate."""
+    """`amount` per second. The quartiles swap, since the slowest call has the lowest rate."""
     found = spread(seconds)
     return Spread(amount / found.median, amount / found.upper_quartile, amount / found.lower_quartile)

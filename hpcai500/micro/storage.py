@@ -1,6 +1,6 @@
 """Storage as the workloads use it: frames of an HDF5 file, a tree of JPEG files, and the rate of metadata operations.
 
-One process reads; pages are dropped from this node's cache before each pass, and each sample says whether that
+One process reads. Pages are dropped from this node's cache before each pass, and each sample states whether that
 worked. A file server may still answer from its own memory.
 """
 
@@ -22,32 +22,32 @@ from PIL import Image
 
 from hpcai500.errors import DataError
 from hpcai500.files import storage
-from hpcai500.micro.sample import Findings, Sample, Skipped, rate
+from hpcai500.micro.sample import MicroResults, Sample, Skipped, rate
 
 FRAME = (16, 768, 1152)
-"""Of ExtremeWeather: float32, 56.6 MB."""
+"""Shape of a frame of ExtremeWeather: float32, 56.6 MB."""
 _NUM_FRAMES = 4
 _NUM_JPEGS = 512
 _JPEG_SIZE = (500, 375)
 _METADATA_FOLDERS, _FILES_OF_A_FOLDER = 8, 125
 _FEWEST_PASSES = 3
 _MOST_BYTES = 1 << 30
-"""Of a prepared data set, that one pass reads."""
+"""Limit for the bytes of a prepared data set that one pass reads."""
 
 
 class Part(NamedTuple):
-    """What is read in one piece."""
+    """A piece of data that is read at once."""
 
     path: Path
     frame: int
     """The frame of an HDF5 file; 0 for a whole file."""
     num_bytes: int
     checksum: int | None
-    """CRC-32 of what was written; None for files that are not ours."""
+    """CRC-32 of the written bytes; None for files that we did not write."""
 
 
-def measure_storage(folder: Path, *, budget_sec: float) -> Findings:
-    """Write files into a folder of their own below `folder`, read them, remove them, in about `budget_sec`.
+def measure_storage(folder: Path, *, budget_sec: float) -> MicroResults:
+    """Write files to a temporary folder below `folder`, read them and remove them, in about `budget_sec`.
 
     Raises:
         HpcAi500Error: if `folder` cannot be written to, or is full.
@@ -63,8 +63,8 @@ def measure_storage(folder: Path, *, budget_sec: float) -> Findings:
             return found + measure_metadata(own / "metadata", share)
 
 
-def measure_prepared(data: Path, *, budget_sec: float) -> Findings:
-    """Read the HDF5 frames and JPEG files that lie below `data` already, a GiB of each at most.
+def measure_prepared(data: Path, *, budget_sec: float) -> MicroResults:
+    """Read existing HDF5 frames and JPEG files below `data`, at most 1 GiB of each.
 
     Raises:
         DataError: if there are none.
@@ -72,7 +72,7 @@ def measure_prepared(data: Path, *, budget_sec: float) -> Findings:
     with storage(data):
         frames, images = list(_first_frames(sorted(data.rglob("*.h5")))), list(_first_files(_jpegs_below(data)))
         if not frames and not images:
-            raise DataError(f"{data}: holds no .h5 and no .jpg or .JPEG files", "give a prepared data set's folder")
+            raise DataError(f"{data}: no .h5, .jpg or .JPEG files", "give a prepared data set's folder")
         return measure_reads("prepared", frames, images, budget_sec / 4)
 
 
@@ -89,7 +89,7 @@ def write_frames(path: Path) -> list[Part]:
 
 
 def write_images(folder: Path) -> list[Part]:
-    """JPEG files of ImageNet's usual size, in folders of 64."""
+    """Write JPEG files of ImageNet's usual size, in folders of 64."""
     generator = np.random.default_rng()
     contents = []
     for _ in range(8):
@@ -107,22 +107,22 @@ def write_images(folder: Path) -> list[Part]:
     return parts
 
 
-def measure_reads(prefix: str, frames: Sequence[Part], images: Sequence[Part], share_sec: float) -> Findings:
-    """Each kind in order and shuffled."""
-    found = Findings()
+def measure_reads(prefix: str, frames: Sequence[Part], images: Sequence[Part], share_sec: float) -> MicroResults:
+    """Measure reads of each kind of file, in order and shuffled."""
+    found = MicroResults()
     for kind, parts, reader in (("hdf5", frames, read_frames), ("jpeg", images, read_files)):
         for order in ("sequential", "random"):
             name = f"{prefix}_{kind}_{order}"
             if parts:
                 sample = _measure_passes(name, parts, reader, share_sec, is_shuffled=order == "random")
-                found += Findings(samples=(sample.model_copy(update={"family": prefix}),))
+                found += MicroResults(samples=(sample.model_copy(update={"family": prefix}),))
             else:
-                found += Findings(skipped=(Skipped(name=name, reason="no such files", family=prefix),))
+                found += MicroResults(skipped=(Skipped(name=name, reason="no such files", family=prefix),))
     return found
 
 
 Reader = Callable[[Sequence[Part]], Iterator[tuple[float, bool]]]
-"""Yields, for each part, the seconds it took, and whether it is what was written."""
+"""A function that yields, for each part, the seconds of its read and whether the bytes are as written."""
 
 
 def _measure_passes(
@@ -159,7 +159,7 @@ def _measure_passes(
 
 
 def read_frames(parts: Sequence[Part]) -> Iterator[tuple[float, bool]]:
-    """By h5py, into one reused buffer."""
+    """Read frames with h5py into one reused buffer."""
     files = {path: h5py.File(path, "r") for path in {part.path for part in parts}}
     try:
         shape = files[parts[0].path]["images"].shape[1:]
@@ -174,7 +174,7 @@ def read_frames(parts: Sequence[Part]) -> Iterator[tuple[float, bool]]:
 
 
 def read_files(parts: Sequence[Part]) -> Iterator[tuple[float, bool]]:
-    """Open, read and close each."""
+    """Open, read and close each file."""
     for part in parts:
         started = time.perf_counter()
         content = part.path.read_bytes()
@@ -182,11 +182,11 @@ def read_files(parts: Sequence[Part]) -> Iterator[tuple[float, bool]]:
 
 
 def drop_from_cache(paths: set[Path]) -> None:
-    """Have the kernel forget the pages of `paths`; those that are not on the disk yet are written there first."""
+    """Drop the pages of `paths` from the kernel's cache, after writing changed ones to disk."""
     for path in paths:
         fd = os.open(path, os.O_RDONLY)
         try:
-            with suppress(OSError):  # of a file system that is mounted to be read alone
+            with suppress(OSError):  # on a file system that is mounted read-only
                 os.fsync(fd)
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
@@ -194,7 +194,7 @@ def drop_from_cache(paths: set[Path]) -> None:
 
 
 def is_cached(path: Path) -> bool | None:
-    """Whether the middle of `path` lies in this node's memory; None where the file system does not say."""
+    """Whether the middle of `path` is in this node's memory; None if the file system cannot report it."""
     fd = os.open(path, os.O_RDONLY)
     try:
         middle = os.fstat(fd).st_size // 2
@@ -211,11 +211,11 @@ def _cache_state(cached: Sequence[bool | None]) -> str:
     return "cached: the file system keeps its pages" if any(cached) else "cold"
 
 
-def measure_metadata(folder: Path, budget_sec: float) -> Findings:
-    """Creating and asking for empty files, folder by folder, and then removing them all.
+def measure_metadata(folder: Path, budget_sec: float) -> MicroResults:
+    """Measure how fast empty files are created and queried, folder by folder, and then removed.
 
-    They are few, and none is removed before the last is created: ext4 passes over every inode of a group that was
-    removed within the last seconds, so that creating slows down by what was removed before, by this node or another.
+    There are few files, and none is removed before all are created. ext4 skips every inode that was removed in the
+    last seconds, so earlier removals, by this node or another, slow down creation.
     """
     folder.mkdir()
     deadline = time.monotonic() + budget_sec
@@ -236,7 +236,7 @@ def measure_metadata(folder: Path, budget_sec: float) -> Findings:
         time_all("stat", made[-1], Path.stat)
     for paths in made:
         time_all("unlink", paths, Path.unlink)
-    return Findings(samples=tuple(_metadata_sample(name, of_name) for name, of_name in seconds.items()))
+    return MicroResults(samples=tuple(_metadata_sample(name, measured) for name, measured in seconds.items()))
 
 
 def _metadata_sample(name: str, seconds: Sequence[float]) -> Sample:
@@ -252,7 +252,7 @@ def _metadata_sample(name: str, seconds: Sequence[float]) -> Sample:
         num_repeats=len(seconds),
         part="storage",
         better="higher",
-        detail=f"{_FILES_OF_A_FOLDER} empty files a folder",
+        detail=f"{_FILES_OF_A_FOLDER} empty files per folder",
     )
 
 

@@ -10,8 +10,8 @@ from hpcai500.launch.environment import this_machine
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.requirements import require_software
 from hpcai500.micro.document import MicroDocument, describe
-from hpcai500.micro.launching import SIZES, Request, start_collectives
-from hpcai500.micro.sample import Findings, Part
+from hpcai500.micro.launching import SIZES, CollectivesRequest, start_collectives
+from hpcai500.micro.sample import MicroResults, Part
 from hpcai500.spec.models import parse
 from hpcai500.spec.site import Site
 from hpcai500.spec.workload import shipped_workloads
@@ -55,7 +55,7 @@ def measure(suite: Suite) -> MicroDocument:
         HpcAi500Error: for a part that cannot be measured here.
     """
     device = device_of(suite.device)
-    found, ranks = Findings(), dict[str, Any]()
+    found, ranks = MicroResults(), dict[str, Any]()
     total = sum(_SHARES[part] for part in suite.parts)
     for part in suite.parts:
         budget_sec = suite.budget_sec * _SHARES[part] / total
@@ -81,13 +81,13 @@ def device_of(name: str) -> str:
 # Parts import what they run: collectives of MPI need no torch.
 
 
-def _kernels(suite: Suite, device: str, budget_sec: float) -> Findings:
+def _kernels(suite: Suite, device: str, budget_sec: float) -> MicroResults:
     from hpcai500.micro.compute import measure_compute
 
     return measure_compute(device, budget_sec=budget_sec, precisions=suite.precisions or _PRECISIONS)
 
 
-def _workloads(suite: Suite, device: str, budget_sec: float) -> Findings:
+def _workloads(suite: Suite, device: str, budget_sec: float) -> MicroResults:
     """Each workload in the precision that it trains in by default, or in those that were asked for."""
     from hpcai500.micro.compute import find_device
     from hpcai500.micro.passes import default_precision
@@ -95,7 +95,7 @@ def _workloads(suite: Suite, device: str, budget_sec: float) -> Findings:
 
     on = find_device(device)
     names = suite.workloads or tuple(folder.name for folder in shipped_workloads())
-    found = Findings()
+    found = MicroResults()
     for name in names:
         precisions = suite.precisions or (default_precision(name, suite.problem),)
         for precision in precisions:
@@ -104,7 +104,7 @@ def _workloads(suite: Suite, device: str, budget_sec: float) -> Findings:
     return found
 
 
-def _storage(suite: Suite, budget_sec: float) -> Findings:
+def _storage(suite: Suite, budget_sec: float) -> MicroResults:
     from hpcai500.micro.storage import measure_prepared, measure_storage
 
     if suite.data is None:
@@ -113,7 +113,7 @@ def _storage(suite: Suite, budget_sec: float) -> Findings:
     return found + measure_prepared(suite.data, budget_sec=budget_sec / 2)
 
 
-def _collectives(suite: Suite, budget_sec: float) -> tuple[Findings, dict[str, Any]]:
+def _collectives(suite: Suite, budget_sec: float) -> tuple[MicroResults, dict[str, Any]]:
     """What the ranks measured, and how they were started."""
     machine = this_machine()
     device = suite.device.partition(":")[0]
@@ -123,7 +123,7 @@ def _collectives(suite: Suite, budget_sec: float) -> tuple[Findings, dict[str, A
     require_software(backend, layout.launcher)
     layout = parse(Layout, layout.model_dump() | {"device": device}, "--device")
     record = {"layout": layout.model_dump(), "sizes": suite.sizes, "budget_sec": budget_sec}
-    request = parse(Request, record, "the request to the ranks")
+    request = parse(CollectivesRequest, record, "the request to the ranks")
     in_allocation = allocation is not None
     found = start_collectives(
         request, suite.folder, suite.site, machine, in_allocation=in_allocation, quiet=suite.quiet

@@ -1,4 +1,4 @@
-"""Timing calls of a kernel: warmed up, on fresh data for each set of repetitions, synchronised where time is read."""
+"""Timing calls of a kernel: warmed up, on new data for each set of repetitions, synchronised at each reading."""
 
 import math
 import time
@@ -11,16 +11,16 @@ import torch
 Inputs = Any
 
 SHORTEST_SEC = 1e-3
-"""Of one reading: shorter calls are repeated within it, so that the clock and a launch's latency do not count."""
+"""Least duration of one reading. Shorter calls are repeated, so that latencies of clock and launch are small."""
 _READINGS_A_SET = 4
 _FEWEST_READINGS = 4
 _MOST_READINGS = 200
 _MOST_CALLS = 10_000
 
 
-class Timed(NamedTuple):
+class CallTimes(NamedTuple):
     seconds: list[float]
-    """Of one call, for each reading."""
+    """Seconds per call, for each reading."""
     correct: bool
 
 
@@ -30,10 +30,10 @@ def repeat(
     check: Callable[[Inputs, Any], bool],
     device: torch.device,
     budget_sec: float,
-) -> Timed:
+) -> CallTimes:
     """Time `run` until `budget_sec` is used, at least four times.
 
-    `check` looks at one result of each set of data; a wrong one ends the measurement.
+    `check` checks one result of each set of data. A wrong one ends the measurement.
     """
     deadline = time.monotonic() + budget_sec
     generator = torch.Generator(device).manual_seed(time.time_ns() % 2**63)
@@ -48,11 +48,11 @@ def repeat(
             break
         inputs = make(generator)
         correct = check(inputs, run(inputs))
-    return Timed(seconds or [single], correct)
+    return CallTimes(seconds or [single], correct)
 
 
 def time_calls(call: Callable[[], Any], num_calls: int, device: torch.device) -> float:
-    """Seconds of one call, over `num_calls` in a row: by CUDA events on a GPU, by the host's clock elsewhere."""
+    """Seconds per call, over `num_calls` in a row: by CUDA events on a GPU, otherwise by the host's clock."""
     if device.type != "cuda":
         started = time.perf_counter()
         for _ in range(num_calls):

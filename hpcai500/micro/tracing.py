@@ -1,4 +1,4 @@
-"""What one forward and backward pass of a workload dispatches: its products and convolutions, FLOPs and bytes."""
+"""Tracing one forward and backward pass of a workload: its products and convolutions, FLOPs and bytes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from torch.utils.flop_counter import flop_registry
 
 _ALLOCATES = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "resize_"}
 _OVERWRITES = {"copy_", "fill_", "zero_", "normal_", "uniform_", "random_", "bernoulli_"}
-"""In-place operators that do not read what they write to."""
+"""In-place operators that do not read their target."""
 
 
 class TensorSpec(NamedTuple):
-    """An operand, so that one like it can be made again."""
+    """The shape and type of an operand, from which a similar one can be made."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -23,12 +23,12 @@ class TensorSpec(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """A product or convolution; equal ones are one."""
+    """A product or convolution. Equal ones are counted as one."""
 
     function: Any
-    """torch's operator."""
+    """The operator of torch."""
     arguments: tuple[Any, ...]
-    """As given, with a `TensorSpec` in place of each tensor; lists as tuples."""
+    """The arguments, with a `TensorSpec` in place of each tensor and tuples in place of lists."""
 
     @property
     def name(self) -> str:
@@ -40,20 +40,20 @@ class Operation(NamedTuple):
 
 
 @dataclass
-class Counted:
+class OperationCount:
     count: int = 0
-    """Times in the pass."""
+    """Number of calls in the pass."""
     flops: int = 0
-    """Of one."""
+    """FLOPs per call."""
     bytes: int = 0
-    """Of one."""
+    """Bytes per call."""
 
 
 @dataclass
 class Trace:
-    operations: dict[Operation, Counted] = field(default_factory=dict)
+    operations: dict[Operation, OperationCount] = field(default_factory=dict)
     unfused_bytes: int = 0
-    """Operands read and results written by every operator, each once: what moves if nothing stays in caches."""
+    """Bytes read and written by every operator: the traffic if nothing stays in caches."""
 
     @property
     def flops(self) -> int:
@@ -61,12 +61,12 @@ class Trace:
 
     @property
     def fused_bytes(self) -> int:
-        """The same of products and convolutions alone: what is left if all else is fused into them."""
+        """Bytes read and written only by products and convolutions: the traffic if all else is fused into them."""
         return sum(each.count * each.bytes for each in self.operations.values())
 
 
 class Tracer(TorchDispatchMode):
-    """Fills `trace` with what is dispatched while it is on."""
+    """Records in `trace` every operator that is dispatched while it is active."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -87,7 +87,7 @@ class Tracer(TorchDispatchMode):
         self.trace.unfused_bytes += num_bytes
         if func._overloadpacket in flop_registry:
             operation = Operation(func, _specified(args))
-            counted = self.trace.operations.setdefault(operation, Counted())
+            counted = self.trace.operations.setdefault(operation, OperationCount())
             counted.count += 1
             counted.flops = flop_registry[func._overloadpacket](*args, **kwargs, out_val=result)
             counted.bytes = num_bytes
@@ -95,7 +95,7 @@ class Tracer(TorchDispatchMode):
 
 
 def trace(run: Callable[[], torch.Tensor]) -> Trace:
-    """Of the forward pass that `run` makes to a loss, and of its backward pass."""
+    """The trace of the forward pass in `run`, which returns a loss, and of its backward pass."""
     with Tracer() as tracer:
         run().backward()
     found: Trace = tracer.trace
@@ -103,7 +103,7 @@ def trace(run: Callable[[], torch.Tensor]) -> Trace:
 
 
 def num_bytes_of(value: Any) -> int:
-    """Bytes of a tensor, those of an expanded one once; 0 of anything else."""
+    """Bytes of a tensor, without repeated ones if it is expanded; 0 for anything else."""
     if not isinstance(value, torch.Tensor):
         return 0
     elements = 1
@@ -127,10 +127,10 @@ def _specified(arguments: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def with_tensors(arguments: Sequence[Any], make: Callable[[TensorSpec], torch.Tensor]) -> list[Any]:
-    """`arguments` of an `Operation` with a tensor for each of its specifications."""
+    """The `arguments` of an `Operation`, with a tensor in place of each `TensorSpec`."""
     return [make(value) if isinstance(value, TensorSpec) else value for value in arguments]
 
 
-def by_flops(found: Trace) -> Iterator[tuple[Operation, Counted]]:
-    """Those that need most of the pass's FLOPs first."""
+def by_flops(found: Trace) -> Iterator[tuple[Operation, OperationCount]]:
+    """The operations of a pass, those with the most FLOPs first."""
     yield from sorted(found.operations.items(), key=lambda item: -item[1].count * item[1].flops)

@@ -9,13 +9,13 @@ from hpcai500.errors import HpcAi500Error, format_failure
 from hpcai500.files import write_atomic
 from hpcai500.launch.registry import find_launcher
 from hpcai500.micro.collectives import measure_collectives
-from hpcai500.micro.launching import FINDINGS, Request, read_request
+from hpcai500.micro.launching import FINDINGS, CollectivesRequest, read_request
 from hpcai500.ranks.joining import join_group
 from hpcai500.ranks.placement import take_cores
 from hpcai500.ranks.torch_ranks import first_line
 
 
-def run(request: Request, folder: Path) -> None:
+def run(request: CollectivesRequest, folder: Path) -> None:
     ranks = join_group(request.layout, folder, os.environ)
     take_cores(ranks, os.environ)
     found = measure_collectives(ranks, sizes=request.sizes, budget_sec=request.budget_sec)
@@ -38,7 +38,7 @@ def main() -> int:
             failure = HpcAi500Error(f"{type(error).__name__}: {first_line(error)}")
         sys.stderr.flush()
         os.write(2, f"{format_failure(failure, find_launcher(request.layout.launcher).rank(os.environ))}\n".encode())
-        os._exit(failure.exit_code)  # other ranks may sit in a collective that will never end
+        os._exit(failure.exit_code)  # other ranks may wait in a collective that will never end
 
 
 if __name__ == "__main__":

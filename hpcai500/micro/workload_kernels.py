@@ -1,4 +1,4 @@
-"""The products and convolutions that a workload's training really executes, each as a kernel."""
+"""The products and convolutions that a workload's training executes, each as a kernel."""
 
 import math
 import time
@@ -11,18 +11,20 @@ from torch.utils._pytree import tree_leaves
 from hpcai500.micro.compute import measure_kernels, unsupported_precisions
 from hpcai500.micro.kernels import DTYPES, Kernel, normal
 from hpcai500.micro.passes import synthetic_spec, trace_workload
-from hpcai500.micro.sample import Coverage, Findings, Sample, Shape, Skipped
-from hpcai500.micro.tracing import Counted, Operation, TensorSpec, Trace, by_flops, with_tensors
+from hpcai500.micro.sample import Coverage, MicroResults, Sample, Shape, Skipped
+from hpcai500.micro.tracing import Operation, OperationCount, TensorSpec, Trace, by_flops, with_tensors
 
 SHARE = 0.8
-"""Of a pass's FLOPs that the chosen operations make up."""
+"""Share of a pass's FLOPs that the chosen operations cover."""
 _TITLES = {"convolution": "conv", "convolution_backward": "conv backward", "mm": "product", "addmm": "product"}
 
 
-def measure_workload(name: str, problem: str, device: torch.device, *, precision: str, budget_sec: float) -> Findings:
-    """The operations of one workload that need most FLOPs, and their speed together.
+def measure_workload(
+    name: str, problem: str, device: torch.device, *, precision: str, budget_sec: float
+) -> MicroResults:
+    """Measure the operations of one workload that need most FLOPs, and their speed together.
 
-    Those that the budget has no time for are left out; a trace that takes long leaves half of it.
+    Operations are left out if the budget is used up. A slow trace leaves them at least half of it.
 
     Raises:
         SpecError: for an unknown workload or problem.
@@ -31,7 +33,7 @@ def measure_workload(name: str, problem: str, device: torch.device, *, precision
     refused = unsupported_precisions(device)
     if precision in refused:
         skipped = Skipped(name=f"{name} {problem} {precision}", reason=refused[precision], precision=precision)
-        return Findings(skipped=(skipped,))
+        return MicroResults(skipped=(skipped,))
     spec = synthetic_spec(name, problem, device, "fp32")
     found = trace_workload(spec, device)
     chosen = list(choose(found))
@@ -46,7 +48,7 @@ def measure_workload(name: str, problem: str, device: torch.device, *, precision
             continue
         sample, metric = by_metric[kernel.metric], f"{prefix}.{kernel.metric}"
         shapes.append(Shape(metric=metric, count=counted.count, share=counted.count * counted.flops / found.flops))
-        detail = f"{sample.detail}; {counted.count} a pass, {shapes[-1].share:.1%}"
+        detail = f"{sample.detail}; {counted.count} per pass, {shapes[-1].share:.1%}"
         samples.append(sample.model_copy(update={"metric": metric, "detail": detail, "part": "workloads"}))
     left_out = measured.skipped
     if missed := len(kernels) - len(samples) - len(left_out):
@@ -65,11 +67,11 @@ def measure_workload(name: str, problem: str, device: torch.device, *, precision
     )
     if samples:
         samples.append(_together(coverage, samples))
-    return Findings(samples=tuple(samples), skipped=left_out, coverages=(coverage,))
+    return MicroResults(samples=tuple(samples), skipped=left_out, coverages=(coverage,))
 
 
-def choose(found: Trace) -> Iterator[tuple[Operation, Counted]]:
-    """Those with most of the FLOPs, until they make up `SHARE` of them."""
+def choose(found: Trace) -> Iterator[tuple[Operation, OperationCount]]:
+    """The operations with the most FLOPs, until they cover `SHARE` of the pass."""
     covered = 0
     for operation, counted in by_flops(found):
         if covered >= SHARE * found.flops:
@@ -79,7 +81,7 @@ def choose(found: Trace) -> Iterator[tuple[Operation, Counted]]:
 
 
 def _together(coverage: Coverage, samples: list[Sample]) -> Sample:
-    """FLOPs of all measured operations over their time, each as often as a pass executes it."""
+    """FLOPS of all measured operations together, each as often as a pass executes it."""
     counts = [shape.count for shape in coverage.shapes]
     flops = sum(count * sample.flops for count, sample in zip(counts, samples, strict=True))
 
@@ -103,8 +105,8 @@ def _together(coverage: Coverage, samples: list[Sample]) -> Sample:
     )
 
 
-def kernel_of(operation: Operation, counted: Counted, precision: str) -> Kernel:
-    """`operation` on fresh random operands of its shapes and layouts, in `precision`."""
+def kernel_of(operation: Operation, counted: OperationCount, precision: str) -> Kernel:
+    """A kernel for `operation`, on new random operands of its shapes and layouts, in `precision`."""
     dtype = DTYPES[precision]
     operands = operation.operands
 
@@ -115,7 +117,7 @@ def kernel_of(operation: Operation, counted: Counted, precision: str) -> Kernel:
         return with_tensors(operation.arguments, draw)
 
     def check(_: list[Any], output: Any) -> bool:
-        """No more than that every value is finite and some are not zero; GEMM and convolution check theirs."""
+        """Check only that every value is finite and some are not zero, unlike GEMM and convolution."""
         results = [each for each in tree_leaves(output) if isinstance(each, torch.Tensor)]
         return all(bool(torch.isfinite(each).all()) and bool(each.any()) for each in results)
 
@@ -139,18 +141,18 @@ def shape_name(operation: Operation) -> str:
     """`conv.8x64x56x56.64x64x3x3.s1`: operands and stride, as part of a metric's name."""
     lists = [value for value in operation.arguments if isinstance(value, tuple) and not isinstance(value, TensorSpec)]
     name = operation.name.strip("_").replace("convolution", "conv")
-    at = 1 if name == "conv_backward" else 0  # before the stride stand the bias's sizes
+    at = 1 if name == "conv_backward" else 0  # the bias's sizes come before the stride
     strides = [f"s{lists[at][0]}"] if name.startswith("conv") and len(lists) > at else []
     return ".".join([name, *_shapes(operation), *strides])[:60]
 
 
 def _shapes(operation: Operation) -> list[str]:
-    """Of both operands, without a bias."""
+    """The shapes of both operands, without a bias."""
     return ["x".join(map(str, spec.shape)) for spec in operation.operands if len(spec.shape) > 1][-2:]
 
 
 def _numbered(kernels: Iterable[Kernel]) -> Iterator[Kernel]:
-    """With a number at the end of a name that another has too: they differ in padding, or in what they leave out."""
+    """The kernels, with a number at the end of a name that occurs twice: they differ in padding, or in outputs."""
     seen: dict[str, int] = {}
     for kernel in kernels:
         seen[kernel.name] = seen.get(kernel.name, 0) + 1

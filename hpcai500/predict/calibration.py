@@ -278,7 +278,7 @@ def _record(model: type[Model], value: Any, source: str) -> Model:
         raise InputError(error.message, _UNTOUCHED) from error
 
 
-def _logged(log: Path) -> tuple[_Structure, events.Reading]:
+def _logged(log: Path) -> tuple[_Structure, events.InputPipeline]:
     """The model and the input of a run's events.
 
     Raises:
@@ -291,7 +291,7 @@ def _logged(log: Path) -> tuple[_Structure, events.Reading]:
         raise InputError(error.fault, _UNTOUCHED, at=error.at, line=error.line) from error
     if model is None:
         raise InputError(f"{log}: no structure of the model", "predict from a run of this version of hpcai500")
-    return model.value, reading.value if reading else events.Reading()
+    return model.value, reading.value if reading else events.InputPipeline()
 
 
 def _cores(path: Path, per_node: int) -> tuple[int | None, int | None]:

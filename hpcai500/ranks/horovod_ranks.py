@@ -1,4 +1,4 @@
-"""Ranks that communicate through Horovod: MPI or Gloo between CPUs, NCCL between GPUs where it was built so."""
+"""Ranks that communicate through Horovod: MPI or Gloo between CPUs, NCCL between GPUs if built with it."""
 
 import pickle
 from collections.abc import Iterator
@@ -17,21 +17,21 @@ from hpcai500.ranks.torch_ranks import choose_device, first_line, require_size
 try:
     import horovod.torch as hvd
 
-    hvd.size  # noqa: B018 - of another torch, it imports and is empty
+    hvd.size  # noqa: B018 - built for another torch, it imports and is empty
 except (ImportError, AttributeError) as error:
     raise MachineError(f"Horovod cannot be imported: {first_line(error)}", HOW_TO_GET_HOROVOD) from error
 
 T = TypeVar("T")
 
 _NOT_YET = 1 << 30
-"""Backward passes before Horovod sends anything."""
+"""Backward passes before Horovod sends anything: practically never."""
 
 
 class HorovodRanks:
-    """Horovod's world, as its launcher made it."""
+    """The ranks of Horovod's world."""
 
     def __init__(self, device: str, launcher: str, expected_size: int, compression: str = "none") -> None:
-        """Join the others; `compression` is what gradients are sent as: `none` or `fp16`."""
+        """Join the other ranks. `compression` of gradients is `none` or `fp16`."""
         hvd.init()
         self.rank, self.size = hvd.rank(), hvd.size()
         require_size(expected_size, self.size, launcher, "Horovod")
@@ -40,7 +40,7 @@ class HorovodRanks:
         if self.device.type == "cuda":
             if not hvd.nccl_built():
                 raise MachineError(
-                    "this Horovod was built without NCCL, so between processors only",
+                    "this Horovod was built without NCCL, so it works only between CPUs",
                     "run `make horovod` on a machine with a GPU, or use --set execution.device=cpu",
                 )
             torch.cuda.set_device(self.device)
@@ -49,9 +49,9 @@ class HorovodRanks:
 
     def wrap(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         hvd.broadcast_parameters(model.state_dict(), root_rank=0)
-        # Not hvd.broadcast_optimizer_state: it takes a step to have a state, which the next steps then build upon.
+        # Not hvd.broadcast_optimizer_state: it creates the state by taking a step, which would affect the next ones.
         optimizer.load_state_dict(self.broadcast(optimizer.state_dict()))
-        # A sum of many ranks leaves the range of fp16 where the mean does not: each divides what it sends.
+        # A sum over many ranks may overflow fp16 although the mean does not: each rank divides before it sends.
         sends_halves = self._compression is hvd.Compression.fp16
         self._optimizer = hvd.DistributedOptimizer(
             optimizer,
@@ -69,7 +69,7 @@ class HorovodRanks:
 
     @contextmanager
     def averaged(self, optimizer: Optimizer) -> Iterator[None]:
-        self._optimizer.synchronize()  # before a scaler looks for overflow, so that all ranks see the same
+        self._optimizer.synchronize()  # before the scaler looks for overflow: all ranks see the same
         with self._optimizer.skip_synchronize():
             yield
 
@@ -87,13 +87,13 @@ class HorovodRanks:
         whole = hvd.allgather(own, name="gather")
         if self.rank != 0:
             return []
-        return [pickle.loads(part.numpy().tobytes()) for part in whole.split(sizes.tolist())]  # noqa: S301 - our own
+        return [pickle.loads(part.numpy().tobytes()) for part in whole.split(sizes.tolist())]  # noqa: S301 - pickled by our own ranks
 
     def vote(self, stop: bool) -> bool:
         if self.size == 1:
             return stop
         stopped = self._asked is not None and bool(hvd.synchronize(self._asked).item())
-        # Only now: Horovod refuses a second operation of one name while a first is under way.
+        # Only now: Horovod refuses a second operation with a name while the first one is running.
         self._asked = hvd.allreduce_async(torch.tensor([float(stop)]), op=hvd.Sum, name="vote")
         return stopped
 
@@ -110,6 +110,6 @@ class HorovodRanks:
 
 
 def _trained(model: nn.Module, optimizer: Optimizer) -> list[tuple[str, nn.Parameter]]:
-    """The parameters that `optimizer` steps, by name: the same names on every rank."""
+    """The parameters that `optimizer` updates, with their names, which are equal on every rank."""
     stepped = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     return [(name, parameter) for name, parameter in model.named_parameters() if id(parameter) in stepped]

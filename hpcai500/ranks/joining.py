@@ -1,4 +1,4 @@
-"""Joining the other ranks of a start, by its launcher and its communication library."""
+"""Joining the other ranks of a start, through its launcher and its communication library."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from hpcai500.errors import RankError
 from hpcai500.launch.launcher import Launcher
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.registry import find_launcher, launchers
-from hpcai500.ranks.meeting import meet
+from hpcai500.ranks.rendezvous import rendezvous
 from hpcai500.ranks.torch_ranks import Ranks, TorchRanks, require_size
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def join(layout: Layout, folder: Path, env: Mapping[str, str]) -> Ranks:
-    """The ranks that train, started as `layout` says; they may meet through files in `folder`.
+    """The ranks that train, started as `layout` describes. Their rendezvous may use files in `folder`.
 
     Raises:
-        RankError: if they are not as many as it asks for.
+        RankError: if their number differs from that of the layout.
         MachineError: if the backend is not installed, or rank 0 cannot be reached.
     """
     launcher = find_launcher(layout.launcher)
@@ -28,19 +28,19 @@ def join(layout: Layout, folder: Path, env: Mapping[str, str]) -> Ranks:
         from hpcai500.ranks.horovod_ranks import HorovodRanks
 
         return HorovodRanks(layout.device, layout.launcher, layout.world_size, layout.compression)
-    if launcher.meeting == "mpi":
-        from hpcai500.ranks.mpi_meeting import meet_by_mpi
+    if launcher.rendezvous == "mpi":
+        from hpcai500.ranks.mpi_rendezvous import rendezvous_by_mpi
 
-        place, store = meet_by_mpi(layout.world_size, launcher.name, env)
-        return TorchRanks(place, layout.device, lambda: store, layout.compression)
-    place = launcher.own_place(env)
-    require_size(layout.world_size, place.size, layout.launcher, "torch.distributed")
-    by_file = (lambda: meet(place, folder, env)) if launcher.meeting == "folder" else None
-    return TorchRanks(place, layout.device, by_file, layout.compression)
+        own, store = rendezvous_by_mpi(layout.world_size, launcher.name, env)
+        return TorchRanks(own, layout.device, lambda: store, layout.compression)
+    own = launcher.require_rank_environment(env)
+    require_size(layout.world_size, own.size, layout.launcher, "torch.distributed")
+    by_file = (lambda: rendezvous(own, folder, env)) if launcher.rendezvous == "folder" else None
+    return TorchRanks(own, layout.device, by_file, layout.compression)
 
 
 def join_group(layout: Layout, folder: Path, env: Mapping[str, str]) -> "Ranks | MpiRanks":
-    """The ranks that measure collectives: those of `join`, or of MPI's own library."""
+    """The ranks that measure collectives: those of `join`, or ranks of MPI's own library."""
     if layout.backend != "mpi":
         return join(layout, folder, env)
     from hpcai500.ranks.mpi_ranks import MpiRanks
@@ -50,10 +50,10 @@ def join_group(layout: Layout, folder: Path, env: Mapping[str, str]) -> "Ranks |
 
 
 def _require_started(expected: int, launcher: Launcher, env: Mapping[str, str]) -> None:
-    """Refuse another number of ranks than the layout's, by the word of its launcher or of another one around it."""
+    """Refuse a number of ranks other than the layout's, as reported by its launcher or by one around it."""
     others = [each for each in launchers().values() if each.is_exclusive and each.name != launcher.name]
-    told = [(launcher, launcher.num_started(env)), *((each, each.num_copies(env)) for each in others)]
-    for each, started in told:
+    started_by = [(launcher, launcher.num_started(env)), *((each, each.num_copies(env)) for each in others)]
+    for each, started in started_by:
         if started not in (None, expected) and (each is launcher or started > 1):
             raise RankError(
                 f"the run asks for {expected} ranks, but {each.name} started {started}",

@@ -11,7 +11,7 @@ from hpcai500.ranks.torch_ranks import first_line, require_size
 
 try:
     from mpi4py import MPI
-except (ImportError, RuntimeError) as error:  # not installed, or no MPI library beside it
+except (ImportError, RuntimeError) as error:  # not installed, or without an MPI library
     raise MachineError(f"mpi4py cannot be imported: {first_line(error)}", HOW_TO_GET_MPI4PY) from error
 
 T = TypeVar("T")
@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 class MpiRanks:
     def __init__(self, expected_size: int, launcher: str) -> None:
-        """Join the others.
+        """Join the other ranks.
 
         Raises:
-            RankError: if the world is of another size.
+            RankError: if the world has another size.
         """
         self.communicator = MPI.COMM_WORLD
         self.rank, self.size = self.communicator.Get_rank(), self.communicator.Get_size()
@@ -42,7 +42,7 @@ class MpiRanks:
         self.communicator.Barrier()
 
     def close(self) -> None:
-        pass  # mpi4py finalises MPI as the process ends
+        pass  # mpi4py finalises MPI when the process ends
 
     def operations(self) -> Operations:
         return MpiOperations(self.communicator)

@@ -9,13 +9,13 @@ T = TypeVar("T")
 
 
 class Operations(Protocol):
-    """A communication library's collectives on flat float32 tensors of the ranks' device."""
+    """A communication library's collectives on flat float32 tensors on the ranks' device."""
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum over ranks; may overwrite `tensor`."""
+        """The sum over ranks; it may overwrite `tensor`."""
 
     def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Every rank's `tensor`, one after the other, in rank order."""
+        """The tensors of all ranks, concatenated in rank order."""
 
     def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
         """Rank 0's `tensor`; may overwrite the others'."""
@@ -25,7 +25,7 @@ class Operations(Protocol):
 
 
 class Group(Protocol):
-    """Ranks that can measure collectives: less than `Ranks`, which is one."""
+    """Ranks that can measure collectives. `Ranks` has more methods."""
 
     rank: int
     size: int
@@ -40,12 +40,12 @@ class Group(Protocol):
     def close(self) -> None: ...
 
     def operations(self) -> Operations:
-        """The collectives of the library that brought the ranks together."""
+        """The collectives of the ranks' communication library."""
 
 
 class TorchOperations:
     def __init__(self, size: int, group: Any = None, root: int = 0) -> None:
-        """Of `group` (all ranks by default), whose first rank is `root` among all."""
+        """Use `group` (all ranks by default), whose first member is rank `root` of all ranks."""
         self._size, self._group, self._root = size, group, root
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -68,7 +68,7 @@ class TorchOperations:
 
 
 class HorovodOperations:
-    """Fresh names would fill Horovod's cache of responses: each operation keeps its own."""
+    """Horovod's collectives. Each operation reuses its name, since new names would fill Horovod's response cache."""
 
     def __init__(self) -> None:
         import horovod.torch as hvd
@@ -93,7 +93,7 @@ class HorovodOperations:
 
 
 class MpiOperations:
-    """MPI's own, on the host's memory."""
+    """MPI's own collectives, in host memory."""
 
     def __init__(self, communicator: Any) -> None:
         from mpi4py import MPI

@@ -30,19 +30,19 @@ class Node(Protocol):
 
 
 class Placement(NamedTuple):
-    """What a rank got; Layer 6 records it."""
+    """The device, cores and threads of a rank, which Layer 6 records."""
 
     device: str
     num_cores: int
-    """Physical ones; where ranks outnumber them, all of the node's."""
+    """Physical cores of the rank; all of the node's if ranks outnumber them."""
     num_threads: int
-    """Of one operation on the processor."""
+    """Threads of one operation on the CPU."""
     is_bound: bool
-    """The rank runs on these cores alone, by the launcher's doing or ours."""
+    """Whether the rank has these cores for itself, bound by the launcher or by us."""
 
 
 def crowding(placement: Placement) -> str | None:
-    """A line for whoever started the run, where a rank has more threads than cores, which then take turns."""
+    """A warning for the user, if a rank has more threads than cores; None otherwise."""
     if placement.device != "cpu" or placement.num_threads <= placement.num_cores:
         return None
     return (
@@ -52,11 +52,11 @@ def crowding(placement: Placement) -> str | None:
 
 
 def take_cores(ranks: Node, env: Mapping[str, str]) -> Placement:
-    """Share the node's cores among its ranks if the launcher left all cores to all; every rank must call.
+    """Share the node's cores among its ranks, if the launcher gave all cores to all ranks. Every rank must call.
 
-    Threads that exist already keep what they have: call it before the first operation. A rank with a GPU is left
-    where its launcher put it, since which cores are near its GPU is the site's to know; and so is one whose `env`
-    binds threads itself or asks for more of them than it has cores.
+    Call it before the first operation, since existing threads keep their cores. A rank with a GPU is not bound,
+    since only the site knows which cores are near its GPU. Nor is a rank whose `env` binds threads itself or
+    asks for more threads than it has cores.
     """
     mine = frozenset(os.sched_getaffinity(0))
     nodes = ranks.broadcast(ranks.gather((platform.node(), ranks.local_rank, mine)))
@@ -81,10 +81,10 @@ def take_cores(ranks: Node, env: Mapping[str, str]) -> Placement:
 
 
 def num_threads(env: Mapping[str, str], cores: Sequence[Core], *, sharers: int, local_size: int) -> int:
-    """Threads of one rank that sees `cores` together with `sharers` ranks, itself included.
+    """Threads of one rank that shares `cores` with `sharers` ranks, including itself.
 
-    It takes no more than its share, among the node's `local_size` ranks, of what Slurm gave to the job on this node:
-    some clusters let processes run on all cores. Slurm counts logical CPUs.
+    It takes at most its share, among `local_size` ranks, of the CPUs that Slurm gave to the job on this node.
+    Some clusters let processes run on all cores. Slurm counts logical CPUs.
     """
     threads = threads_of(len(cores), sharers)
     given = env.get("SLURM_CPUS_ON_NODE", "")

@@ -1,4 +1,4 @@
-"""Some of torch.distributed's ranks as a group of their own: a pair, the first half."""
+"""Some of torch.distributed's ranks as a separate group, such as a pair or the first half."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ class Subset:
         self.group: Any = dist.new_group(list(members), use_local_synchronization=True)
         self.members = tuple(members)
         self.root = members[0]
-        """Rank 0 of these, among all."""
+        """The rank, among all ranks, of member 0."""
         self.rank, self.size, self.device = self.members.index(ranks.rank), len(members), ranks.device
 
     def broadcast(self, value: T) -> T:
@@ -44,7 +44,7 @@ class Subset:
 
 @contextmanager
 def subset(ranks: TorchRanks, members: Sequence[int]) -> Iterator[Subset]:
-    """A group of `members`, in ascending order. Only members enter; the others need not wait."""
+    """A group of `members`, in ascending order. Only members call it; the others need not wait."""
     found = Subset(ranks, members)
     try:
         yield found

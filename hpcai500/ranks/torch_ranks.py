@@ -1,4 +1,4 @@
-"""The ranks of a run: who they are, and what they do together."""
+"""The ranks of a run, and their collective operations."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 _RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
 _KEEP_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
-"""DDP's option under the name of this torch."""
+"""DDP's option, under the name that this version of torch uses."""
 
 
 class Ranks(Protocol):
-    """What the loop and the workloads may ask of a communication library."""
+    """The interface of a communication library for the loop and the workloads."""
 
     rank: int
     size: int
@@ -36,13 +36,13 @@ class Ranks(Protocol):
     device: torch.device
 
     def wrap(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
-        """Both as they average gradients over the ranks, started from rank 0's parameters on every rank."""
+        """Model and optimizer, set up to average gradients across ranks and broadcast from rank 0."""
 
     def accumulate(self, model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
-        """Around forward and backward of one micro-batch: only the `last` of a step communicates."""
+        """The context of one micro-batch's forward and backward pass. Only the `last` of a step communicates."""
 
     def averaged(self, optimizer: Optimizer) -> AbstractContextManager[None]:
-        """Around an optimiser's step: inside, each gradient is the mean over the ranks."""
+        """The context of an optimiser's step, in which each gradient is the mean over the ranks."""
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over ranks, in place."""
@@ -54,9 +54,9 @@ class Ranks(Protocol):
         """Every rank's picklable `value` in rank order, on rank 0; empty elsewhere."""
 
     def vote(self, stop: bool) -> bool:
-        """Give this rank's vote; whether any rank had voted to stop when all were last asked.
+        """Vote whether to stop. Return whether any rank voted to stop in the previous call.
 
-        The answer comes one call late, the same on all ranks, so that no step waits for it.
+        The answer is one call late and equal on all ranks, so that no step waits for it.
         """
 
     def barrier(self) -> None: ...
@@ -72,17 +72,17 @@ class TorchRanks:
 
     def __init__(
         self,
-        place: RankEnvironment,
+        own: RankEnvironment,
         device: str,
-        meet: Callable[[], Store] | None = None,
+        rendezvous: Callable[[], Store] | None = None,
         compression: str = "none",
     ) -> None:
-        """Join the others; `meet` gives the store that all ranks share, where torchrun does not.
+        """Join the other ranks; `rendezvous` returns their shared store if torchrun has none.
 
-        `compression` is what gradients are sent as: `none` or `fp16`.
+        `compression` of gradients is `none` or `fp16`.
         """
-        self.rank, self.size = place.rank, place.size
-        self.local_rank, self.local_size = place.local_rank, place.local_size
+        self.rank, self.size = own.rank, own.size
+        self.local_rank, self.local_size = own.local_rank, own.local_size
         self.device = choose_device(device, torch.cuda.device_count(), self.local_rank, self.local_size)
         self._asked: Callable[[], bool] | None = None
         self._compression = compression
@@ -92,8 +92,8 @@ class TorchRanks:
             torch.cuda.set_device(self.device)
             device_id = self.device
         try:
-            if meet or self.size == 1:
-                store = meet() if meet else HashStore()
+            if rendezvous or self.size == 1:
+                store = rendezvous() if rendezvous else HashStore()
                 dist.init_process_group(
                     backend, store=store, rank=self.rank, world_size=self.size, device_id=device_id
                 )
@@ -125,7 +125,7 @@ class TorchRanks:
         return nullcontext() if last or self.size == 1 else self._no_sync(model)
 
     def averaged(self, optimizer: Optimizer) -> AbstractContextManager[None]:
-        return nullcontext()  # the backward pass has done it
+        return nullcontext()  # the backward pass has averaged them
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.size > 1:
@@ -153,7 +153,7 @@ class TorchRanks:
         return earlier is not None and earlier()
 
     def _ask(self, stop: bool) -> Callable[[], bool]:
-        """Start counting votes; what to call for the answer."""
+        """Start counting votes. Return the function that reads the result."""
         votes = torch.full((1,), float(stop), device=self.device)
         if self.device.type == "cpu":
             work = dist.all_reduce(votes, dist.ReduceOp.MAX, async_op=True)
@@ -182,7 +182,7 @@ class TorchRanks:
 
 
 def require_size(expected: int, found: int, launcher: str, library: str) -> None:
-    """Refuse a world of another size than the run's, so that N ranks that each believe to be alone never succeed."""
+    """Refuse a world of another size than the run's. Otherwise N ranks could each run as if there were only one."""
     if found != expected:
         raise RankError(
             f"the run asks for {expected} ranks, but this process sees a world of {found} through {library}",
@@ -194,7 +194,7 @@ def choose_device(wanted: str, num_gpus: int, local_rank: int, local_size: int) 
     """The device of one rank; `wanted` is `auto`, `cpu` or `cuda`.
 
     Raises:
-        MachineError: if a GPU is wanted where there is none.
+        MachineError: if a GPU is wanted and there is none.
         InputError: if ranks would have to share a GPU, which NCCL cannot do.
     """
     if wanted == "cpu" or (wanted == "auto" and num_gpus == 0):
@@ -203,14 +203,14 @@ def choose_device(wanted: str, num_gpus: int, local_rank: int, local_size: int) 
         raise MachineError("execution.device=cuda, but torch finds no GPU", "use execution.device=auto")
     if local_size > num_gpus:
         raise InputError(
-            f"{local_size} ranks on a node with {counted(num_gpus, 'GPU')}: NCCL takes one rank a GPU",
+            f"{local_size} ranks on a node with {counted(num_gpus, 'GPU')}: NCCL takes one rank per GPU",
             f"use --procs-per-node {num_gpus}, or --set execution.device=cpu",
         )
     return torch.device("cuda", local_rank)
 
 
 def read_once(ranks: Ranks, read: Callable[[], T]) -> T:
-    """What `read` returns to rank 0, or the error that it raises, on every rank alike."""
+    """The result of `read` on rank 0, broadcast to every rank; an error is raised on every rank."""
     found: T | HpcAi500Error | None = None
     if ranks.rank == 0:
         try:

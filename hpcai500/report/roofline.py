@@ -4,7 +4,7 @@ import textwrap
 
 import tabulate
 
-from hpcai500.micro.roofline_model import Ceilings, Placed, Roofline, roof
+from hpcai500.micro.roofline_model import Ceilings, Roofline, RooflinePoint, roof
 from hpcai500.report.plot import Line, log_log
 from hpcai500.report.ranking.columns import number, percent, quantity
 
@@ -59,12 +59,12 @@ def _points_table(found: Roofline) -> str:
     return tabulate.tabulate(rows, headings, tablefmt="simple")
 
 
-def _name(placed: Placed) -> str:
+def _name(placed: RooflinePoint) -> str:
     ranks = placed.point.num_ranks
     return f"{placed.point.name} {placed.point.precision}" + (f" x{ranks}" if ranks > 1 else "")
 
 
-def _span(placed: Placed) -> str:
+def _span(placed: RooflinePoint) -> str:
     low, high = quantity(placed.low_roof_flops, "FLOPS"), quantity(placed.high_roof_flops, "FLOPS")
     return low if low == high else f"{low} to {high}"
 

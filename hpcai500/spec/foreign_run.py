@@ -1,4 +1,4 @@
-"""The record of a foreign program: one that trains by itself, and whose log `hpcai500 ingest` took in."""
+"""The record of a foreign program, which trains by itself and whose log `hpcai500 ingest` has read."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -27,24 +27,25 @@ _PLACEHOLDERS: dict[str, Any] = {
         },
     },
 }  # fmt: skip
-"""What older records hold in the place of settings that no program states. Never change them: digests cover them."""
+"""Values in older records for settings that no program states. Never change them: digests cover them."""
 
 _OLDER_PLACES = {"launcher": "foreign", "overrides": {}, "staging": "", "resume_from": ""}
-"""What older records hold that no digest covers."""
+"""Values in older records that no digest covers."""
 
 
 class Program(Frozen):
     command: tuple[str, ...] = ()
-    """The program that `ingest --run` started, and its script where that is a file of its source; empty where its log
-    alone was given. Other arguments may hold secrets, and are not kept."""
+    """The program that `ingest --run` started, and its script if that is a source file; empty without `--run`.
+
+    Other arguments may contain secrets and are not kept."""
     num_arguments: Annotated[int, Field(ge=0)] = 0
-    """How many those were."""
+    """The number of arguments that were not kept."""
     stated: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Layers 3 to 8 as its log states them, by number."""
+    """Layers 3 to 8 as the log states them, by number."""
 
 
 class ForeignRun(RunRecord):
-    """What `run.json` holds of a foreign program. It is judged at free level only."""
+    """The `run.json` of a foreign program. It is judged only at free level."""
 
     BACKEND: ClassVar = "foreign"
 
@@ -57,12 +58,12 @@ class ForeignRun(RunRecord):
     """All files of `workload.folder` are the program's source."""
 
     def stated(self, layer: int) -> dict[str, Any]:
-        """What the program states of a layer from 3 to 8; empty if nothing."""
+        """The program's statement about a layer from 3 to 8; empty if there is none."""
         return self.program.stated.get(str(layer), {})
 
     @property
     def micro_batch_size(self) -> int:
-        """No program states it: one sample, so that predictions hide communication behind the least."""
+        """One sample, since no program states it. Predictions then hide the least communication."""
         return 1
 
     @property
@@ -75,7 +76,7 @@ class ForeignRun(RunRecord):
 
     @property
     def gradient_share(self) -> float:
-        """No program states it: gradients travel whole."""
+        """1, since no program states it: gradients are assumed not to be compressed."""
         return 1.0
 
     @property
@@ -84,13 +85,13 @@ class ForeignRun(RunRecord):
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """`--set` changes no foreign program."""
+        """Empty: `--set` does not change a foreign program."""
         return {}
 
     @property
     def experiment_digest(self) -> str:
-        places = {"seed", "system", "output", "data", "hpcai500_version"}
-        record = self.model_dump(mode="json", exclude=places)
+        not_digested = {"seed", "system", "output", "data", "hpcai500_version"}
+        record = self.model_dump(mode="json", exclude=not_digested)
         del record["workload"]["folder"]
         record["program"] = {"stated": self.program.stated}
         record = _joined(record, _PLACEHOLDERS)
@@ -98,17 +99,17 @@ class ForeignRun(RunRecord):
         return digest(record | {"synthetic": self.is_synthetic})
 
     def compared_settings(self) -> dict[str, dict[str, Any]]:
-        """Layer 9: nothing else of a program is the reference's."""
+        """Layer 9, the only layer that a program shares with the reference."""
         return {"problem": self.settings.problem.model_dump(mode="json")}
 
 
 def without_placeholders(record: dict[str, Any]) -> dict[str, Any]:
-    """`record` as it is written today: older ones had the form of runs that this harness trains."""
+    """`record` in today's form. Older records had the form of runs that this harness trains."""
     return _without(_with_own_batch(record), _PLACEHOLDERS | _OLDER_PLACES) if "launcher" in record else record
 
 
 def _with_own_batch(record: dict[str, Any]) -> dict[str, Any]:
-    """`record` without the batch that the learning rate is for, if it is the run's own."""
+    """`record` without `optimizer.reference_batch_size`, if that is the run's own global batch."""
     settings = record.get("settings")
     if not isinstance(settings, dict):
         return record
@@ -122,7 +123,7 @@ def _with_own_batch(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without(record: dict[str, Any], placeholders: dict[str, Any]) -> dict[str, Any]:
-    """`record` less what equals a placeholder; anything else is left for the model to refuse."""
+    """`record` without values that equal a placeholder. The model refuses any others."""
     kept = {}
     for name, value in record.items():
         if name not in placeholders:

@@ -1,4 +1,4 @@
-"""The three levels: which settings a run may change and still be compared."""
+"""The three levels, and which settings each lets a run change."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -9,7 +9,7 @@ from hpcai500.spec.layers import layer_of
 
 
 class Level(StrEnum):
-    """From the strictest to the most open; HPC AI500 V2.0."""
+    """The levels of HPC AI500 V2.0, from the strictest to the most open."""
 
     HARDWARE = "hardware"
     SYSTEM = "system"
@@ -17,7 +17,7 @@ class Level(StrEnum):
 
     @property
     def division(self) -> str:
-        """The word of MLPerf's rules that comes nearest."""
+        """The nearest division in MLPerf's rules."""
         return "open" if self is Level.FREE else "closed"
 
 
@@ -29,16 +29,21 @@ def opens(patterns: Sequence[str], key: str) -> bool:
     return any(fnmatchcase(key, pattern) for pattern in (*ALWAYS_OPEN, *patterns))
 
 
+def opening_hint(openings: Mapping[Level, Sequence[str]], key: str) -> str:
+    """How to run with another value of `key`, if a level fixes it."""
+    allowing = next((level for level in Level if opens(openings[level], key)), None)
+    if allowing:
+        return f"--level {allowing} allows it"
+    return "no level opens it; --unranked runs it as a trial that is never ranked"
+
+
 def require_open(level: Level, keys: Sequence[str], openings: Mapping[Level, Sequence[str]]) -> None:
     """Refuse the first of `keys` that `level` fixes, and name the level that opens it."""
     for key in keys:
         if opens(openings[level], key):
             continue
         layer = layer_of(key)
-        allowing = next((other for other in Level if opens(openings[other], key)), None)
-        mend = (
-            f"--level {allowing} allows it"
-            if allowing
-            else "no level opens it; --unranked runs it as a trial that is never ranked"
+        raise SpecError(
+            f"{key} belongs to Layer {layer.value} ({layer.title}), fixed at {level} level",
+            opening_hint(openings, key),
         )
-        raise SpecError(f"{key} belongs to Layer {layer.value} ({layer.title}), fixed at {level} level", mend)

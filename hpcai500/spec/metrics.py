@@ -1,4 +1,4 @@
-"""What a problem's `metric` measures: the names that this version knows, and what each of them counts."""
+"""The metrics of problems that this version knows, and what each of them counts."""
 
 from typing import Literal
 
@@ -10,12 +10,12 @@ METRICS: dict[str, MetricKind] = {
     "top-5 accuracy": "right answers",
     "mAP@0.5": "precision over recall",
 }
-"""A metric of right answers is their number over that of the evaluation samples, so that few values are possible.
+"""A metric of right answers is their number divided by the number of evaluation samples: few values are possible.
 
-The kind is no setting of a problem: it follows from the name, which Layer 9 fixes and every digest holds.
+The kind is not a setting of a problem. It follows from the name, which Layer 9 fixes and every digest covers.
 """
 
 
 def kind_of(metric: str) -> MetricKind | None:
-    """None for a name that this version does not know."""
+    """The kind of a metric; None if this version does not know its name."""
     return METRICS.get(metric)

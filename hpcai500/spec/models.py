@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from hpcai500.errors import SpecError, nearest
 
 _LONGEST_GIVEN = 100
-"""Of a wrong value, in its message."""
+"""Letters of a wrong value that a message shows."""
 
 
 class Frozen(BaseModel):
@@ -29,7 +29,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def parse(model: type[Model], value: Any, source: str | Path, part: str = "", *, line: int | None = None) -> Model:
-    """`value`, made of what JSON knows, as a `model`.
+    """`value`, which consists of JSON values, as a `model`.
 
     The error names `source`, a file or an option, and the `part` or the line of a file that `value` was read from.
 
@@ -45,7 +45,7 @@ def parse(model: type[Model], value: Any, source: str | Path, part: str = "", *,
         if (version := _newer_version(model, value)) is not None:
             newer = f"{where}schema version {version}, newer than this hpcai500 reads"
             raise SpecError(newer, "update it", at=at, line=line) from None
-        # A misspelt key is both unknown and missing: the unknown one says more.
+        # A misspelt key is both unknown and missing: the unknown one is more helpful.
         first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
@@ -63,7 +63,7 @@ def parse(model: type[Model], value: Any, source: str | Path, part: str = "", *,
 
 
 def _newer_version(model: type[BaseModel], value: Any) -> int | None:
-    """The schema version of `value`, if it is above all that `model` knows."""
+    """The schema version of `value`, if it is newer than every one that `model` knows."""
     field = model.model_fields.get("schema_version")
     known = get_args(field.annotation) if field else ()
     version = value.get("schema_version") if isinstance(value, dict) else None
@@ -71,7 +71,7 @@ def _newer_version(model: type[BaseModel], value: Any) -> int | None:
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys of the model at `location` inside `model`; none where there is no model."""
+    """The keys of the model at `location` inside `model`; empty if there is no model."""
     current: Any = model
     for part in location:
         if isinstance(current, type) and issubclass(current, BaseModel):

@@ -1,4 +1,4 @@
-"""What a result, a ranking and a rule need to know of a run, whoever trained it."""
+"""What a result, a ranking and a rule need to know about a run, whether this harness or another trained it."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ class WorkloadIdentity(Frozen):
     name: str
     folder: str
     code_digest: str
-    """SHA-256 of the folder's Python and TOML files: Layer 7's identity."""
+    """SHA-256 of the folder's Python and TOML files: the identity of Layer 7."""
     title: str
     benchmark: str
     model: str
@@ -75,9 +75,9 @@ class RunRecord(Frozen):
     backend: str
     nodes: Count = 1
     procs_per_node: Count = 1
-    """Ranks on a node; on the fullest one where they are uneven."""
+    """Ranks per node; on the fullest node if they differ."""
     num_ranks: Annotated[int, Field(ge=0)] = 0
-    """Ranks in all, where nodes hold different numbers of them; 0: `nodes * procs_per_node`."""
+    """Total number of ranks, if nodes have different numbers of them; 0 for `nodes * procs_per_node`."""
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     settings: Settings | StatedSettings
     system: Annotated[str, Field(pattern=NAME)]
@@ -92,7 +92,7 @@ class RunRecord(Frozen):
         if self.num_ranks and not self.nodes <= self.num_ranks < self.nodes * self.procs_per_node:
             raise ValueError(
                 f"num_ranks ({self.num_ranks}) must be below nodes * procs_per_node "
-                f"({self.nodes * self.procs_per_node}), at least one a node, and 0 where every node is full"
+                f"({self.nodes * self.procs_per_node}), at least one per node, and 0 if every node is full"
             )
         if self.settings.batch.global_batch_size > self.settings.problem.num_train_samples:
             raise ValueError("batch.global_batch_size exceeds problem.num_train_samples")
@@ -117,16 +117,16 @@ class RunRecord(Frozen):
 
     @property
     def experiment_digest(self) -> str:
-        """SHA-256 over all that can change a result, except the seed and the places."""
+        """SHA-256 over everything that can change a result, except seed, system and folders."""
         raise NotImplementedError
 
     @property
     def unranked_reasons(self) -> tuple[str, ...]:
-        """Why no result of this run may be ranked, whatever came of it."""
+        """Why no result of this run may be ranked, however good it is."""
         return ("synthetic data",) if self.is_synthetic else ()
 
     def compared_settings(self) -> dict[str, dict[str, Any]]:
-        """The tables of settings that are compared with the reference's."""
+        """The tables of settings that are compared with those of the reference."""
         raise NotImplementedError
 
     @property

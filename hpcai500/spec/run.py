@@ -1,4 +1,4 @@
-"""RunSpec: one run of one seed, everything resolved, frozen, and written before anything starts."""
+"""RunSpec: one run with one seed. It is resolved, frozen and written before anything starts."""
 
 import re
 import tomllib
@@ -29,22 +29,22 @@ _MOST_SEEDS = 10_000
 
 
 class RunSpec(RunRecord):
-    """What `run.json` holds of a run that this harness trains: everything resolved."""
+    """The `run.json` of a run that this harness trains, with all values resolved."""
 
     backend: Literal["torch", "horovod"] = "torch"
     launcher: Annotated[str, Field(pattern=NAME)] = "local"
-    """What starts the ranks: a name of `hpcai500.launch.launchers`."""
+    """The launcher that starts the ranks: a name from `hpcai500.launch.launchers`."""
     settings: Settings
     overrides: dict[str, Any] = Field(default_factory=dict)
-    """What `--set` and its short forms changed: dotted key to new value."""
+    """Changes by `--set` and its short forms: dotted key to new value."""
     unranked: bool = False
     """A trial: any key may be overridden, and the result is never ranked."""
     staging: str = ""
-    """A folder on each node's own disk, to copy the data to before the clock starts; empty for none."""
+    """A folder on each node's own disk, to which the data is copied before the clock starts; empty for none."""
     resume_from: str = ""
-    """The folder of another run, whose newest checkpoint this one starts from; it is then never ranked."""
+    """The folder of another run whose newest checkpoint this run starts from. Such a run is never ranked."""
     source_suffixes: ClassVar[tuple[str, ...]] = CODE
-    """Files of `workload.folder` that are the workload's source."""
+    """Suffixes of the files of `workload.folder` that are the workload's source."""
 
     @model_validator(mode="after")
     def _ranks_share_the_batch(self) -> "RunSpec":
@@ -74,7 +74,7 @@ class RunSpec(RunRecord):
 
     @property
     def gradient_share(self) -> float:
-        """Bytes of a gradient that travel between ranks, over those of fp32."""
+        """Bytes of a gradient that are sent between ranks, divided by its bytes in fp32."""
         return 0.5 if self.settings.execution.gradient_compression == "fp16" else 1.0
 
     @property
@@ -95,12 +95,15 @@ class RunSpec(RunRecord):
 
     @property
     def experiment_digest(self) -> str:
-        """SHA-256 over all that can change a result, but the seed and the places."""
+        """SHA-256 over everything that can change a result, except seed, system and folders."""
         return digest(self._identity() | ({"continues": True} if self.resume_from else {}))
 
     @property
     def training_digest(self) -> str:
-        """The same less how ranks communicate: with equal ones, a run can go on with another's checkpoint."""
+        """Like `experiment_digest`, without how ranks communicate.
+
+        Runs that share it can resume from each other's checkpoints.
+        """
         record = self._identity()
         for field in ("backend", "unranked", "nodes", "procs_per_node", "num_ranks"):
             del record[field]
@@ -108,10 +111,10 @@ class RunSpec(RunRecord):
         return digest(record | {"world_size": self.world_size})
 
     def _identity(self) -> dict[str, Any]:
-        places = {
+        not_digested = {
             "seed", "system", "output", "staging", "data", "overrides", "hpcai500_version", "launcher", "resume_from",
         }  # fmt: skip
-        record = self.model_dump(mode="json", exclude=places)
+        record = self.model_dump(mode="json", exclude=not_digested)
         del record["workload"]["folder"]
         return record | {"synthetic": self.is_synthetic}
 
@@ -128,7 +131,7 @@ class RunSpec(RunRecord):
         """Claim the run's folder and write `run.json` into it.
 
         Raises:
-            OccupiedError: if something stands there already.
+            OccupiedError: if the folder already exists.
         """
         if (Path(self.output) / "run.json").exists():
             raise OccupiedError(f"{self.output} is the folder of another run", "give another --output")
@@ -140,7 +143,7 @@ class RunSpec(RunRecord):
         except FileExistsError as error:
             raise OccupiedError(
                 f"{self.folder} holds an unfinished run",
-                "--resume goes on with it; or remove it, or give another --output",
+                "--resume continues it; or remove it, or give another --output",
             ) from error
         return self.folder / "run.json"
 
@@ -157,7 +160,7 @@ def run_of(record: Any, path: Path) -> AnyRun:
     """The run that a record of `run.json` describes; errors name `path`."""
     if isinstance(record, dict) and record.get("backend") == ForeignRun.BACKEND:
         return parse(ForeignRun, without_placeholders(record), path)
-    if isinstance(record, dict) and record.get("program", ...) is None:  # as older records of trained runs say
+    if isinstance(record, dict) and record.get("program", ...) is None:  # older records of trained runs have it
         del record["program"]
     return parse(RunSpec, record, path)
 
@@ -166,7 +169,7 @@ def read_spec(path: Path) -> RunSpec:
     """The RunSpec of a `run.json`.
 
     Raises:
-        SpecError: if it is a foreign program's, too.
+        SpecError: also if it is the run of a foreign program.
     """
     run = read_run(path)
     if isinstance(run, ForeignRun):
@@ -184,7 +187,7 @@ def resolve(
     unranked: bool = False,
     **fields: Any,
 ) -> RunSpec:
-    """Rules and command line as one RunSpec; `fields` are further fields of RunSpec.
+    """A RunSpec from a workload's rules and the command line; `fields` are further fields of RunSpec.
 
     Raises:
         SpecError: for anything unknown, ill-typed, or closed at `level`.
@@ -219,9 +222,10 @@ def resolve(
 
 
 def require_few_flop_batches(settings: Settings) -> None:
-    """
+    """Refuse a FLOP count that would read too much of the data before the clock starts.
+
     Raises:
-        SpecError: if the FLOP count would read more of the data before the clock starts than any run may.
+        SpecError: if it would.
     """
     if settings.execution.num_flop_batches > MOST_FLOP_BATCHES:
         raise SpecError(
@@ -250,16 +254,16 @@ def parse_seeds(text: str) -> list[int]:
     """`0-2,7` as `[0, 1, 2, 7]`.
 
     Raises:
-        SpecError: if a part is neither a number nor a range, or a seed stands twice.
+        SpecError: if a part is neither a number nor a range, or a seed occurs twice.
     """
     seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
         if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise SpecError(f"--seeds {text}: {part.strip()!r} is no seed", "write numbers and ranges, e.g. 0-4,7")
+            raise SpecError(f"--seeds {text}: {part.strip()!r} is not a seed", "write numbers and ranges, e.g. 0-4,7")
         seeds.extend(range(int(match[1]), min(int(match[2] or match[1]), int(match[1]) + _MOST_SEEDS) + 1))
     if len(seeds) > _MOST_SEEDS:
         raise SpecError(f"--seeds {text}: more than {_MOST_SEEDS:,} seeds", "give a shorter range")
     if len(set(seeds)) < len(seeds):
-        raise SpecError(f"--seeds {text}: a seed stands twice", "give each seed once")
+        raise SpecError(f"--seeds {text}: a seed occurs twice", "give each seed once")
     return seeds

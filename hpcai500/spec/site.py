@@ -1,4 +1,4 @@
-"""A site profile: how one cluster wants to be asked for nodes, and what a job needs there before it starts."""
+"""A site profile: how to ask one cluster for nodes, and what a job there needs before it starts."""
 
 import os
 import re
@@ -17,52 +17,52 @@ from hpcai500.spec.workload import Count
 
 NotNegative = Annotated[int, Field(ge=0)]
 Line = Annotated[str, StringConstraints(pattern=r"^[^\n\r\x00]*$")]
-"""Text that stands on one line of a script."""
+"""Text that fits on one line of a script."""
 Word = Annotated[str, StringConstraints(pattern=r"^\S*$")]
 EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-(?P<hours>\d+)(?P<rest>(?::\d+){0,2})|(?P<plain>\d+(?::\d+){0,2}))")
 
 
-class Request(Frozen):
-    """`[slurm]`: what a job asks Slurm for."""
+class SlurmRequest(Frozen):
+    """`[slurm]`: the resources that a job asks Slurm for."""
 
     partition: Word = ""
-    """Empty: the cluster's default."""
+    """Empty for the cluster's default."""
     account: Word = ""
     qos: Word = ""
     constraint: Word = ""
     """Node features, as `--constraint` takes them."""
     reservation: Word = ""
     time: str = ""
-    """Wall-clock limit of one run: `HH:MM:SS`, or another of Slurm's forms; empty: the partition's default."""
+    """Wall-clock limit of one run: `HH:MM:SS`, or another of Slurm's forms; empty for the partition's default."""
     nodes: Count = 1
-    """Where the command line gives no `--nodes`."""
+    """Nodes of a job, if the command line has no `--nodes`."""
     gpus_per_node: NotNegative = 0
     gpu_type: Word = ""
-    """The type in `--gpus-per-node=TYPE:N`, where a node holds several."""
+    """The type in `--gpus-per-node=TYPE:N`, if nodes have several types."""
     gpu_request: Literal["gpus-per-node", "gres"] = "gpus-per-node"
     """The option that asks for GPUs; `gres` writes `--gres=gpu:N`."""
     tasks_per_node: NotNegative = 0
-    """Ranks a node; 0: one a GPU, or one on a CPU."""
+    """Ranks per node; 0 for one per GPU, or one per node without GPUs."""
     cpus_per_task: NotNegative = 0
-    """Cores a rank; 0: as Slurm has it."""
+    """Cores per rank; 0 for Slurm's default."""
     memory: Annotated[str, StringConstraints(pattern=r"^(\d+[KMGT]?)?$")] = ""
-    """Of a node, e.g. `240G`; `0`: all of it; empty: the partition's default."""
+    """Memory per node, e.g. `240G`; `0` for all of it; empty for the partition's default."""
     exclusive: bool = False
-    """Whole nodes, shared with nobody."""
+    """Whether the job shares its nodes with no other job."""
     mpi: Annotated[str, StringConstraints(pattern=r"^(none|pmi2|pmix(_v\d+)?|cray_shasta)$")] = "none"
     """How `srun` starts MPI: `none` (enough for torch), `pmi2`, `pmix`, or a version of it such as `pmix_v4`."""
     launcher: Word = "srun"
-    """What starts the ranks inside a job; `mpirun` if no plugin of srun fits the MPI library."""
+    """The launcher that starts the ranks inside a job; `mpirun` if no plugin of srun fits the MPI library."""
     max_parallel: NotNegative = 0
-    """Runs of one array that are in the machine at once; 0: no limit."""
+    """Runs of one array that may run at the same time; 0 for no limit."""
     sbatch_arguments: tuple[Line, ...] = ()
-    """Further options of `sbatch`, one a string."""
+    """Further options of `sbatch`, one per string."""
     srun_arguments: tuple[Line, ...] = ()
-    """Further options of `srun`, one a string."""
+    """Further options of `srun`, one per string."""
     mpirun_arguments: tuple[Line, ...] = ()
-    """Further options of `mpirun`, one word a string."""
+    """Further options of `mpirun`, one word per string."""
 
     @field_validator("time")
     @classmethod
@@ -77,12 +77,12 @@ class Request(Frozen):
 
 
 class Preemption(Frozen):
-    """`[preemption]`: how a run is told to stop, and how often it goes on."""
+    """`[preemption]`: how a run is asked to stop, and how often it is requeued."""
 
     signal: Literal["USR1", "USR2", "TERM"] = "USR1"
-    """Sent to the ranks ahead of the time limit."""
+    """The signal to the ranks before the time limit."""
     grace_sec: Annotated[int, Field(ge=0, le=65_535)] = 120
-    """How far ahead."""
+    """Seconds between that signal and the time limit."""
     max_requeues: NotNegative = 3
 
 
@@ -90,15 +90,15 @@ class Software(Frozen):
     """`[software]`: what a job sets up before its ranks start."""
 
     modules: tuple[Word, ...] = ()
-    """For `module load`, in this order."""
+    """Modules to load, in this order."""
     prologue: tuple[Line, ...] = ()
     """Lines of bash, run on the first node before the modules are loaded."""
     environment: dict[EnvironmentName, Line] = Field(default_factory=dict)
-    """Variables of every rank, taken as they stand: `$` expands only in the prologue."""
+    """Variables of every rank, taken literally: `$` expands only in the prologue."""
     python: Line = ""
-    """The interpreter on the nodes; empty: the one that submits, or a container's `python3`."""
+    """The interpreter on the nodes; empty for the one that submits, or a container's `python3`."""
     network_interface: Word = ""
-    """Of the fabric, for Gloo and NCCL; empty: each chooses."""
+    """The network interface for Gloo and NCCL; empty to let each choose."""
 
 
 class Container(Frozen):
@@ -107,9 +107,9 @@ class Container(Frozen):
     engine: Literal["none", "apptainer", "pyxis"] = "none"
     image: Line = ""
     mounts: tuple[Line, ...] = ()
-    """`SOURCE:TARGET`, beside the folders of the run itself, which are always mounted."""
+    """`SOURCE:TARGET`, in addition to the folders of the run, which are always mounted."""
     arguments: tuple[Line, ...] = ()
-    """Further options of `apptainer exec`, or of `srun` under pyxis, one a string."""
+    """Further options of `apptainer exec`, or of `srun` under pyxis, one per string."""
 
     @model_validator(mode="after")
     def _an_engine_has_an_image(self) -> "Container":
@@ -122,11 +122,11 @@ class Places(Frozen):
     """`[places]`: folders as the nodes see them."""
 
     results: Line = ""
-    """Results directory; empty: `results` where the command runs."""
+    """The results directory; empty for `results` in the current folder."""
     staging: Line = ""
-    """A folder on each node's own disk, to copy the data to before the clock starts."""
+    """A folder on each node's own disk, to which the data is copied before the clock starts."""
     data: dict[str, Line | dict[str, Line]] = Field(default_factory=dict)
-    """`workload.problem` to its data set, or `workload` to a folder that holds one folder a problem."""
+    """`workload.problem` to its data set, or `workload` to a folder with one folder per problem."""
 
     @model_validator(mode="after")
     def _are_absolute(self) -> "Places":
@@ -135,16 +135,16 @@ class Places(Frozen):
         ]
         for path in (self.results, self.staging, *data):
             if path and not path.startswith("/"):
-                raise ValueError(f"{path!r} must be an absolute path: nodes see it from elsewhere")
+                raise ValueError(f"{path!r} must be an absolute path, since nodes have another working directory")
         return self
 
 
 class Site(Frozen):
-    """Defaults suit a CPU cluster that asks for nothing special."""
+    """A site profile. The defaults suit a CPU cluster without special needs."""
 
     system: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")] = ""
-    """The machine's name in rankings; a file that gives none gives its own name."""
-    slurm: Request = Request()
+    """The machine's name in rankings; by default the name of the file."""
+    slurm: SlurmRequest = SlurmRequest()
     preemption: Preemption = Preemption()
     software: Software = Software()
     container: Container = Container()
@@ -165,7 +165,7 @@ class Site(Frozen):
         return self
 
     def data_folder(self, workload: str, problem: str) -> str:
-        """Where `problem`'s data set lies; empty where the profile does not say."""
+        """The folder of `problem`'s data set; empty if the profile has none."""
         place = self.places.data.get(workload, "")
         return place.get(problem, "") if isinstance(place, dict) else place and f"{place}/{problem}"
 
@@ -174,7 +174,7 @@ def time_limit_sec(text: str) -> int:
     """Seconds of a Slurm time limit: `M`, `M:S`, `H:M:S`, `D-H`, `D-H:M` or `D-H:M:S`.
 
     Raises:
-        ValueError: if it is none of them, or no time at all.
+        ValueError: if it has another form, or is zero.
     """
     match = _TIME.fullmatch(text)
     if not match:
@@ -187,32 +187,27 @@ def time_limit_sec(text: str) -> int:
         hours = int(match["days"]) * 24 + int(match["hours"])
     total = hours * 3_600 + minutes * 60 + seconds
     if total == 0:
-        raise ValueError("a time limit of zero is none; leave it empty for the partition's default")
+        raise ValueError("the time limit must be above zero; leave it empty for the partition's default")
     return total
 
 
 def site_folders() -> tuple[Path, Path]:
-    """The user's own profiles, which win, and the shipped ones."""
+    """The folders of the user's own profiles, which take precedence, and of the shipped ones."""
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     return config / "hpcai500" / "sites", data_dir("slurm") / "sites"
 
 
 def find_sites() -> dict[str, Path]:
-    """Every profile that a name reaches, in the order of names."""
+    """Every profile that can be named, sorted by name."""
     own, shipped = ({path.stem: path for path in folder.glob("*.toml")} for folder in site_folders())
     return dict(sorted((shipped | own).items()))
 
 
-def shipped_sites() -> list[Path]:
-    """The profiles that come with the project, by name."""
-    return sorted(site_folders()[1].glob("*.toml"))
-
-
 def load_site(name_or_path: str) -> Site:
-    """The profile of a name, the user's own before a shipped one, or of a path to a `.toml` file.
+    """The profile with a name, the user's own before a shipped one, or at a path to a `.toml` file.
 
     Raises:
-        SpecError: if there is none (the choices are listed), or it holds what a profile does not.
+        SpecError: if there is none (the choices are listed), or if it is not a valid profile.
     """
     known = find_sites()
     path = known.get(name_or_path, Path(name_or_path))
@@ -224,15 +219,15 @@ def load_site(name_or_path: str) -> Site:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SpecError(f"{path}: {error}", "mend the file, or give another --site") from error
+        raise SpecError(f"{path}: {error}", "fix the file, or give another --site") from error
     return parse(Site, {"system": path.stem} | _plain(raw), path)
 
 
 def with_site_overrides(site: Site, overrides: Mapping[str, Any]) -> Site:
-    """`site` with the value of each key replaced; a key's table may be left out: `partition`, `slurm.partition`.
+    """`site` with the value of each key replaced. The table may be left out: `partition` for `slurm.partition`.
 
     Raises:
-        SpecError: for an unknown key, or a value that the profile could not hold either.
+        SpecError: for an unknown key, or a value that is not valid in a profile.
     """
     values = site.model_dump(mode="json")
     tables = {key: table for key, table in values.items() if isinstance(table, dict)}
@@ -253,7 +248,7 @@ def with_site_overrides(site: Site, overrides: Mapping[str, Any]) -> Site:
 
 
 def _plain(value: Any) -> Any:
-    """TOML's own types as JSON knows them: `time = 01:30:00` is a time of day to TOML."""
+    """`value` with TOML's own types as text: `time = 01:30:00` is a time of day in TOML."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):

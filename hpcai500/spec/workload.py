@@ -15,13 +15,13 @@ from hpcai500.spec.models import Frozen, parse
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 MOST_FLOP_BATCHES = 8
-"""Batches that a run may read before its clock starts, to count the FLOPs that depend on data."""
+"""Limit for the batches that a run reads before its clock starts, to count FLOPs that depend on data."""
 Scalar = bool | int | float | str
 Table = dict[str, Scalar | tuple[Scalar, ...]]
 
 
 class ProblemDomain(Frozen):
-    """Layer 9: what no level may change."""
+    """Layer 9, which no level may change."""
 
     dataset: str
     num_train_samples: Count
@@ -31,31 +31,31 @@ class ProblemDomain(Frozen):
     num_epochs: Count
     penalty_exponent: Count
     published_flops_per_sample: Count | None = None
-    """FLOPs a sample in the published lists' convention, where they have one."""
+    """FLOPs per sample in the convention of the published lists, if they have one."""
 
 
 class Batch(Frozen):
     global_batch_size: Count
     """Samples in one optimiser step, over all ranks."""
     micro_batch_size: Count
-    """Samples in one forward pass of one rank: what batch normalisation sees. At most this many."""
+    """Most samples in one forward pass of one rank, over which batch normalisation computes its statistics."""
 
 
 class Optimizer(Frozen):
     name: Literal["sgd", "lars", "adamw"]
     learning_rate: Annotated[float, Field(gt=0)]
-    """The peak, for a global batch of `reference_batch_size`; scales linearly with the global batch."""
+    """The peak for a global batch of `reference_batch_size`; it scales linearly with the global batch."""
     reference_batch_size: Count
     momentum: Annotated[float, Field(ge=0, lt=1)]
-    """AdamW's first beta."""
+    """Momentum; for AdamW, its first beta."""
     nesterov: bool = False
     weight_decay: Annotated[float, Field(ge=0)]
     decay_norm_and_bias: bool = True
-    """False spares one-dimensional parameters the weight decay (and, under LARS, the trust ratio)."""
+    """If false, one-dimensional parameters have no weight decay (and, under LARS, no trust ratio)."""
     trust_coefficient: Annotated[float, Field(gt=0)] = 0.001
-    """LARS alone."""
+    """Used only by LARS."""
     second_beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """AdamW alone."""
+    """Used only by AdamW."""
 
 
 class Schedule(Frozen):
@@ -64,12 +64,12 @@ class Schedule(Frozen):
     name: Literal["cosine", "polynomial"]
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     power: Annotated[float, Field(gt=0)] = 2.0
-    """Of the polynomial alone."""
+    """Exponent of the polynomial schedule."""
     final_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 def _compile_mode(value: object) -> object:
-    """As it is; the error of a union would name one of its types alone."""
+    """`value` itself, with one error for all its types: the error of a union would name only one of them."""
     if not isinstance(value, bool) and value != "reduce-overhead":
         raise ValueError("input should be true, false or 'reduce-overhead'")
     return value
@@ -82,22 +82,22 @@ class Execution(Frozen):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = False
     compile: Annotated[bool | Literal["reduce-overhead"], BeforeValidator(_compile_mode)] = False
-    """torch.compile around the training pass; `reduce-overhead`: with CUDA graphs on a GPU."""
+    """Whether torch.compile compiles the training pass; `reduce-overhead` adds CUDA graphs on a GPU."""
     fused_optimizer: bool = True
     deterministic: bool = False
     gradient_compression: Literal["none", "fp16"] = "none"
-    """What gradients are rounded to on their way between ranks."""
+    """The precision to which gradients are rounded when they are sent between ranks."""
     stop_at_target: bool = False
     num_loader_workers: Annotated[int, Field(ge=-1)] = -1
-    """Data-loader processes (or threads) a rank; -1: as many as the cores that the ranks leave idle, at most 8."""
+    """Data-loader processes (or threads) per rank; -1 for as many as there are idle cores, at most 8."""
     num_flop_batches: Count = 1
-    """Batches over which the FLOP count is averaged, if it needs data; new runs take at most `MOST_FLOP_BATCHES`."""
+    """Batches over which the FLOP count is averaged, if it needs data; at most `MOST_FLOP_BATCHES` in new runs."""
     checkpoint_epochs: Annotated[int, Field(ge=0)] = 1
-    """A checkpoint after every so many epochs; 0: only when a signal stops the run."""
+    """Epochs between checkpoints; 0 for a checkpoint only when a signal stops the run."""
 
 
 class Settings(Frozen):
-    """Every value that `--set TABLE.KEY=VALUE` can address."""
+    """All values that `--set TABLE.KEY=VALUE` can change."""
 
     problem: ProblemDomain
     model: Table
@@ -118,7 +118,7 @@ class Settings(Frozen):
 
 
 class PublishedList(Frozen):
-    """A ranking that others published, and the convention that reproduces it."""
+    """A ranking published by others, and the convention that reproduces it."""
 
     file: str
     title: str
@@ -129,7 +129,7 @@ class PublishedList(Frozen):
 
 
 class Openings(Frozen):
-    """Patterns of the settings that each level leaves open, beside `execution.*`."""
+    """Patterns of the settings that each level leaves open, in addition to `execution.*`."""
 
     hardware: tuple[str, ...]
     system: tuple[str, ...]
@@ -151,12 +151,12 @@ class WorkloadRules(Frozen):
 
 
 def shipped_workloads() -> list[Path]:
-    """The folders of the workloads that come with the project, by name."""
+    """The folders of the workloads that come with the project, sorted by name."""
     return sorted(path.parent for path in data_dir("workloads").glob("*/workload.toml"))
 
 
 def find_workload(name_or_path: str) -> Path:
-    """The folder of a shipped workload's name, or of a path to a user's own.
+    """The folder of a shipped workload, by name, or of a user's own, by path.
 
     Raises:
         SpecError: if there is none; the choices are listed.
@@ -168,7 +168,7 @@ def find_workload(name_or_path: str) -> Path:
     if (folder / "workload.toml").is_file():
         resolved = folder.resolve()
         if not resolved.name.isidentifier():
-            raise SpecError(f"workload folder {resolved.name!r} is no Python name", "rename it, e.g. my_resnet")
+            raise SpecError(f"workload folder {resolved.name!r} is not a Python name", "rename it, e.g. my_resnet")
         return resolved
     if folder.is_dir():
         raise SpecError(f"{folder} has no workload.toml", "copy one from a shipped workload and change it")
@@ -184,7 +184,7 @@ def load_rules(folder: Path) -> WorkloadRules:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SpecError(f"{path}: {error}", "mend the file") from error
+        raise SpecError(f"{path}: {error}", "fix the file") from error
     return parse(WorkloadRules, raw, path)
 
 
@@ -195,7 +195,7 @@ def problem_settings(rules: WorkloadRules, problem: str) -> Settings:
 
 
 def settings_keys(settings: Settings) -> Iterator[str]:
-    """Every dotted key that `--set` may address."""
+    """Every dotted key that `--set` can change."""
     for table, values in settings.model_dump().items():
         yield from (f"{table}.{key}" for key in values)
 

@@ -10,10 +10,10 @@ from hpcai500.errors import MachineError
 
 
 def own_address(env: Mapping[str, str], *, single_node: bool) -> str:
-    """The IPv4 address of this node that others reach: of the interface that Gloo is told to use, or the host name's.
+    """The IPv4 address of this node for others: that of Gloo's interface if it is set, else the host name's.
 
     Raises:
-        MachineError: if that is no address that another node can reach.
+        MachineError: if another node cannot reach that address.
     """
     interface = env.get("GLOO_SOCKET_IFNAME", "").split(",")[0]
     if interface:
@@ -32,7 +32,7 @@ def own_address(env: Mapping[str, str], *, single_node: bool) -> str:
         address = "127.0.0.1"
     if ipaddress.ip_address(address).is_loopback:
         raise MachineError(
-            f"the host name {socket.gethostname()} stands for {address}, which other nodes cannot reach",
+            f"the host name {socket.gethostname()} resolves to {address}, which other nodes cannot reach",
             "name the nodes' common interface: network_interface in the site profile, or GLOO_SOCKET_IFNAME",
         )
     return address

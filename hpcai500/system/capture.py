@@ -1,4 +1,4 @@
-"""What a node is: Layers 1 to 6, read on the node itself, beside whatever else a rank does at its start."""
+"""Layers 1 to 6 of a node, read on the node itself while its rank starts."""
 
 import platform
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from hpcai500.system.software import acceleration_libraries, communication_libra
 
 
 def start_capture(spec: RunSpec, placement: Mapping[str, Any]) -> "Future[dict[str, Any]]":
-    """`capture_node` in a thread: most of it waits for files and programs."""
+    """Run `capture_node` in a thread, since it mostly waits for files and programs."""
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="capture")
     captured = worker.submit(capture_node, spec, placement)
     worker.shutdown(wait=False)
@@ -19,7 +19,7 @@ def start_capture(spec: RunSpec, placement: Mapping[str, Any]) -> "Future[dict[s
 
 
 def capture_node(spec: RunSpec, placement: Mapping[str, Any]) -> dict[str, Any]:
-    """Host name and layers of this node; keys are the layers' numbers. `placement` is what a rank got of it."""
+    """Host name and layers of this node; keys are the layers' numbers. `placement` is that of its first rank."""
     return {
         "host": platform.node(),
         "layers": {
@@ -49,7 +49,7 @@ def programming_model(spec: RunSpec) -> dict[str, Any]:
 
 
 def workload_layers(spec: RunSpec, structure: Any, dataset: Any) -> dict[str, Any]:
-    """Layers 7 to 9, the same on all nodes; `structure` and `dataset` are the values of their events."""
+    """Layers 7 to 9, equal on all nodes; `structure` and `dataset` are the values of their events."""
     settings = spec.settings.model_dump(mode="json")
     return {
         "7": {

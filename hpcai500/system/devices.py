@@ -1,4 +1,4 @@
-"""What can be known of a machine's accelerators without importing torch."""
+"""Facts about a machine's accelerators that need no torch."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from hpcai500.errors import MachineError
 
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
-"""Of x86's and of Arm's /proc/cpuinfo: convolutions and matrix products in bf16."""
+"""Flags in /proc/cpuinfo of x86 and Arm for convolutions and matrix products in bf16."""
 
 
 def num_gpus() -> int:
@@ -27,7 +27,7 @@ def native_precision(*, on_gpus: bool, cpuinfo: Path = Path("/proc/cpuinfo")) ->
     """The precision that this machine's first GPU, or else its processor, computes fastest in.
 
     Raises:
-        MachineError: if NVML cannot say what the GPU is.
+        MachineError: if NVML does not report the kind of GPU.
     """
     if on_gpus:
         return gpu_precision(compute_capability())
@@ -40,7 +40,7 @@ def native_precision(*, on_gpus: bool, cpuinfo: Path = Path("/proc/cpuinfo")) ->
 
 
 def gpu_precision(capability: tuple[int, int]) -> str:
-    """bf16 since Ampere, fp16 on Volta and Turing, whose tensor cores know no other."""
+    """The precision of a GPU's tensor cores: bf16 since Ampere, fp16 on Volta and Turing, else fp32."""
     return "bf16" if capability >= (8, 0) else "fp16" if capability >= (7, 0) else "fp32"
 
 
@@ -51,5 +51,5 @@ def compute_capability() -> tuple[int, int]:
         pynvml.nvmlInit()
         major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(pynvml.nvmlDeviceGetHandleByIndex(0))
     except Exception as error:  # any fault of a driver's library
-        raise MachineError(f"NVML does not say what the GPU is: {error}", "name a precision") from error
+        raise MachineError(f"NVML does not report the kind of GPU: {error}", "name a precision") from error
     return int(major), int(minor)

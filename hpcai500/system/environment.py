@@ -1,4 +1,4 @@
-"""The variables that steer libraries, by allow-list: nothing else of a user's environment is ever recorded."""
+"""The variables that configure libraries, as an allow-list. No other variable of a user is ever recorded."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ COMMUNICATION = (
     "HOROVOD_HIERARCHICAL_ALLREDUCE", "HOROVOD_NUM_NCCL_STREAMS", "HOROVOD_TORCH_DYNAMIC",
     "TORCH_NCCL_ASYNC_ERROR_HANDLING", "TORCH_NCCL_AVOID_RECORD_STREAMS", "TORCH_NCCL_HIGH_PRIORITY",
 )  # fmt: skip
-"""Whole names: a prefix would let through what a site or a plugin adds, credentials among it."""
+"""Whole names: a prefix would also match variables of a site or a plugin, which may hold credentials."""
 
 ACCELERATION = (
     "CUBLAS_WORKSPACE_CONFIG", "CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_LAUNCH_BLOCKING", "CUDA_MODULE_LOADING",
@@ -30,5 +30,5 @@ ACCELERATION = (
 
 
 def allowed(names: tuple[str, ...], env: Mapping[str, str]) -> dict[str, str]:
-    """Those of `names` that are set."""
+    """The variables among `names` that are set."""
     return {name: env[name] for name in sorted(names) if name in env}

@@ -26,9 +26,9 @@ def hardware() -> dict[str, Any]:
 
 
 def processors(lscpu: str) -> dict[str, Any]:
-    """Model, sockets and NUMA domains of the text that `lscpu --json` prints; py-cpuinfo's answer without it.
+    """Model, sockets and NUMA domains from the output of `lscpu --json`, or the model from py-cpuinfo without it.
 
-    lscpu answers in milliseconds; py-cpuinfo takes a second, since it runs instructions in processes of its own.
+    lscpu takes milliseconds. py-cpuinfo takes a second, since it runs instructions in separate processes.
     """
     fields: dict[str, str] = {}
     with suppress(ValueError, KeyError, TypeError):
@@ -47,7 +47,7 @@ def processors(lscpu: str) -> dict[str, Any]:
 
 
 def gpus() -> list[dict[str, Any]]:
-    """NVIDIA GPUs with their memory and links, all of the node and not only the visible ones; AMD's from torch."""
+    """All NVIDIA GPUs of the node, visible or not, with memory and links; AMD GPUs from torch."""
     try:
         import pynvml
 
@@ -62,7 +62,7 @@ def _nvidia_gpu(nvml: Any, handle: Any) -> dict[str, Any]:
     def ask(question: str, *arguments: Any) -> Any:
         try:
             return getattr(nvml, question)(handle, *arguments)
-        except Exception:  # a GPU or a driver that does not know
+        except Exception:  # this GPU or driver does not support the question
             return None
 
     links = [ask("nvmlDeviceGetNvLinkState", link) for link in range(18)]
@@ -87,12 +87,12 @@ def _torch_gpus() -> list[dict[str, Any]]:
 
 
 def ethernet() -> list[dict[str, Any]]:
-    """Interfaces that are up and stand for a device; the virtual ones only where there is no other."""
+    """Interfaces that are up and belong to a device; virtual ones only if there are no others."""
     up = {
         name: stats.speed
         for name, stats in psutil.net_if_stats().items()
         if stats.isup and name != "lo" and not (_NET / name / "type").read_text().startswith("32")
-    }  # type 32 is InfiniBand, which says more elsewhere
+    }  # type 32 is InfiniBand, which `infiniband` describes better
     physical = {name: speed for name, speed in up.items() if (_NET / name / "device").exists()}
     return [
         {"name": name, "megabits_per_sec": speed if 0 < speed < 65_535 else None}
@@ -101,7 +101,7 @@ def ethernet() -> list[dict[str, Any]]:
 
 
 def infiniband(folder: Path) -> list[dict[str, Any]]:
-    """Ports below `folder`, as the kernel shows them: `200 Gb/sec (4X HDR)`."""
+    """Ports below `folder`, with their rate as the kernel shows it: `200 Gb/sec (4X HDR)`."""
     ports = sorted(folder.glob("*/ports/*")) if folder.is_dir() else []
     return [
         {"name": f"{port.parent.parent.name}:{port.name}", "rate": (port / "rate").read_text().strip()}

@@ -1,4 +1,4 @@
-"""Asking a program of the system for its version, and never waiting long for it."""
+"""Asking a program of the system for its version, with a time limit."""
 
 import shutil
 import subprocess
@@ -7,7 +7,7 @@ _PATIENCE_SEC = 5.0
 
 
 def output_of(*command: str) -> str:
-    """What `command` prints; empty where it does not exist, fails, or takes too long."""
+    """The output of `command`; empty if it does not exist, fails, or takes too long."""
     if shutil.which(command[0]) is None:
         return ""
     try:

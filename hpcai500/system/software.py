@@ -13,7 +13,7 @@ from hpcai500.system.programs import first_line_of
 _BUILD_KEYS = re.compile(
     r"USE_\w+|PERF_WITH_\w+|BLAS_INFO|LAPACK_INFO|BUILD_TYPE|COMMIT_SHA|CUDA_VERSION|CUDNN_VERSION"
 )
-"""Not compilers and their flags: they hold paths of whoever built torch."""
+"""Build options that are recorded. Compilers and their flags are not: they contain paths of the builder."""
 
 
 def operating_system() -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _version(package: str) -> str | None:
 
 
 def _cublas() -> str | None:
-    """Of the packages that torch brings its libraries in; None for a torch that uses the system's."""
+    """Version of the package from which torch loads cuBLAS; None if torch uses the system's."""
     names = {dist.name: dist.version for dist in distributions() if dist.name.startswith("nvidia-cublas")}
     return next(iter(sorted(names.values(), reverse=True)), None)
 

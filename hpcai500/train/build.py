@@ -1,4 +1,4 @@
-"""What stands before a run's clock: a rank's parts, assembled into a trainer that is counted and warm."""
+"""Start-up before a run's clock: a rank's parts are assembled into a trainer, counted and warmed up."""
 
 import os
 from concurrent.futures import Future
@@ -35,7 +35,7 @@ from hpcai500.train.workload import Workload, load_workload
 
 
 def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resumption: Resumption) -> Trainer:
-    """All that stands before the clock: capture, data, model, FLOP count, warm-up; and what a checkpoint holds."""
+    """A trainer that is ready for the clock: data, model, FLOP count, system.json, warm-up, checkpoint if any."""
     execution = spec.settings.execution
     placement = take_cores(ranks, os.environ)
     if ranks.rank == 0 and (warning := crowding(placement)):
@@ -43,11 +43,7 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
     captured = start_capture(spec, placement._asdict()) if ranks.local_rank == 0 else None
     workload = load_workload(Path(spec.workload.folder))(spec)
     workload = open_data(workload, spec, ranks, journal, resumption.dataset_digest)
-    torch.manual_seed(spec.seed)
-    model = workload.build_model()
-    if execution.channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    model = model.to(ranks.device)
+    model = initial_model(workload, ranks.device)
     flops_per_sample = resumption.flops_per_sample
     if flops_per_sample is None:
         counted = count_flops(workload, model, ranks)
@@ -74,21 +70,30 @@ def build(spec: RunSpec, ranks: Ranks, journal: Journal, stop: StopRequest, resu
         clock=Clock(ranks.device),
         energy=energy,
         flops_per_sample=flops_per_sample,
-        # what an interruption without warning made useless was used all the same, and nobody knows how much
+        # work lost in an interruption without a checkpoint used energy too, and nobody knows how much
         energy_is_complete=energy_is_complete and (resumption.graceful or not resumption.resumes),
         stop=stop,
     )
     log_hyper_parameters(journal, spec, trainer.peak)
-    # DDP settles its buckets, and with them the order of summation, in its first steps: not in the middle of a run
+    # DDP fixes its buckets, and so the order of summation, in its first steps: do these before the run
     if execution.compile or execution.deterministic or ranks.device.type == "cuda":
         journal.log(WarmUp(value=WarmUpTime(warm_up_sec=warm_up(trainer))))
     if resumption.state is not None:
-        trainer.restore(resumption.state, resumption.epoch, resumption.step, borrowed=resumption.borrowed)
+        trainer.restore(resumption.state, resumption.epoch, resumption.step, from_other_run=resumption.from_other_run)
     return trainer
 
 
+def initial_model(workload: Workload, device: torch.device) -> nn.Module:
+    """The model on `device`, with parameters that depend only on the run's seed."""
+    torch.manual_seed(workload.spec.seed)
+    model = workload.build_model()
+    if workload.settings.execution.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    return model.to(device)
+
+
 def count_flops(workload: Workload, model: nn.Module, ranks: Ranks) -> flops.FlopCount:
-    """FLOPs to train one sample, counted by rank 0 alone."""
+    """FLOPs to train one sample, counted only by rank 0."""
     if ranks.rank != 0:
         return ranks.broadcast(None)  # type: ignore[return-value]
     count = count_on_meta if workload.static_shapes else count_on_data
@@ -104,13 +109,13 @@ def count_on_data(workload: Workload, model: nn.Module, device: torch.device) ->
 
 
 def count_on_meta(workload: Workload, model: nn.Module, device: torch.device) -> flops.FlopCount:
-    """Count on one batch of the real shapes that has no memory, so that nothing is computed.
+    """Count on one batch that has the real shapes but no memory, so that nothing is computed.
 
     Raises:
         SpecError: if an operation of the workload needs values.
     """
     spec = workload.spec
-    without_data = load_workload(Path(spec.workload.folder))(spec)  # it keeps tensors of the device that it last saw
+    without_data = load_workload(Path(spec.workload.folder))(spec)  # a workload keeps tensors of its last device
     try:
         batch = without_data.to_device(
             without_data.synthetic_batch(spec.micro_batch_size, device, spec.seed), torch.device("meta")
@@ -128,7 +133,7 @@ def count_on_meta(workload: Workload, model: nn.Module, device: torch.device) ->
 
 
 def warm_up(trainer: Trainer) -> float:
-    """Compile and warm up on synthetic data, leaving parameters, statistics and generators as they were."""
+    """Compile and warm up on synthetic data, without changing parameters, statistics or generators."""
     started = trainer.clock.read_sec()
     device, spec = trainer.ranks.device, trainer.spec
     buffers = [buffer.clone() for buffer in trainer.model.buffers()]
@@ -145,7 +150,7 @@ def warm_up(trainer: Trainer) -> float:
 
 
 def log_energy(energy: EnergyMeter, ranks: Ranks, journal: Journal) -> bool:
-    """Log what is measured where; True if every GPU, or every node's packages, has a counter."""
+    """Log the sources of energy. Return whether every GPU, or every node's packages, has a counter."""
     found = coverage(ranks.gather((energy.sources, energy.missing)), ranks.device.type)
     is_complete = ranks.broadcast(found.is_complete)
     sources = tuple(found.sources) if is_complete else ()
@@ -154,7 +159,7 @@ def log_energy(energy: EnergyMeter, ranks: Ranks, journal: Journal) -> bool:
 
 
 def write_system(spec: RunSpec, ranks: Ranks, captured: "Future[dict[str, Any]] | None", *, resumes: bool) -> None:
-    """All nine layers into system.json: 1 to 6 of every node, equal nodes stored once, and 7 to 9."""
+    """Write all nine layers to system.json: 1 to 6 of every node, with equal nodes stored once, and 7 to 9."""
     nodes = ranks.gather(captured.result() if captured else None)
     if ranks.rank != 0:
         return
@@ -162,7 +167,7 @@ def write_system(spec: RunSpec, ranks: Ranks, captured: "Future[dict[str, Any]] 
     system = group_nodes([node for node in nodes if node])
     if resumes and path.exists():
         system = with_earlier(system, read_json(path))
-    events = read_events(spec.folder / "events.log")  # where an earlier start has written them too
+    events = read_events(spec.folder / "events.log")  # an earlier start may have written them
     structure, dataset = first(events, Key.MODEL), first(events, Key.DATASET)
     layers = workload_layers(spec, structure and structure.value, dataset and dataset.value)
     write_json(path, system | {"layers": layers})

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, checksummed, the two newest kept, the newest good one found again."""
+"""Checkpoints: atomic and checksummed. The two newest are kept, and the newest good one can be found again."""
 
 import hashlib
 import os
@@ -19,34 +19,34 @@ _NAME = re.compile(r"epoch(\d+)-step(\d+)\.json")
 
 
 class Record(Frozen):
-    """The file beside a checkpoint; written after it, so that without it there is no checkpoint."""
+    """The record of a checkpoint, in a separate file that is written after it. Without it there is no checkpoint."""
 
     schema_version: Literal[1] = 1
     experiment_digest: str
     training_digest: str = ""
     seed: int
     epoch: int
-    """The epoch to go on with, from 1."""
+    """The epoch in which to continue, from 1."""
     step: int
     """Optimiser steps of that epoch that are done."""
     events_bytes: int
-    """Length of events.log at that moment: what follows is done again."""
+    """Length of events.log at that moment. Later work is repeated."""
     time_ms: int
     graceful: bool
-    """Written because of a signal, so that no work was lost."""
+    """Whether it was written after a signal, so that no work was lost."""
     sha256: str = ""
     num_bytes: int = 0
 
 
-class Found(NamedTuple):
+class CheckpointSearch(NamedTuple):
     record: Record | None
     state: dict[str, Any] | None
     passed_over: tuple[str, ...]
-    """Why each newer checkpoint is not used."""
+    """Newer checkpoints that are not used, each with the reason."""
 
 
 class Checkpoints:
-    """The checkpoints of one run; rank 0 alone has one. Writing goes on beside training, one at a time."""
+    """The checkpoints of one run, which only rank 0 writes: in the background, one at a time."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -57,13 +57,13 @@ class Checkpoints:
         """Store a copy of `state` in the background.
 
         Raises:
-            HpcAi500Error: for what the file system said to the one before.
+            HpcAi500Error: if the checkpoint before could not be written.
         """
         self.wait()
         self._pending = self._writer.submit(self._write, _on_host(state), record, keep)
 
     def wait(self) -> None:
-        """Return when all is on disk."""
+        """Wait until everything is on disk."""
         pending, self._pending = self._pending, None
         if pending:
             pending.result()
@@ -90,8 +90,8 @@ class Checkpoints:
             old.with_suffix(".pt").unlink(missing_ok=True)
 
 
-def find_newest(folder: Path, refuse: Callable[[Record], str]) -> Found:
-    """The newest checkpoint that is whole and that `refuse` says nothing of; others are passed over, and said so."""
+def find_newest(folder: Path, refuse: Callable[[Record], str]) -> CheckpointSearch:
+    """The newest checkpoint that is whole and that `refuse` does not refuse, and why newer ones are passed over."""
     passed_over: list[str] = []
     for path in _newest_first(folder):
         try:
@@ -102,14 +102,14 @@ def find_newest(folder: Path, refuse: Callable[[Record], str]) -> Found:
                 if state.pop("record") == record.model_copy(update={"sha256": "", "num_bytes": 0}).model_dump(
                     mode="json"
                 ):
-                    return Found(record, state, tuple(passed_over))
+                    return CheckpointSearch(record, state, tuple(passed_over))
                 fault = "its record was altered"
         except HpcAi500Error as error:
             fault = str(error)
-        except Exception as error:  # whatever torch makes of bytes that are no checkpoint
+        except Exception as error:  # torch raises various errors for bytes that are not a checkpoint
             fault = f"{type(error).__name__}: cannot be loaded"
         passed_over.append(f"{path.stem}: {fault}")
-    return Found(None, None, tuple(passed_over))
+    return CheckpointSearch(None, None, tuple(passed_over))
 
 
 def _fault(path: Path, record: Record) -> str:
@@ -123,12 +123,12 @@ def _fault(path: Path, record: Record) -> str:
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:
-    places = [
+    checkpoints = [
         (int(match[1]), int(match[2]), path)
         for path in folder.glob("*.json")
         if (match := _NAME.fullmatch(path.name))
     ]
-    yield from (path for *_, path in sorted(places, reverse=True))
+    yield from (path for *_, path in sorted(checkpoints, reverse=True))
 
 
 def _sha256(path: Path) -> str:
@@ -137,7 +137,7 @@ def _sha256(path: Path) -> str:
 
 
 def _on_host(value: Any) -> Any:
-    """A deep copy of nested containers with every tensor on the CPU, which training may not change any more."""
+    """A deep copy of nested containers with every tensor on the CPU, which later training does not change."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):

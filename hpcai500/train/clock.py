@@ -6,7 +6,7 @@ import torch
 
 
 class Clock:
-    """Seconds since its making; the device is synchronised at each reading, and nowhere else."""
+    """Seconds since it was created. The device is synchronised at each reading, and nowhere else."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

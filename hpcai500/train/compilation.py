@@ -1,4 +1,4 @@
-"""torch.compile and CUDA graphs, as `execution.compile` asks for them."""
+"""torch.compile and CUDA graphs, as configured by `execution.compile`."""
 
 from typing import Literal, cast
 
@@ -14,10 +14,12 @@ How = bool | Literal["reduce-overhead"]
 def compiled(wrapped: nn.Module, how: How) -> nn.Module:
     """`wrapped`, compiled at its first call.
 
-    It stands around DDP: torch then cuts the backward pass between DDP's buckets. Inside DDP it would be one piece,
-    and the first gradient would be sent after the last one is computed.
+    It is around DDP, so that torch splits the backward pass between DDP's buckets. Inside DDP it would be one piece,
+    and the first gradient would be sent only after the last one is computed.
     """
-    if how == CUDA_GRAPHS:  # what a graph returns is gone when it runs again: gradients live outside its memory
+    if (
+        how == CUDA_GRAPHS
+    ):  # a graph overwrites its results when it runs again, so gradients are kept outside its memory
         for parameter in wrapped.parameters():
             if parameter.requires_grad:
                 parameter.grad = torch.zeros_like(parameter)
@@ -25,13 +27,13 @@ def compiled(wrapped: nn.Module, how: How) -> nn.Module:
 
 
 def begin_pass(how: How) -> None:
-    """Say that nothing of the pass before is needed any more, which lets CUDA graphs use its memory again."""
+    """Mark that the results of the previous pass are no longer needed, so that CUDA graphs can reuse its memory."""
     if how == CUDA_GRAPHS:
         torch.compiler.cudagraph_mark_step_begin()
 
 
 def clear_gradients(optimizer: torch.optim.Optimizer, how: How) -> None:
-    """Before the next step; in place where gradients must stay where they are."""
+    """Clear the gradients before the next step; in place under CUDA graphs, which need fixed addresses."""
     if how != CUDA_GRAPHS:
         optimizer.zero_grad()
         return

@@ -1,9 +1,9 @@
-"""A run's data: staged, opened and compared with the problem's, or random batches in its place."""
+"""A run's data: staged, opened and compared with the problem's definition; or random batches instead."""
 
 from pathlib import Path
 
 from hpcai500.errors import DataError
-from hpcai500.events.payloads import Dataset, DatasetIdentity, Input, Reading, StagingStart, StagingStop
+from hpcai500.events.payloads import Dataset, DatasetIdentity, Input, InputPipeline, StagingStart, StagingStop
 from hpcai500.ranks.torch_ranks import Ranks
 from hpcai500.spec.models import parse
 from hpcai500.spec.run import RunSpec
@@ -13,9 +13,9 @@ from hpcai500.train.workload import Workload
 
 
 def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal, earlier: str | None) -> Workload:
-    """The workload with its data set open: compared with the problem's counts and an `earlier` start's digest.
+    """The workload with its data set open, checked against the problem's counts and an `earlier` start's digest.
 
-    `SyntheticData` of the workload where the run asks for that.
+    If the run uses synthetic data, the workload is wrapped in `SyntheticData`.
     """
     if spec.is_synthetic:
         workload = SyntheticData(workload)
@@ -33,11 +33,11 @@ def open_data(workload: Workload, spec: RunSpec, ranks: Ranks, journal: Journal,
             f"samples; problem {spec.problem!r} is defined on {expected[0]:,} and {expected[1]:,}",
             f"complete the data set, or see `hpcai500 data verify {spec.workload.name}`",
         )
-    journal.log(Input(value=parse(Reading, info.reading or {}, f"{spec.workload.folder}: DatasetInfo.reading")))
+    journal.log(Input(value=parse(InputPipeline, info.reading or {}, f"{spec.workload.folder}: DatasetInfo.reading")))
     if earlier and info.digest != earlier:
         raise DataError(
             f"{spec.data}: the data set's digest is {info.digest:.40}, and was {earlier:.40} when the run began",
-            "bring the data set back as it was, or train anew with another --output",
+            "restore the data set, or start a new run with another --output",
         )
     identity = DatasetIdentity(
         synthetic=False,

@@ -1,4 +1,4 @@
-"""Energy from counters: NVML for GPUs, RAPL for processor packages. Never an estimate, never zero for "unknown"."""
+"""Energy from counters: NVML for GPUs, RAPL for CPU packages. Never an estimate, and never zero for "unknown"."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,8 +12,8 @@ RAPL = Path("/sys/class/powercap")
 CounterName = Literal["nvml", "rapl"]
 
 
-class Missing(NamedTuple):
-    """Why a rank reads no such counter."""
+class MissingCounter(NamedTuple):
+    """A counter that a rank cannot read, and why."""
 
     counter: CounterName
     reason: str
@@ -22,27 +22,29 @@ class Missing(NamedTuple):
         return f"{self.counter.upper()}: {self.reason}"
 
 
-class Coverage(NamedTuple):
-    """What is measured over all ranks."""
+class EnergyCoverage(NamedTuple):
+    """The counters of all ranks together."""
 
     sources: tuple[CounterName, ...]
-    missing: tuple[Missing, ...]
+    missing: tuple[MissingCounter, ...]
     is_complete: bool
-    """Every GPU, or without GPUs every node's packages, has a counter."""
+    """Whether every GPU, or without GPUs every node's packages, has a counter."""
 
 
-def coverage(of_ranks: Iterable[tuple[Sequence[CounterName], Sequence[Missing]]], device_type: str) -> Coverage:
-    every = list(of_ranks)
+def coverage(
+    by_rank: Iterable[tuple[Sequence[CounterName], Sequence[MissingCounter]]], device_type: str
+) -> EnergyCoverage:
+    every = list(by_rank)
     sources = {source for found, _ in every for source in found}
     missing = {reason for _, reasons in every for reason in reasons}
     needed: CounterName = "nvml" if device_type == "cuda" else "rapl"
     is_complete = needed in sources and not any(one.counter == needed for one in missing)
-    return Coverage(tuple(sorted(sources)), tuple(sorted(missing)), is_complete)
+    return EnergyCoverage(tuple(sorted(sources)), tuple(sorted(missing)), is_complete)
 
 
 class Counter(Protocol):
     def read_joules(self) -> float:
-        """A figure that grows with the energy used."""
+        """Joules since some fixed moment."""
 
 
 class NvmlCounter:
@@ -57,14 +59,14 @@ class NvmlCounter:
         uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
         self._nvml = pynvml
         self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-        self.read_joules()  # refuses here where the GPU has no counter
+        self.read_joules()  # fails here if the GPU has no counter
 
     def read_joules(self) -> float:
         return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1_000
 
 
 class RaplCounter:
-    """One processor package's energy; the register wraps, so it must be read more often than that."""
+    """Energy of one CPU package. The register wraps around, so it must be read more often than it wraps."""
 
     name: CounterName = "rapl"
 
@@ -86,11 +88,11 @@ class RaplCounter:
 
 
 class EnergyMeter:
-    """What one rank can measure: its own GPU, and on a node's first rank the packages too."""
+    """The counters of one rank: of its own GPU, and on a node's first rank also of the CPU packages."""
 
     def __init__(self, device: torch.device, *, node_leader: bool, rapl: Path = RAPL) -> None:
         self.counters: list[NvmlCounter | RaplCounter] = []
-        self.missing: list[Missing] = []
+        self.missing: list[MissingCounter] = []
         if device.type == "cuda":
             self._try_nvml(device)
         if node_leader:
@@ -102,7 +104,7 @@ class EnergyMeter:
         return sorted({counter.name for counter in self.counters})
 
     def joules_since_last(self) -> float:
-        """Joules since the last call, or since the meter was made; 0 for a rank that measures nothing."""
+        """Joules since the last call, or since the meter was created; 0 for a rank without counters."""
         now = self._read()
         used, self._last = now - self._last, now
         return used
@@ -113,14 +115,16 @@ class EnergyMeter:
     def _try_nvml(self, device: torch.device) -> None:
         try:
             self.counters.append(NvmlCounter(device))
-        except Exception as error:  # any fault of a driver's library: the figure is then missing, and said so
-            self.missing.append(Missing("nvml", str(error)))
+        except (
+            Exception
+        ) as error:  # the driver's library raises many kinds of errors; the figure is then reported as missing
+            self.missing.append(MissingCounter("nvml", str(error)))
 
     def _try_rapl(self, rapl: Path) -> None:
         domains = [path for path in sorted(rapl.glob("intel-rapl:*")) if path.name.count(":") == 1]
         try:
             self.counters.extend([RaplCounter(domain) for domain in domains])
         except OSError as error:
-            self.missing.append(Missing("rapl", f"{error.filename}: {error.strerror}"))
+            self.missing.append(MissingCounter("rapl", f"{error.filename}: {error.strerror}"))
         if not domains:
-            self.missing.append(Missing("rapl", f"no counters under {rapl}"))
+            self.missing.append(MissingCounter("rapl", f"no counters under {rapl}"))

@@ -19,10 +19,10 @@ class FlopCount(NamedTuple):
 
     mean: float
     standard_deviation: float
-    """Over the batches; 0 where shapes do not vary, or for one batch."""
+    """Standard deviation over the batches; 0 if shapes do not vary, or for one batch."""
     num_batches: int
     layers: dict[str, LayerFlops]
-    """Of the forward pass."""
+    """FLOPs of each layer's forward pass."""
 
     def event(self) -> FlopsPerSample:
         counted = SampleFlops(
@@ -34,9 +34,9 @@ class FlopCount(NamedTuple):
 def count_flops(
     model: nn.Module, batches: Iterable[tuple[object, int]], loss: Callable[[nn.Module, object], torch.Tensor]
 ) -> FlopCount:
-    """Dispatch each (batch, number of samples) once through a copy of `model`, with torch's counter on.
+    """Count while each (batch, number of samples) passes once through a copy of `model`.
 
-    The model, its gradients and the random generators are left as they were.
+    The model, its gradients and the random generators do not change.
     """
     copied = without_synchronisation(copy.deepcopy(model))
     per_sample: list[float] = []
@@ -45,7 +45,7 @@ def count_flops(
         for batch, num_samples in batches:
             with FlopCounterMode(display=False) as counter:
                 value = loss(copied, batch)
-                forward.append((counter.get_flop_counts(), num_samples))  # torch makes a new one at each call
+                forward.append((counter.get_flop_counts(), num_samples))  # torch creates a new one at each call
                 value.backward()
             copied.zero_grad(set_to_none=True)
             per_sample.append(counter.get_total_flops() / num_samples)
@@ -54,7 +54,7 @@ def count_flops(
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
-    """A copy of `model` whose parameters and buffers have shapes and no memory (torch's device `meta`)."""
+    """A copy of `model` whose parameters and buffers have shapes but no memory (torch's device `meta`)."""
     copies: dict[int, Any] = {id(buffer): buffer.to("meta") for buffer in model.buffers()}
     for parameter in model.parameters():
         copies[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
@@ -62,7 +62,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
 
 
 def without_synchronisation(model: nn.Module) -> nn.Module:
-    """`model` with batch norms that wait for no other rank in place of those that do: one rank counts alone."""
+    """`model` with BatchNorm2d for each SyncBatchNorm, since only one rank counts and cannot wait for others."""
     for name, child in model.named_children():
         if isinstance(child, nn.SyncBatchNorm):
             setattr(model, name, nn.BatchNorm2d(child.num_features, device=child.weight.device))

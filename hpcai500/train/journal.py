@@ -1,4 +1,4 @@
-"""What a run says while it trains: events on rank 0, one line an epoch, a progress bar on a terminal."""
+"""Output of a run while it trains: events on rank 0, one line per epoch, and a progress bar on a terminal."""
 
 import sys
 import time
@@ -20,25 +20,25 @@ from hpcai500.train.workload import Quality
 class Journal(Protocol):
     def log(self, payload: Payload) -> None: ...
     def set_flops_per_sample(self, flops: float) -> None:
-        """What a progress bar needs to show FLOPS."""
+        """Set the number by which a progress bar computes FLOPS."""
 
     def step(self, epoch: int, loss: torch.Tensor, waited_sec: float) -> None:
-        """One optimiser step is under way; `loss` may still be being computed.
+        """Report an optimiser step whose `loss` may not be computed yet.
 
-        `waited_sec`: how long the epoch's steps have waited for their batches.
+        `waited_sec` is the time that the epoch's steps have waited for their batches.
         """
 
     def epoch(self, row: Epoch, quality: Quality) -> None:
-        """An epoch has been evaluated."""
+        """Report an evaluated epoch."""
 
     def sync(self) -> int:
-        """Have all events on disk; the log's length in bytes."""
+        """Write all events to disk. Return the log's length in bytes."""
 
     def close(self) -> None: ...
 
 
 class SilentJournal:
-    """Of every rank but 0."""
+    """The journal of every rank but 0, which writes nothing."""
 
     def log(self, payload: Payload) -> None: ...
     def set_flops_per_sample(self, flops: float) -> None: ...
@@ -51,7 +51,7 @@ class SilentJournal:
 
 
 class RunJournal:
-    """Of rank 0."""
+    """The journal of rank 0."""
 
     def __init__(self, spec: RunSpec, writer: EventWriter) -> None:
         self._spec = spec
@@ -109,7 +109,7 @@ def _print(line: str) -> None:
 class ProgressBar:
     """Loss, samples/s, FLOPS, waiting for data and time left.
 
-    Reads the loss at most twice a second and one reading late.
+    It reads the loss at most twice per second and shows the reading before, so that it never waits for the device.
     """
 
     _INTERVAL_SEC = 0.5
@@ -137,7 +137,7 @@ class ProgressBar:
             return
         steps = self._bar.n - self._last_step
         rate = steps * self._spec.settings.batch.global_batch_size / (now - self._last_time)
-        earlier = self._last_waited_sec if waited_sec >= self._last_waited_sec else 0.0  # of the epoch before
+        earlier = self._last_waited_sec if waited_sec >= self._last_waited_sec else 0.0  # it is from the epoch before
         waited = (waited_sec - earlier) / (now - self._last_time)
         shown = self._take_pending()
         self._bar.set_description_str(f"epoch {epoch}/{self._spec.settings.problem.num_epochs}", refresh=False)
@@ -174,7 +174,7 @@ def open_journal(spec: RunSpec, rank: int) -> "RunJournal | SilentJournal":
 
 
 def log_submission(journal: Journal, spec: RunSpec) -> None:
-    """The first lines of a run: what is submitted, and that no cache was cleared."""
+    """Log the first lines of a run: the identity of the submission, and that no cache was cleared."""
     reason = "the harness clears no cache: data may be warm from earlier runs"
     journal.log(events.CacheClear(value=False, metadata=events.Explanation(reason=reason)))
     journal.log(events.InitStart())

@@ -1,4 +1,4 @@
-"""A data loader for map-style samples: processes, pinned memory, and errors that keep their one line."""
+"""A data loader for map-style samples, with processes, pinned memory, and errors that stay one line."""
 
 import os
 import time
@@ -10,20 +10,20 @@ from torch.utils.data import DataLoader, Dataset
 
 from hpcai500.errors import HpcAi500Error
 from hpcai500.train.preemption import leave_signals_to_parent
-from hpcai500.train.ring import FillBatch, Filled, Ring
+from hpcai500.train.ring import FillBatch, Ring, RingBatch
 
 ReadBatch = Callable[[Sequence[Any]], Any]
-"""A list of keys (samples) as one collated batch; must be picklable."""
+"""A function from a list of keys (samples) to one collated batch. It must be picklable."""
 
 
 _PREFETCH = 2
-"""Batches that each process works ahead."""
-_HELD = 3
-"""Batches that are pinned, trained or let go at the same time."""
+"""Batches that each process prepares in advance."""
+_IN_USE = 3
+"""Batches that may be pinned, trained on or released at the same time."""
 
 
 class _Batches(Dataset[Any]):
-    """Whole batches; an expected error travels as a value, since the loader would wrap it in a traceback."""
+    """Whole batches. An expected error is returned as a value, since the loader would wrap it in a traceback."""
 
     def __init__(self, read_batch: ReadBatch, ring: Ring | None) -> None:
         self._read_batch, self._ring = read_batch, ring
@@ -34,13 +34,13 @@ class _Batches(Dataset[Any]):
             if self._ring is None or slot is None:
                 return self._read_batch(keys)
             reader: FillBatch = self._read_batch  # type: ignore[assignment]
-            return Filled(self._ring, slot, reader.fill(keys, self._ring.memory[slot]))
+            return RingBatch(self._ring, slot, reader.fill(keys, self._ring.memory[slot]))
         except HpcAi500Error as error:
             return error
 
 
 class _Schedule:
-    """The loader's batch sampler, its lists of keys exchanged between epochs; each with a slot of the ring."""
+    """The loader's batch sampler: lists of keys, replaced in each epoch, each with a slot of the ring."""
 
     def __init__(self, ring: Ring | None) -> None:
         self.batches: Sequence[Sequence[Any]] = []
@@ -48,7 +48,7 @@ class _Schedule:
 
     def __iter__(self) -> Iterator[tuple[int | None, Sequence[Any]]]:
         if self._ring:
-            self._ring.reclaim()  # by the first of these the processes have dropped what an earlier reader left
+            self._ring.reclaim()  # the processes have dropped the batches of an earlier reader by now
         for keys in self.batches:
             yield self._ring.give() if self._ring else None, keys
 
@@ -56,8 +56,8 @@ class _Schedule:
         return len(self.batches)
 
 
-class Timed:
-    """Batches, and the seconds for which whoever takes them has waited. Reads the host's clock alone."""
+class BatchTimer:
+    """An iterator over batches that measures how long its user waits, by the host's clock only."""
 
     def __init__(self, batches: Iterable[Any], waited_sec: float = 0.0) -> None:
         self._batches = iter(batches)
@@ -75,14 +75,14 @@ class Timed:
 
 
 class Loader:
-    """Reads batches by `read_batch`, in `num_workers` processes that live as long as the loader.
+    """Reads batches with `read_batch`, in `num_workers` processes that live as long as the loader.
 
-    With `batch_bytes`, what a batch has at most, `read_batch` is a `FillBatch` too, and its memory is handed round.
+    With `batch_bytes`, the most that a batch has, `read_batch` is also a `FillBatch`, and memory is reused.
     """
 
     def __init__(self, read_batch: ReadBatch, *, num_workers: int, pin_memory: bool, batch_bytes: int = 0) -> None:
         self._read_batch = read_batch
-        num_slots = _PREFETCH * num_workers + _HELD
+        num_slots = _PREFETCH * num_workers + _IN_USE
         self._ring = Ring(num_slots, batch_bytes) if num_workers and batch_bytes else None
         self._schedule = _Schedule(self._ring)
         self._loader = DataLoader(
@@ -94,21 +94,21 @@ class Loader:
             persistent_workers=num_workers > 0,
             prefetch_factor=_PREFETCH if num_workers else None,
             worker_init_fn=leave_signals_to_parent,
-            generator=torch.Generator(),  # draws nothing from the run's own, so that a resumed run is the same
+            generator=torch.Generator(),  # a separate one, so that the run's own is equal after a resumption
         )
 
     def read(self, batches: Sequence[Sequence[Any]]) -> Iterator[Any]:
         """The batches, in order.
 
         Raises:
-            HpcAi500Error: as `read_batch` raised it, in whichever process.
+            HpcAi500Error: as `read_batch` raised it, in any process.
         """
         self._schedule.batches = batches
         for batch in self._loader:
             if isinstance(batch, HpcAi500Error):
                 raise batch
-            yield self._read_batch.batch(batch.memory, batch.rest) if isinstance(batch, Filled) else batch  # type: ignore[attr-defined]
-            del batch  # its slot is free while the next one is waited for
+            yield self._read_batch.batch(batch.memory, batch.rest) if isinstance(batch, RingBatch) else batch  # type: ignore[attr-defined]
+            del batch  # frees its slot while the next one is read
 
 
 def _identity(batch: Any) -> Any:
@@ -116,10 +116,10 @@ def _identity(batch: Any) -> Any:
 
 
 def choose_num_workers(wanted: int, device: torch.device, local_size: int) -> int:
-    """Processes (or threads) that load data: `wanted`, or for -1 what suits the device, at most 8.
+    """Processes (or threads) that load data: `wanted`, or for -1 a number that suits the device, at most 8.
 
-    Beside a GPU, the cores that a rank leaves idle. A rank that computes on its cores leaves none idle, and a core
-    that decodes feeds more than 32 that train: one loader for so many threads, and none for a rank of one thread.
+    With a GPU, there is one per core that the rank leaves idle. On a CPU, no core is idle, but one core that decodes
+    feeds more than 32 that train. So there is one loader per 32 threads, and none for a rank with one thread.
     """
     if wanted >= 0:
         return wanted

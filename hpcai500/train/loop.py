@@ -20,11 +20,11 @@ from hpcai500.train.clock import Clock
 from hpcai500.train.compilation import begin_pass, clear_gradients
 from hpcai500.train.energy import EnergyMeter
 from hpcai500.train.journal import Journal
-from hpcai500.train.loading import Timed
+from hpcai500.train.loading import BatchTimer
 from hpcai500.train.optim import learning_rate, peak_learning_rate
 from hpcai500.train.preemption import StopRequest
 from hpcai500.train.sampling import eval_batches, micro_batches
-from hpcai500.train.state import Progress, RankState, RunState
+from hpcai500.train.state import RankState, RunState, TrainingProgress
 from hpcai500.train.workload import Batch, Quality, Workload
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -32,7 +32,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(kw_only=True)
 class Trainer:
-    """The parts of one rank's run; `model` is bare, `wrapped` averages gradients over the ranks."""
+    """The parts of one rank's run. `model` is the bare model, and `wrapped` averages gradients over the ranks."""
 
     spec: RunSpec
     ranks: Ranks
@@ -46,7 +46,7 @@ class Trainer:
     flops_per_sample: float
     energy_is_complete: bool
     stop: StopRequest
-    progress: Progress = field(default_factory=Progress)
+    progress: TrainingProgress = field(default_factory=TrainingProgress)
 
     def __post_init__(self) -> None:
         precision = self.spec.settings.execution.precision
@@ -57,17 +57,17 @@ class Trainer:
         self.peak = peak_learning_rate(self.spec.settings.optimizer, self.spec.settings.batch.global_batch_size)
 
     def train(self) -> None:
-        """All epochs that are left, or up to the target where the run says so.
+        """Train all remaining epochs, or up to the target if the run stops there.
 
         Raises:
             DivergedError: at the end of the first epoch whose mean loss is not finite.
-            PreemptedError: after a checkpoint, when any rank was asked to stop.
+            PreemptedError: after a checkpoint, if any rank was asked to stop.
         """
         problem, execution = self.spec.settings.problem, self.spec.settings.execution
-        self.energy.joules_since_last()  # what start-up used is no part of the run
+        self.energy.joules_since_last()  # the energy of start-up is not part of the run
         for epoch in range(self.progress.epoch, problem.num_epochs + 1):
             quality = self.run_epoch(epoch)
-            self.progress = Progress(epoch=epoch + 1)
+            self.progress = TrainingProgress(epoch=epoch + 1)
             if execution.stop_at_target and quality >= problem.target_quality:
                 break
             if (
@@ -78,7 +78,7 @@ class Trainer:
                 self.save()
 
     def run_epoch(self, epoch: int) -> float:
-        before = self.progress  # of an earlier start, where this one goes on within the epoch
+        before = self.progress  # of an earlier start, if this one continues within the epoch
         if before.step == 0:
             self.journal.log(EpochStart.of(epoch))
         started = self.clock.read_sec()
@@ -95,7 +95,7 @@ class Trainer:
         evaluated = self.clock.read_sec()
         self.journal.log(EvalAccuracy.of(epoch, quality.value))
         self.journal.log(EvalStop.of(epoch))
-        own_steps = self.spec.steps_per_epoch - before.borrowed_steps
+        own_steps = self.spec.steps_per_epoch - before.other_run_steps
         num_samples = own_steps * self.spec.settings.batch.global_batch_size
         joules = before.energy_joules + self.energy_joules()
         row = Epoch(
@@ -114,15 +114,15 @@ class Trainer:
         return quality.value
 
     def train_epoch(self, epoch: int, started: float) -> tuple[float, float]:
-        """What is left of one pass over the shuffled training set.
+        """Train the remaining steps of one pass over the shuffled training set.
 
-        The mean loss over all steps and ranks, and the seconds that ranks waited for batches, on average.
+        Return the mean loss over all steps and ranks, and the mean seconds that ranks waited for batches.
         """
         self.wrapped.train()
         done, num_steps = self.progress.step, self.spec.steps_per_epoch
         loss_sum = torch.full((), self.progress.loss_sum, device=self.ranks.device)
         keys = list(islice(micro_batches(self.spec, self.ranks.rank, epoch), done * self.num_micro_batches, None))
-        batches = Timed(self.workload.train_batches(keys), self.progress.data_wait_sec)
+        batches = BatchTimer(self.workload.train_batches(keys), self.progress.data_wait_sec)
         for step in range(done + 1, num_steps + 1):
             loss = self.train_step(batches, self.rate_of_step((epoch - 1) * num_steps + step - 1))
             loss_sum += loss
@@ -134,7 +134,7 @@ class Trainer:
         return loss / (num_steps * self.ranks.size), waited_sec / self.ranks.size
 
     def train_step(self, batches: Iterable[Batch], rate: float) -> torch.Tensor:
-        """One optimiser step over this rank's share of a global batch; its mean loss, on the device."""
+        """Train one optimiser step on this rank's share of a global batch. Return its mean loss, on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         step_loss = torch.zeros((), device=self.ranks.device)
@@ -147,9 +147,9 @@ class Trainer:
         return step_loss
 
     def forward_backward(self, batch: Batch, *, last: bool) -> torch.Tensor:
-        """Add a micro-batch's share to the gradients of its step; return its share of the step's mean loss.
+        """Add a micro-batch's share to the gradients of its step. Return its share of the step's mean loss.
 
-        Ranks average the gradients while the `last` micro-batch's are computed.
+        Ranks average the gradients during the backward pass of the `last` micro-batch.
         """
         batch = self.workload.to_device(batch, self.ranks.device)
         begin_pass(self.compile)
@@ -164,7 +164,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> Quality:
-        """The quality over the whole evaluation set, each sample once; other ranks than 0 get its value alone."""
+        """The quality over the whole evaluation set, each sample once. Ranks other than 0 get only its value."""
         average_buffers(self.ranks, self.model)
         self.model.eval()
         self.workload.start_evaluation()
@@ -177,28 +177,28 @@ class Trainer:
         return quality._replace(value=self.ranks.broadcast(quality.value))
 
     def energy_joules(self) -> float:
-        """Joules of all ranks since the last call, as far as there are counters."""
+        """Joules of all ranks since the last call, from those that have counters."""
         used = torch.tensor(self.energy.joules_since_last(), device=self.ranks.device, dtype=torch.float64)
         return float(self.ranks.sum(used))
 
     def leave(self, epoch: int, step: int, loss_sum: torch.Tensor, started: float, waited_sec: float) -> None:
-        """Store everything after `step` steps of `epoch`, and end as one who was asked to."""
+        """Write a checkpoint after `step` steps of `epoch`, and raise PreemptedError."""
         before = self.progress
-        self.progress = Progress(
+        self.progress = TrainingProgress(
             epoch=epoch,
             step=step,
             loss_sum=float(loss_sum),
             train_sec=before.train_sec + self.clock.read_sec() - started,
             data_wait_sec=waited_sec,
             energy_joules=before.energy_joules + self.energy_joules(),
-            borrowed_steps=before.borrowed_steps,
+            other_run_steps=before.other_run_steps,
         )
         self.journal.log(Interrupted.of(epoch, step))
         self.save(graceful=True)
         self.checkpoints.wait()
-        self.ranks.barrier()  # the first rank to leave has the others ended
+        self.ranks.barrier()  # when the first rank leaves, the launcher ends the others
         raise PreemptedError(
-            f"stopped in epoch {epoch} after step {step} of {self.spec.steps_per_epoch}", "`--resume` goes on with it"
+            f"stopped in epoch {epoch} after step {step} of {self.spec.steps_per_epoch}", "`--resume` continues it"
         )
 
     def save(self, *, graceful: bool = False, keep: int = 2) -> None:
@@ -225,7 +225,7 @@ class Trainer:
             scaler=self.scaler.state_dict(),
             train_sec=self.progress.train_sec,
             energy_joules=self.progress.energy_joules,
-            borrowed_steps=self.progress.borrowed_steps,
+            borrowed_steps=self.progress.other_run_steps,
             ranks=tuple(ranks),
         )
 
@@ -240,8 +240,8 @@ class Trainer:
             buffers={name: buffer.cpu() for name, buffer in self.model.named_buffers()} if under_way else {},
         )
 
-    def restore(self, state: RunState, epoch: int, step: int, *, borrowed: bool) -> None:
-        """Bring a trainer that was built for the same run (or, `borrowed`, for another) to where `save` left one."""
+    def restore(self, state: RunState, epoch: int, step: int, *, from_other_run: bool) -> None:
+        """Restore what `save` stored for this run, or for another one if `from_other_run`."""
         own = state.ranks[self.ranks.rank]
         self.model.load_state_dict(state.model)
         self.optimizer.load_state_dict(state.optimizer)
@@ -252,17 +252,17 @@ class Trainer:
         torch.set_rng_state(own.generator)
         if own.device_generator is not None:
             torch.cuda.set_rng_state(own.device_generator, self.ranks.device)
-        if borrowed:
-            self.progress = Progress(epoch=epoch, step=step, loss_sum=own.loss_sum, borrowed_steps=step)
+        if from_other_run:
+            self.progress = TrainingProgress(epoch=epoch, step=step, loss_sum=own.loss_sum, other_run_steps=step)
             return
-        self.progress = Progress(
+        self.progress = TrainingProgress(
             epoch=epoch,
             step=step,
             loss_sum=own.loss_sum,
             train_sec=state.train_sec,
             data_wait_sec=own.data_wait_sec,
             energy_joules=state.energy_joules,
-            borrowed_steps=state.borrowed_steps,
+            other_run_steps=state.borrowed_steps,
         )
 
 
@@ -273,6 +273,6 @@ def autocast(spec: RunSpec, device: torch.device) -> AbstractContextManager[Any]
 
 
 def loss_of(workload: Workload, model: nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
-    """The forward pass: the loss of a batch on `device`, in the run's precision."""
+    """The loss of a batch on `device`, by a forward pass in the run's precision."""
     with autocast(workload.spec, device):
         return workload.loss(model, batch)

@@ -11,9 +11,9 @@ from hpcai500.spec.workload import Optimizer, Schedule
 
 
 class Sgd(torch.optim.SGD):
-    """SGD whose momentum begins at zero, which without dampening is the same to the last bit.
+    """SGD whose momentum begins at zero, which gives identical bits as long as there is no dampening.
 
-    torch's fused step takes memory that nothing has written, and leaves it so where fp16 overflows in the first one.
+    torch's fused step uses uninitialised memory for it, which stays so if fp16 overflows in the first step.
     """
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -28,7 +28,7 @@ class Lars(torch.optim.Optimizer):
     """Layer-wise adaptive rate scaling (You, Gitman, Ginsburg 2017, arXiv:1708.03888, algorithm 1).
 
     For each tensor w with gradient g: `v = m v + lr * trust * (g + wd w)`, `w = w - v`, where
-    `trust = eta |w| / (|g| + wd |w|)`, and 1 where `|w|` or `|g|` is 0 or the group has `adapt=False`.
+    `trust = eta |w| / (|g| + wd |w|)`, and 1 if `|w|` or `|g|` is 0 or the group has `adapt=False`.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Lars(torch.optim.Optimizer):
 
 
 def parameter_groups(model: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:
-    """Matrices and kernels in one group; norms and biases in their own where they are spared the decay."""
+    """One group for matrices and kernels, and a second one for norms and biases if they have no weight decay."""
     trained = [p for p in model.parameters() if p.requires_grad]
     if settings.decay_norm_and_bias:
         return [{"params": trained, "weight_decay": settings.weight_decay}]
@@ -77,7 +77,7 @@ def parameter_groups(model: nn.Module, settings: Optimizer) -> list[dict[str, An
 
 
 def build_optimizer(model: nn.Module, settings: Optimizer, *, fused: bool) -> torch.optim.Optimizer:
-    """The optimiser over `model`'s parameters, its learning rate to be set before each step."""
+    """The optimiser of `model`'s parameters. Its learning rate must be set before each step."""
     groups = parameter_groups(model, settings)
     if settings.name == "lars":
         return Lars(groups, momentum=settings.momentum, trust_coefficient=settings.trust_coefficient)
@@ -89,14 +89,14 @@ def build_optimizer(model: nn.Module, settings: Optimizer, *, fused: bool) -> to
 
 
 def peak_learning_rate(settings: Optimizer, global_batch_size: int) -> float:
-    """The linear scaling rule (Goyal et al. 2017, arXiv:1706.02677)."""
+    """The peak by the linear scaling rule (Goyal et al. 2017, arXiv:1706.02677)."""
     return settings.learning_rate * global_batch_size / settings.reference_batch_size
 
 
 def learning_rate(schedule: Schedule, peak: float, step: int, steps_per_epoch: int, num_epochs: int) -> float:
     """The rate of optimiser step `step` (from 0), constant within the step.
 
-    Warm-up rises linearly and meets `peak` at its last step; the decay starts there and ends at
+    Warm-up rises linearly and reaches `peak` at its last step. The decay starts there and ends at
     `final_fraction * peak` after the last step of the run.
     """
     warmup_steps = schedule.warmup_epochs * steps_per_epoch

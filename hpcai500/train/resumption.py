@@ -1,4 +1,4 @@
-"""Going on with a run that was interrupted: what rank 0 finds in its folder, and how the log is brought back."""
+"""Resuming an interrupted run: rank 0 reads its folder and cuts the log back to the checkpoint."""
 
 import time
 from pathlib import Path
@@ -9,40 +9,40 @@ from hpcai500.events.payloads import Dataset, FlopsPerSample, Restart, Resumed, 
 from hpcai500.events.reader import Event, find, first, parse_lines, read_events
 from hpcai500.events.typed import payload
 from hpcai500.events.vocabulary import Key, RunStatus
-from hpcai500.files import hold, storage, write_atomic
+from hpcai500.files import lock_file, storage, write_atomic
 from hpcai500.spec.run import RunSpec
-from hpcai500.train.checkpoint import Found, Record, find_newest
+from hpcai500.train.checkpoint import CheckpointSearch, Record, find_newest
 from hpcai500.train.state import RunState
 
 _WAIT_SEC = 120
-"""For an earlier start to end, or for a file server to forget one whose node is gone."""
+"""Seconds to wait until an earlier start ends, or until a file server drops the lock of a lost node."""
 
 
 class Resumption(NamedTuple):
-    """How this start of a run goes on with an earlier one."""
+    """How this start of a run continues an earlier one."""
 
     finished: bool = False
-    """The run has succeeded already: there is nothing to do."""
+    """Whether the run has already succeeded, so that there is nothing to do."""
     resumes: bool = False
-    """The clock of an earlier start is running."""
+    """Whether the clock of an earlier start is running."""
     state: RunState | None = None
-    """What the checkpoint holds; None to begin at the first step."""
+    """The contents of the checkpoint; None to begin at the first step."""
     epoch: int = 1
     step: int = 0
-    borrowed: bool = False
-    """The checkpoint is another run's."""
+    from_other_run: bool = False
+    """Whether the checkpoint is another run's, as `--resume-from` allows."""
     graceful: bool = False
     flops_per_sample: float | None = None
     dataset_digest: str | None = None
-    """Of the data that the earlier start trained on."""
+    """Digest of the data that the earlier start trained on."""
     last_sign_ms: float = 0.0
     """Time of the last event before the interruption."""
     kept_ms: float = 0.0
-    """Time up to which work is kept, or was lost before."""
+    """Time up to which work is kept, or was already counted as lost."""
     passed_over: tuple[str, ...] = ()
 
     def event(self) -> Resumed:
-        """What the log says of it, at the moment when training goes on."""
+        """The event for the log, at the moment when training continues."""
         restart = Restart(
             epoch=self.epoch,
             step=self.step,
@@ -55,14 +55,14 @@ class Resumption(NamedTuple):
 
 
 def find_resumption(spec: RunSpec) -> Resumption:
-    """What stands in the run's folder; brings events.log back to the moment of the checkpoint.
+    """Read the run's folder, and cut events.log back to the moment of the checkpoint.
 
-    The log as it was is kept under `logs/`. The folder is this process's own from then on.
+    The old log is kept in `logs/`. From then on this process has the folder's lock.
 
     Raises:
-        MachineError: if another start of the run goes on writing there.
+        MachineError: if another start of the run is still writing there.
     """
-    _hold(spec.folder)
+    _lock(spec.folder)
     log = spec.folder / "events.log"
     if not log.exists():
         return _beginning(spec)
@@ -76,26 +76,26 @@ def find_resumption(spec: RunSpec) -> Resumption:
     found = _find_own(spec, log.stat().st_size)
     rewind(log, found.record.events_bytes if found.record else _end_of(log, Key.RUN_START))
     resumption = _resumption(events, start, found, spec.folder)
-    return resumption if found.record else resumption._replace(**_borrowed(spec))
+    return resumption if found.record else resumption._replace(**_from_other_run(spec))
 
 
-_HELD: list[IO[bytes]] = []
-"""Open for as long as this process lives: closing the file gives the folder up."""
+_LOCKS: list[IO[bytes]] = []
+"""Lock files, which stay open as long as this process lives: closing one releases the lock."""
 
 
-def _hold(folder: Path) -> None:
-    """Take `folder` for this process, waiting for an earlier start of the same run to end."""
+def _lock(folder: Path) -> None:
+    """Lock `folder` for this process, after waiting for an earlier start of the same run to end."""
     with storage(folder):
         file = (folder / ".lock").open("ab")
-    hold(file, _WAIT_SEC, f"{folder}: another start of this run is writing there")
-    _HELD.append(file)
+    lock_file(file, _WAIT_SEC, f"{folder}: another start of this run is writing there")
+    _LOCKS.append(file)
 
 
 def _beginning(spec: RunSpec) -> Resumption:
-    return Resumption(**_borrowed(spec))
+    return Resumption(**_from_other_run(spec))
 
 
-def _find_own(spec: RunSpec, events_bytes: int) -> Found:
+def _find_own(spec: RunSpec, events_bytes: int) -> CheckpointSearch:
     def refuse(record: Record) -> str:
         if (record.experiment_digest, record.seed) != (spec.experiment_digest, spec.seed):
             return "belongs to another experiment or seed"
@@ -104,8 +104,8 @@ def _find_own(spec: RunSpec, events_bytes: int) -> Found:
     return find_newest(spec.folder / "checkpoint", refuse)
 
 
-def _borrowed(spec: RunSpec) -> dict[str, Any]:
-    """Where the checkpoint of the run that `spec` starts from lets it begin; nothing where it starts from none.
+def _from_other_run(spec: RunSpec) -> dict[str, Any]:
+    """The fields of a Resumption from the run in `spec.resume_from`; empty if there is none.
 
     Raises:
         InputError: if that run has no checkpoint from which anything is left to train.
@@ -122,17 +122,17 @@ def _borrowed(spec: RunSpec) -> dict[str, Any]:
         reasons = "; ".join(found.passed_over) or "it has written none"
         raise InputError(f"{spec.resume_from}: no checkpoint to start from: {reasons}", "let that run write one")
     if found.record.epoch > spec.settings.problem.num_epochs:
-        raise InputError(f"{spec.resume_from}: that run has trained all its epochs", "there is nothing to go on with")
+        raise InputError(f"{spec.resume_from}: that run has trained all its epochs", "there is nothing left to train")
     return {
         "state": _state(found, Path(spec.resume_from)),
         "epoch": found.record.epoch,
         "step": found.record.step,
-        "borrowed": True,
+        "from_other_run": True,
     }
 
 
-def _state(found: Found, folder: Path) -> RunState | None:
-    """What the checkpoint that was found in `folder` holds.
+def _state(found: CheckpointSearch, folder: Path) -> RunState | None:
+    """The contents of the checkpoint that was found in `folder`.
 
     Raises:
         InputError: if another version wrote it.
@@ -143,17 +143,17 @@ def _state(found: Found, folder: Path) -> RunState | None:
         return RunState.of_record(found.state)
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"its checkpoint is of another version of hpcai500 ({error})",
-            "train anew with another --output",
+            f"its checkpoint is from another version of hpcai500 ({error})",
+            "start a new run with another --output",
             at=folder,
         ) from error
 
 
-def _resumption(events: list[Event], start: Event, found: Found, folder: Path) -> Resumption:
+def _resumption(events: list[Event], start: Event, found: CheckpointSearch, folder: Path) -> Resumption:
     counted = payload(events, FlopsPerSample)
     dataset = payload(events, Dataset)
     record = found.record
-    earlier = [event.time_ms for event in find(events, Key.RESUMED)]  # what was lost before is counted there
+    earlier = [event.time_ms for event in find(events, Key.RESUMED)]  # work lost earlier is counted there
     return Resumption(
         resumes=True,
         state=_state(found, folder),
@@ -169,12 +169,12 @@ def _resumption(events: list[Event], start: Event, found: Found, folder: Path) -
 
 
 def _last_sign(events: list[Event]) -> Event:
-    """The last event of the ranks; a launcher closes a failed run's log later."""
+    """The last event written by a rank. The launcher may close a failed run's log later."""
     return [event for event in events if event.key not in (Key.FAILURE, Key.RUN_STOP)][-1]
 
 
 def rewind(log: Path, num_bytes: int) -> None:
-    """Cut `log` to its first `num_bytes`, but keep what tells of interruptions; the whole of it stays in `logs/`."""
+    """Cut `log` to its first `num_bytes`, but keep events of interruptions. The whole log is kept in `logs/`."""
     with storage(log):
         content = log.read_bytes()
         logs = log.parent / "logs"
@@ -182,11 +182,13 @@ def rewind(log: Path, num_bytes: int) -> None:
         number = 1 + len(list(logs.glob("events-*.log")))
         write_atomic(logs / f"events-{number}.log", content.decode(errors="replace"))
     kept = content[:num_bytes].decode()
-    told = [line for line in content[num_bytes:].decode(errors="replace").splitlines() if _tells(line, log)]
-    write_atomic(log, kept + "".join(f"{line}\n" for line in told))
+    kept_events = [
+        line for line in content[num_bytes:].decode(errors="replace").splitlines() if _is_resumption(line, log)
+    ]
+    write_atomic(log, kept + "".join(f"{line}\n" for line in kept_events))
 
 
-def _tells(line: str, log: Path) -> bool:
+def _is_resumption(line: str, log: Path) -> bool:
     return bool(find(parse_lines([line], log), Key.RESUMED))
 
 

@@ -1,4 +1,4 @@
-"""Memory that a loader's processes fill and their parent reads, handed round: new pages cost time."""
+"""Shared memory that a loader's processes fill and their parent reads. It is reused, since new pages cost time."""
 
 import itertools
 import weakref
@@ -13,19 +13,19 @@ _NUMBERS = itertools.count()
 
 
 class FillBatch(Protocol):
-    """A reader of batches that can put them into memory that it is given."""
+    """A reader that can write batches into given memory."""
 
     def fill(self, keys: Sequence[Any], memory: torch.Tensor) -> Any:
-        """Put the batch of `keys` at the beginning of `memory` (uint8, flat); what is small of it is returned."""
+        """Write the batch of `keys` to the beginning of `memory` (uint8, flat). Return its small parts."""
 
     def batch(self, memory: torch.Tensor, rest: Any) -> Any:
-        """The batch of what `fill` has put into `memory` and of what it returned."""
+        """The batch from the contents of `memory` and from `rest`, which `fill` returned."""
 
 
 class Ring:
-    """Slots of shared memory: the parent sends a free one with the keys of a batch, and has it back with the batch.
+    """Slots of shared memory. The parent sends a free slot with the keys of a batch, and gets it back with the batch.
 
-    A slot is free again once no tensor of the batch is held.
+    A slot is free again once no tensor of the batch is referenced.
     """
 
     def __init__(self, num_slots: int, slot_bytes: int) -> None:
@@ -46,24 +46,24 @@ class Ring:
         return slot
 
     def claim(self, slot: int) -> torch.Tensor:
-        """The slot's memory, now that it is filled."""
+        """The memory of a slot that has been filled."""
         self._given.remove(slot)
-        view = self.memory[slot].numpy()  # the tensor and its own views hold this object, and nobody else does
+        view = self.memory[slot].numpy()  # only the tensor and its views reference this object
         weakref.finalize(view, self._free.append, slot).atexit = False
         return torch.from_numpy(view)
 
     def reclaim(self) -> None:
-        """Take back what was given for batches that will never come."""
+        """Take back the slots of batches that will never arrive."""
         self._free.extend(self._given)
         self._given.clear()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a loader's process needs."""
+        """The part that a loader's process needs."""
         return {"memory": self.memory, "number": self.number}
 
 
-class Filled:
-    """A batch on its way from the process that filled a slot."""
+class RingBatch:
+    """A batch in a slot, on its way from the process that filled it."""
 
     def __init__(self, ring: Ring, slot: int, rest: Any) -> None:
         self._ring, self._slot, self.rest = ring.number, slot, rest
@@ -71,10 +71,10 @@ class Filled:
 
     @property
     def memory(self) -> torch.Tensor:
-        """In the parent, once."""
+        """The slot's memory; in the parent, it may be read only once."""
         return _RINGS[self._ring].claim(self._slot) if self._pinned is None else self._pinned
 
-    def pin_memory(self) -> "Filled":
-        """What torch's loader calls in a thread of the parent, where batches go to a GPU."""
+    def pin_memory(self) -> "RingBatch":
+        """Copy the batch to pinned memory. torch's loader calls this in the parent if batches go to a GPU."""
         self._pinned = self.memory.pin_memory()
         return self

@@ -1,4 +1,4 @@
-"""Which samples a rank trains and evaluates: functions of the seed and the global batch alone."""
+"""The samples that a rank trains and evaluates, which depend only on the seed and the global batch."""
 
 from collections.abc import Iterator
 
@@ -9,15 +9,15 @@ from hpcai500.train.workload import SampleKey
 
 
 def shuffled(num_samples: int, seed: int, epoch: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """The order of one epoch, the same on every rank."""
+    """The order of samples in one epoch, equal on every rank."""
     return np.random.default_rng((seed, epoch)).permutation(num_samples)
 
 
 def micro_batches(spec: RunSpec, rank: int, epoch: int) -> Iterator[list[SampleKey]]:
-    """The micro-batches of `rank` in `epoch`, `spec.samples_per_rank / spec.micro_batch_size` to a step.
+    """The micro-batches of `rank` in `epoch`, `spec.samples_per_rank / spec.micro_batch_size` per step.
 
-    The shuffled order is cut into global batches, each of these into one contiguous share a rank. The tail that
-    fills no global batch is left out; it is another one in each epoch.
+    The shuffled order is cut into global batches, and each of these into one contiguous share per rank. The tail
+    that does not fill a global batch is left out; it differs in each epoch.
     """
     order = shuffled(spec.settings.problem.num_train_samples, spec.seed, epoch)
     global_size, share, micro = (
@@ -39,5 +39,5 @@ def eval_batches(spec: RunSpec, rank: int, world_size: int) -> list[range]:
 
 
 def eval_share(num_samples: int, rank: int, world_size: int) -> range:
-    """Every sample in exactly one rank's share; shares differ by at most one."""
+    """The share of `rank`. Every sample is in exactly one share, and their sizes differ by at most one."""
     return range(rank, num_samples, world_size)

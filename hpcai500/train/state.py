@@ -1,4 +1,4 @@
-"""How far a run is, and what a checkpoint holds of it."""
+"""The progress of a run, and the contents of a checkpoint."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -7,39 +7,42 @@ import torch
 
 
 @dataclass(kw_only=True)
-class Progress:
-    """How far a run is, and what of an epoch under way its end will need."""
+class TrainingProgress:
+    """The next epoch and step of a run, and the sums of an unfinished epoch."""
 
     epoch: int = 1
     step: int = 0
     """Optimiser steps of the epoch that are done."""
     loss_sum: float = 0.0
-    """Of this rank, over those steps."""
+    """Sum of this rank's losses over those steps."""
     train_sec: float = 0.0
     data_wait_sec: float = 0.0
-    """Of this rank, in the epoch."""
+    """Seconds that this rank waited for batches in the epoch."""
     energy_joules: float = 0.0
-    """Of all ranks, in the epoch."""
-    borrowed_steps: int = 0
-    """Of `step`, those that another run did: its samples and seconds are none of this one's."""
+    """Joules of all ranks in the epoch."""
+    other_run_steps: int = 0
+    """The part of `step` that another run trained. Its samples and seconds do not count for this run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankState:
-    """What differs between ranks: generators, and within an epoch the loss and the running statistics."""
+    """The state that differs between ranks: generators, and within an epoch the loss and the running statistics."""
 
     generator: torch.Tensor
     device_generator: torch.Tensor | None
-    """Of the rank's GPU."""
+    """Generator of the rank's GPU."""
     loss_sum: float
     data_wait_sec: float
     buffers: dict[str, torch.Tensor]
-    """Empty at the end of an epoch, when all ranks have the same."""
+    """Running statistics; empty at the end of an epoch, when they are equal on all ranks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """A checkpoint: what is equal on all ranks or known to rank 0 alone, and what each rank has of its own."""
+    """A checkpoint: the state that is equal on all ranks or known only to rank 0, and the state of each rank.
+
+    Its field names are keys of the file, which older checkpoints have too.
+    """
 
     model: dict[str, Any]
     optimizer: dict[str, Any]
@@ -50,10 +53,10 @@ class RunState:
     ranks: tuple[RankState, ...]
 
     def record(self) -> dict[str, Any]:
-        """Containers, numbers and tensors only, as torch loads them without running code of the file."""
+        """Only containers, numbers and tensors, which torch can load without running code from the file."""
         return vars(self) | {"ranks": [vars(rank) for rank in self.ranks]}
 
     @classmethod
     def of_record(cls, record: dict[str, Any]) -> Self:
-        """Raises TypeError for a record that lacks a value, or has one that this version does not know."""
+        """The state from a record; a TypeError if a field is missing or unknown to this version."""
         return cls(**record | {"ranks": tuple(RankState(**rank) for rank in record["ranks"])})

@@ -1,4 +1,4 @@
-"""What a model is, whoever wrote it: its parameters' names and shapes, and the FLOPs of each of its layers."""
+"""The structure of a model: its parameters' names and shapes, and the FLOPs of each of its layers."""
 
 from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
@@ -10,7 +10,7 @@ from hpcai500.events.payloads import Structure
 from hpcai500.files import digest
 
 OUTSIDE = "outside"
-"""The name of what the loss computes beside the model's modules."""
+"""The layer name for FLOPs of the loss outside of the model's modules."""
 
 
 class LayerFlops(NamedTuple):
@@ -18,11 +18,11 @@ class LayerFlops(NamedTuple):
 
     mean: float
     varies: bool
-    """With what the batch holds, as in the heads of a detector."""
+    """Whether the FLOPs depend on the contents of the batch, as in the heads of a detector."""
 
 
 def structure_of(model: nn.Module, layers: Mapping[str, LayerFlops]) -> Structure:
-    """The model's structure, whose digest is over what does not depend on the batch.
+    """The model's structure, whose digest covers only what does not depend on the batch.
 
     `layer_parameters` keeps the order in which the model registers its layers.
     """
@@ -43,9 +43,9 @@ def structure_of(model: nn.Module, layers: Mapping[str, LayerFlops]) -> Structur
 
 
 def layer_flops(batches: Sequence[tuple[Mapping[str, Mapping[Any, int]], int]]) -> dict[str, LayerFlops]:
-    """Per layer and sample, of what torch's counter says of each (batch, number of samples).
+    """FLOPs per layer and sample, from torch's counts for each (batch, number of samples).
 
-    The counter gives a module all that its children need too: what is left after taking that away is its own.
+    The count of a module includes its children, so they are subtracted to get the module's own FLOPs.
     """
     rows: dict[str, list[float]] = defaultdict(lambda: [0.0] * len(batches))
     for number, (counts, num_samples) in enumerate(batches):
@@ -55,7 +55,7 @@ def layer_flops(batches: Sequence[tuple[Mapping[str, Mapping[Any, int]], int]]) 
 
 
 def _caller(name: str, called: Container[str]) -> str:
-    """The nearest module above `name` that was called: lists of modules are not."""
+    """The nearest module above `name` that was called; lists of modules are not called."""
     parent = name.rpartition(".")[0]
     while parent and parent not in called:
         parent = parent.rpartition(".")[0]
@@ -63,7 +63,7 @@ def _caller(name: str, called: Container[str]) -> str:
 
 
 def own_flops(counts: Mapping[str, Mapping[Any, int]]) -> dict[str, int]:
-    """Name of a module, as in `named_modules`, to FLOPs that stand in none of its children."""
+    """Each module's own FLOPs, without its children's, by its name in `named_modules`."""
     totals = {name: sum(by_operator.values()) for name, by_operator in counts.items()}
     own = dict(totals)
     for name, total in totals.items():

@@ -1,4 +1,4 @@
-"""A workload on random batches in place of its data, for speed alone."""
+"""A workload on random batches in place of its data, to measure only speed."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from hpcai500.train.workload import Batch, DatasetInfo, Quality, SampleKey, Work
 
 
 class SyntheticData(Workload):
-    """Another workload, which reads random batches that lie on the device already: one for all training steps."""
+    """Another workload with random batches that are already on the device. All training steps share one batch."""
 
     def __init__(self, inner: Workload) -> None:
         super().__init__(inner.spec)

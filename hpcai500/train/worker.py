@@ -36,8 +36,8 @@ from hpcai500.train.resumption import find_resumption
 
 
 def run(spec: RunSpec, stop: StopRequest) -> None:
-    """Everything that one rank does, from meeting the others to the last event."""
-    if spec.settings.execution.deterministic:  # to say so imports torch's compiler, which takes a second
+    """Everything that one rank does, from the rendezvous to the last event."""
+    if spec.settings.execution.deterministic:  # this call imports torch's compiler, which takes a second
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not spec.settings.execution.deterministic
     ranks = join(layout_of(spec), spec.folder, os.environ)
@@ -56,11 +56,11 @@ def run(spec: RunSpec, stop: StopRequest) -> None:
     if resumption.resumes:
         journal.log(resumption.event())
     else:
-        if resumption.borrowed:
+        if resumption.from_other_run:
             origin = events.Origin(run=spec.resume_from, epoch=resumption.epoch, step=resumption.step)
-            journal.log(events.Continued(value=origin))
+            journal.log(events.ResumedFrom(value=origin))
         journal.log(events.RunStart())
-    if resumption.borrowed and resumption.step > 0:  # this log has not seen its epoch begin
+    if resumption.from_other_run and resumption.step > 0:  # this log has no start of the epoch yet
         journal.log(events.EpochStart.of(resumption.epoch))
     stop.training = True
     try:
@@ -68,7 +68,7 @@ def run(spec: RunSpec, stop: StopRequest) -> None:
     except DivergedError as error:
         journal.log(events.RunFailure.of(str(error), "diverged"))
         journal.log(events.RunStop.of(RunStatus.ABORTED))
-        ranks.barrier()  # a rank that leaves has the others ended: not before this is written
+        ranks.barrier()  # when a rank leaves, its launcher ends the others: not before this is written
         raise
     journal.log(events.RunStop.of(RunStatus.SUCCESS))
     trainer.save(keep=1)  # the trained model, outside the clock
@@ -79,7 +79,7 @@ def run(spec: RunSpec, stop: StopRequest) -> None:
 
 
 def peak_memory(ranks: Ranks) -> events.MostBytes:
-    """The most memory that any rank held, in bytes: on the host, and allocated on its GPU."""
+    """The most memory of any rank, in bytes: on the host, and allocated on its GPU."""
     import resource
 
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -108,12 +108,12 @@ def main() -> int:
         ignore_stops()  # a launcher that ends the others must not change the exit code
         sys.stderr.flush()
         os.write(2, f"{format_failure(failure, rank)}\n".encode())  # one write: ranks share the stream
-        # Other ranks may sit in a collective that will never end: leave without their consent.
+        # Other ranks may wait in a collective that will never end, so leave without them.
         os._exit(failure.exit_code)
 
 
 def as_failure(error: Exception, spec: RunSpec) -> HpcAi500Error:
-    """What a user should read of any exception."""
+    """The error that a user should see for any exception."""
     if isinstance(error, HpcAi500Error):
         return error
     if isinstance(error, torch.OutOfMemoryError | MemoryError):

@@ -1,4 +1,4 @@
-"""The contract between the training engine and a workload, and how a workload's folder is imported."""
+"""The interface between the training loop and a workload, and the import of a workload's folder."""
 
 import importlib
 import sys
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from hpcai500.ranks.torch_ranks import Ranks
 
 Batch = Any
-"""What a workload's own `train_batches` yields and its own `loss` takes; the engine never looks inside."""
+"""The values that a workload's `train_batches` yields and its `loss` takes. The loop does not inspect them."""
 
 
 class SampleKey(NamedTuple):
-    """One sample of one epoch. All that is random about it must follow from this and the run's seed."""
+    """One sample of one epoch. Everything random about it must depend only on this and the run's seed."""
 
     epoch: int
     sample: int
@@ -31,7 +31,7 @@ class SampleKey(NamedTuple):
 
 class DatasetInfo(NamedTuple):
     digest: str
-    """SHA-256 over what identifies the data: Layer 9's identity."""
+    """SHA-256 over what identifies the data: the identity of Layer 9."""
     num_train_samples: int
     num_eval_samples: int
     reading: dict[str, Any] | None = None
@@ -43,21 +43,21 @@ class Quality(NamedTuple):
     details: dict[str, float]
     """Further figures for the log, by name."""
     records: Any = None
-    """What a person may want to see of the last evaluation (predictions, say), as JSON; kept in evaluation.json."""
+    """Details of the last evaluation for a reader, e.g. predictions, as JSON values; kept in evaluation.json."""
 
 
 class Workload(ABC):
-    """One rank's view of a workload. The engine calls the methods in the order in which they stand here.
+    """One rank's view of a workload. The training loop calls the methods in the order in which they are defined here.
 
-    A workload's folder has a module `workload` whose class `WORKLOAD` is one of these. It holds what makes
-    the problem (data, model, loss, quality) and no training code, so that a referee can read it alone.
+    A workload's folder has a module `workload` whose class `WORKLOAD` is a subclass. It defines the problem
+    (data, model, loss, quality) and has no training code, so that a referee can read it without the rest.
     """
 
     static_shapes: bool = False
-    """Whether every training batch of n samples costs the same FLOPs, whatever it holds.
+    """Whether every training batch of n samples needs the same FLOPs, whatever its contents.
 
-    If so, FLOPs are counted on tensors without memory (torch's device `meta`), in shapes that `synthetic_batch` gives
-    and on a workload whose data is not open; else on real batches.
+    If so, FLOPs are counted on tensors without memory (torch's device `meta`) with the shapes of `synthetic_batch`,
+    before the data is opened. Otherwise they are counted on real batches.
     """
 
     def __init__(self, spec: RunSpec) -> None:
@@ -65,18 +65,19 @@ class Workload(ABC):
         self.settings = spec.settings
 
     def stage_data(self, folder: Path, staging: Path) -> None:
-        """Copy what a run reads of `folder` to `staging`, on a node's own disk, unless it is there.
+        """Copy the data that a run reads from `folder` to `staging`, a folder on a node's disk, unless it is there.
 
-        One rank a node is asked to; `open_data` then reads samples from there (`spec.staging`) on all of them.
+        It is called on one rank per node. `open_data` then reads samples from there (`spec.staging`) on all ranks.
 
         Raises:
-            DataError: if a file cannot be read; HpcAi500Error if one cannot be written.
+            DataError: if a file cannot be read.
+            HpcAi500Error: if a file cannot be written.
         """
-        raise SpecError(f"{type(self).__name__} stages no data", "run without --staging")
+        raise SpecError(f"{type(self).__name__} cannot stage data", "run without --staging")
 
     @abstractmethod
     def open_data(self, folder: Path, ranks: "Ranks") -> DatasetInfo:
-        """Find the data set. What takes time is read by rank 0 alone and broadcast.
+        """Open the data set. Slow metadata is read only by rank 0 and broadcast.
 
         Raises:
             DataError: naming the file that is missing or wrong.
@@ -84,19 +85,19 @@ class Workload(ABC):
 
     @abstractmethod
     def build_model(self) -> "nn.Module":
-        """The model on the CPU, its parameters drawn from torch's global generator."""
+        """The model on the CPU, with parameters drawn from torch's global generator."""
 
     @abstractmethod
     def train_batches(self, batches: Sequence[Sequence[SampleKey]]) -> Iterable[Batch]:
-        """One batch for each list of keys, in their order, as the data loader left them."""
+        """One batch per list of keys, in the same order, as the data loader returns them."""
 
     @abstractmethod
     def eval_batches(self, batches: Sequence[Sequence[int]]) -> Iterable[Batch]:
-        """One batch for each list of places in the evaluation set, in their order."""
+        """One batch per list of indices in the evaluation set, in the same order."""
 
     @abstractmethod
     def synthetic_batch(self, num_samples: int, device: "torch.device", seed: int) -> Batch:
-        """A random batch of the real shapes and types on `device`, for speed alone."""
+        """A random batch with the real shapes and types on `device`, to measure only speed."""
 
     @abstractmethod
     def to_device(self, batch: Batch, device: "torch.device") -> Batch:
@@ -104,29 +105,29 @@ class Workload(ABC):
 
     @abstractmethod
     def loss(self, model: "nn.Module", batch: Batch) -> "torch.Tensor":
-        """The mean loss over the batch: a scalar that can be differentiated. Runs under autocast."""
+        """The mean loss over the batch, as a differentiable scalar. It is called under autocast."""
 
     @abstractmethod
     def start_evaluation(self) -> None:
-        """Forget what earlier evaluations gathered."""
+        """Reset the state of earlier evaluations."""
 
     @abstractmethod
     def evaluate(self, model: "nn.Module", batch: Batch) -> None:
-        """Gather what the quality needs from one batch, without waiting for the device."""
+        """Add one batch to the state from which the quality is computed, without waiting for the device."""
 
     @abstractmethod
     def evaluation_state(self) -> Any:
-        """What this rank gathered: plain Python values, to be sent to rank 0."""
+        """This rank's state as plain Python values, which are sent to rank 0."""
 
     @abstractmethod
     def quality(self, states: Sequence[Any]) -> Quality:
-        """The quality over all ranks' states (rank 0 alone calls this)."""
+        """The quality from the states of all ranks. It is called only on rank 0."""
 
     @classmethod
     def prepare_data(cls, problem: str, settings: Settings, source: Path | None, folder: Path) -> Iterator[str]:
-        """Bring the data set of `source` into the layout that training reads, in `folder`; yields lines to print.
+        """Convert the data set in `source` to the layout that training reads, in `folder`. Yield lines to print.
 
-        Without a `source` the data set lies in `folder` already, or comes with a package.
+        Without a `source`, the data set is already in `folder`, or comes with a package.
         """
         raise SpecError(f"{cls.__name__} has nothing to prepare")
 
@@ -134,12 +135,12 @@ class Workload(ABC):
     def synthesize_data(
         cls, problem: str, settings: Settings, folder: Path, *, num_samples: int | None, seed: int
     ) -> Iterator[str]:
-        """Write a data set of the published layout, the same bytes for the same seed; yields lines to print."""
+        """Write a data set in the published layout, with equal bytes for equal seeds. Yield lines to print."""
         raise SpecError(f"{cls.__name__} synthesizes no data")
 
     @classmethod
     def verify_data(cls, problem: str, settings: Settings, folder: Path) -> Iterator[str]:
-        """Check every file; yields lines to print.
+        """Check every file. Yield lines to print.
 
         Raises:
             DataError: for the first thing that makes the data set unusable.
@@ -150,9 +151,9 @@ class Workload(ABC):
     def show_sample(
         cls, problem: str, settings: Settings, folder: Path, index: int, *, records: Any, layers: Sequence[str]
     ) -> "Image":
-        """A picture of sample `index` of the evaluation set, of its channels `layers` (some choice where empty).
+        """A picture of sample `index` of the evaluation set, of its channels `layers` (a default choice if empty).
 
-        `records` is what `quality` kept of a run's last evaluation, to be drawn beside the truth; or None.
+        `records` are those of `quality` from a run's last evaluation, drawn next to the truth; or None.
         """
         raise SpecError(f"{cls.__name__} shows no samples")
 
@@ -160,7 +161,7 @@ class Workload(ABC):
 def load_workload(folder: Path) -> type[Workload]:
     """The class `WORKLOAD` of `<folder>/workload.py`, imported as `<name>.workload`.
 
-    The parent goes onto `sys.path`, so that processes which a data loader spawns can import it too.
+    The parent is added to `sys.path`, so that processes of a data loader can import it too.
 
     Raises:
         SpecError: if the module has no such class or cannot be imported.

@@ -1,11 +1,15 @@
-"""ReFrame checks: the nodes of a job validated, and both mini workloads trained, with their figures as performance
-variables.
+"""ReFrame checks that validate the nodes of a job and train both mini workloads.
+
+Their figures are performance variables.
 
     reframe -C slurm/reframe/testbed_settings.py -c slurm/reframe/hpcai500_checks.py --run
 
-Read from the environment: HPCAI500 (the command, `hpcai500` by default), HPCAI500_NODES (of each job, 2),
-HPCAI500_EXPECTED (a file of expected values as `validate --expected` takes it: the references of what is measured
-here), HPCAI500_VALIDATE_OPTIONS and HPCAI500_RUN_OPTIONS (further options of `validate` and of `run`).
+Variables of the environment:
+
+- HPCAI500: the command, `hpcai500` by default.
+- HPCAI500_NODES: nodes of each job, 2 by default.
+- HPCAI500_EXPECTED: a file of expected values for `validate --expected`, which become the references.
+- HPCAI500_VALIDATE_OPTIONS and HPCAI500_RUN_OPTIONS: further options of `validate` and of `run`.
 """
 
 import json
@@ -52,7 +56,7 @@ class Command(rfm.RunOnlyRegressionTest):
         return json.loads(text)
 
     def perform(self, figures):
-        """Make performance variables of `(name, value, unit)`, with the references of the expected values."""
+        """Set performance variables from `(name, value, unit)`, with the expected values as references."""
         self.perf_variables = {
             name: sn.make_performance_function(lambda value=value: value, unit) for name, value, unit in figures
         }
@@ -67,7 +71,7 @@ class Command(rfm.RunOnlyRegressionTest):
 
 @rfm.simple_test
 class ValidateNodes(Command):
-    """`hpcai500 validate` on the nodes of the job: of each figure, the worst of all nodes or links."""
+    """`hpcai500 validate` on the nodes of the job, with the worst value of each figure over all nodes or links."""
 
     @run_after("init")
     def options(self):
@@ -78,8 +82,8 @@ class ValidateNodes(Command):
     @sanity_function
     def passes(self):
         report = self.printed()
-        told = "; ".join(found["message"] for found in report["findings"] if found["severity"] == "fail")
-        return sn.assert_ne(report["verdict"], "fail", msg=told or "validate failed")
+        failures = "; ".join(found["message"] for found in report["findings"] if found["severity"] == "fail")
+        return sn.assert_ne(report["verdict"], "fail", msg=failures or "validate failed")
 
     @run_before("performance")
     def figures(self):
@@ -93,14 +97,14 @@ class ValidateNodes(Command):
 
 
 def variable(metric):
-    """`links/link_bytes_per_sec`; over several sizes of a set, with its number of nodes."""
+    """The name of a variable, `links/link_bytes_per_sec`; for collectives, with the number of nodes."""
     over = f"_{metric['num_nodes']}_nodes" if metric["stage"] == "collectives" else ""
     return f"{metric['stage']}/{metric['metric']}{over}"
 
 
 @rfm.simple_test
 class MiniWorkload(Command):
-    """`hpcai500 run` of a mini problem: the ranking's figures."""
+    """`hpcai500 run` of a mini problem, with the figures of the ranking."""
 
     workload = parameter(["image_classification", "extreme_weather"])
 

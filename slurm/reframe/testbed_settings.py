@@ -1,5 +1,6 @@
-"""ReFrame's settings for the Slurm of `make testbed-up`, to be copied for a real cluster: give the names of its
-partitions, and in `access` what your jobs must ask for.
+"""ReFrame's settings for the Slurm of `make testbed-up`.
+
+For a real cluster, copy this file, and set the names of its partitions and the options of your jobs in `access`.
 """
 
 site_configuration = {

@@ -12,23 +12,23 @@ STATE = Path(os.environ.get("HPCAI500_TESTBED", "/var/lib/hpcai500-testbed"))
 ETC = STATE / "etc"  # what the cluster runs with
 LOG = STATE / "log"
 CLONE = Path(__file__).resolve().parents[2]
-CGROUP = Path("/sys/fs/cgroup/memory")  # version 1, where slurmd makes a slurm_NODE
+CGROUP = Path("/sys/fs/cgroup/memory")  # version 1, in which slurmd creates slurm_NODE
 
-# It reaps what the daemons of its host leave.
+# It reaps orphaned processes of its host.
 FIRST_PROCESS = ["/bin/sh", "-c", "while :; do sleep 3600 & wait $!; done", "hpcai500-testbed", str(STATE)]
 NAMESPACES = ["--mount", "--uts", "--ipc", "--net", "--pid"]
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root", "SLURM_CONF": f"{ETC}/slurm.conf"}
 
 
 class TestbedError(Exception):
-    """What keeps the testbed from running, and how to mend it."""
+    """Why the testbed cannot run, and how to fix it."""
 
 
 def run(*argv: str | Path, check: bool = True, timeout_sec: float = 60) -> subprocess.CompletedProcess[str]:
-    """A command without input, in an environment of its own; its output is kept.
+    """Run a command without input, in its own environment. Its output is captured.
 
     Raises:
-        TestbedError: it failed and `check` is set, or took longer than `timeout_sec`.
+        TestbedError: if it fails and `check` is set, or takes longer than `timeout_sec`.
     """
     command = [str(arg) for arg in argv]
     try:
@@ -48,7 +48,11 @@ def succeeds(*argv: str | Path) -> bool:
 
 
 def wait_until(holds: Callable[[], bool], what: str, timeout_sec: float = 30) -> None:
-    """Raises: TestbedError, saying what was waited for."""
+    """Wait until `holds` returns true.
+
+    Raises:
+        TestbedError: with `what` was waited for.
+    """
     deadline = time.monotonic() + timeout_sec
     while not holds():
         if time.monotonic() > deadline:
@@ -57,7 +61,7 @@ def wait_until(holds: Callable[[], bool], what: str, timeout_sec: float = 30) ->
 
 
 def first_processes() -> dict[str, int]:
-    """Name of each host that lives, and its first process as this machine numbers it."""
+    """First process of each running host, by its name, with its number on this machine."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
@@ -80,9 +84,9 @@ def is_running(host: str, daemon: str) -> bool:
 
 
 def enter(host: str) -> list[str]:
-    """The start of a command that is to run inside of `host`.
+    """The first words of a command that runs inside `host`.
 
-    Not `ip netns exec`, which puts a fresh /sys over the cgroups.
+    It does not use `ip netns exec`, which would mount a new /sys over the cgroups.
     """
     pid = first_processes().get(host)
     if pid is None:
@@ -95,7 +99,7 @@ def inside(host: str, *argv: str | Path) -> None:
 
 
 def boot(host: str, hosts_file: Path) -> None:
-    """Give `host` its namespaces: a name, processes, /tmp and shared memory of its own, and no network yet."""
+    """Create the namespaces of `host`: its own name, processes, /tmp and shared memory, and no network yet."""
     subprocess.Popen(
         ["unshare", *NAMESPACES, "--fork", "--mount-proc", *FIRST_PROCESS, host],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -115,7 +119,7 @@ def boot(host: str, hosts_file: Path) -> None:
 
 
 def power_off(host: str) -> None:
-    """End all that runs on `host` at once, as a power cut does; its network and its mounts go with it."""
+    """Kill everything on `host` at once, as a power cut does, with its network and its mounts."""
     pid = first_processes().get(host)
     if pid is not None:
         os.kill(pid, signal.SIGKILL)
@@ -134,6 +138,6 @@ def remove_cgroup(path: Path) -> None:
 
 
 def start_daemon(host: str, daemon: str, *argv: str | Path) -> None:
-    """Start a daemon that puts itself into the background, unless it runs."""
+    """Start a daemon, which puts itself into the background, unless it is already running."""
     if not is_running(host, daemon):
         inside(host, daemon, *argv)

@@ -17,12 +17,12 @@ import hosts
 from hosts import CGROUP, ETC, LOG, STATE, TestbedError, boot, enter, inside, run, start_daemon, succeeds, wait_until
 
 HERE = Path(__file__).resolve().parent
-ETC_NO_ACCOUNTING = STATE / "etc-no-accounting"  # the same cluster to clients that shall find no accounting
+ETC_NO_ACCOUNTING = STATE / "etc-no-accounting"  # the same cluster for clients that must not find accounting
 HOSTS_FILE = STATE / "hosts"
 
 SUBNET = "10.50.0"
 CONTROLLER = f"{SUBNET}.1"
-LOGIN = f"{SUBNET}.254"  # this machine itself, from where jobs are submitted
+LOGIN = f"{SUBNET}.254"  # this machine itself, from which jobs are submitted
 LINK = Path("/sys/class/net/hpcai500-tb")  # this machine's network interface to the testbed
 NODES = {f"node{i}": f"{SUBNET}.{10 + i}" for i in range(1, 5)}
 GPUS_PER_NODE = 2
@@ -32,11 +32,8 @@ DAEMONS += [("controller", daemon) for daemon in ("munged", "mariadbd", "slurmdb
 COMMANDS = ["ip", "mariadbd", "munged", "nsenter", "slurmctld", "slurmd", "slurmdbd", "srun", "unshare"]
 
 
-# Files
-
-
 def client_env() -> dict[str, str]:
-    """Slurm's commands read the first; the others are for scripts."""
+    """Variables of clients. Slurm's commands read the first, and scripts read the others."""
     return {
         "SLURM_CONF": str(ETC / "slurm.conf"),
         "TESTBED_SLURM_CONF_NO_ACCOUNTING": str(ETC_NO_ACCOUNTING / "slurm.conf"),
@@ -49,7 +46,7 @@ def exports() -> str:
 
 
 def texts() -> dict[Path, str]:
-    """Each file that is written from a template or a constant, and its text."""
+    """The text of each file that is written from a template or a constant."""
     last_bytes = [address.rpartition(".")[2] for address in NODES.values()]
     has_cgroup = os.access(CGROUP, os.W_OK)
     values = {
@@ -84,7 +81,7 @@ def write_files() -> None:
         folder.mkdir(parents=True)
     for path, text in texts().items():
         path.write_text(text)
-    (ETC / "slurmdbd.conf").chmod(0o600)  # or slurmdbd refuses it
+    (ETC / "slurmdbd.conf").chmod(0o600)  # slurmdbd refuses other permissions
     for index in range(GPUS_PER_NODE):
         os.mknod(STATE / f"dev/gpu{index}", stat.S_IFCHR | 0o666, os.makedev(1, 3))  # the numbers of /dev/null
     key = STATE / "munge/key"
@@ -92,11 +89,12 @@ def write_files() -> None:
     key.chmod(0o400)
 
 
-# The cluster
-
-
 def require_this_machine() -> None:
-    """Raises: TestbedError, if this machine cannot carry the testbed."""
+    """Refuse a machine that cannot run the testbed.
+
+    Raises:
+        TestbedError: if it lacks something.
+    """
     if sys.platform != "linux" or os.geteuid() != 0:
         raise TestbedError("the testbed needs Linux and root: it makes network interfaces and mounts")
     if missing := [name for name in COMMANDS if shutil.which(name, path=hosts.ENV["PATH"]) is None]:
@@ -104,7 +102,11 @@ def require_this_machine() -> None:
 
 
 def require_free_subnet() -> None:
-    """Raises: TestbedError, if this machine already has a way to some of our addresses."""
+    """Refuse a machine with a route to some of our addresses.
+
+    Raises:
+        TestbedError: if it has one.
+    """
     ours = ip_network(f"{SUBNET}.0/24")
     for line in run("ip", "-4", "-oneline", "route", "show").stdout.splitlines():
         destination = line.split()[0]
@@ -113,7 +115,7 @@ def require_free_subnet() -> None:
 
 
 def boot_controller() -> None:
-    """The controller is also the switch that this machine and the nodes are plugged into."""
+    """Boot the controller, which is also the network switch of this machine and the nodes."""
     require_free_subnet()
     boot("controller", HOSTS_FILE)
     inside("controller", "ip", "link", "add", "switch", "type", "bridge")
@@ -139,7 +141,7 @@ def start_accounting() -> None:
 
 
 def start_database() -> None:
-    """MariaDB, with TCP only on the controller's own loopback interface."""
+    """Start MariaDB, with TCP only on the controller's own loopback interface."""
     data = STATE / "mariadb"
     install = ["--no-defaults", "--user=root", "--auth-root-authentication-method=normal", "--skip-test-db"]
     inside("controller", "mariadb-install-db", *install, f"--datadir={data}")
@@ -158,7 +160,7 @@ def start_node(node: str) -> None:
         boot(node, HOSTS_FILE)
         controller, pid = enter("controller")[1], str(hosts.first_processes()[node])
         on_switch = ["nsenter", controller, "--net", "ip", "link"]
-        run(*on_switch, "delete", node, check=False)  # what a host that just ended has not yet taken with it
+        run(*on_switch, "delete", node, check=False)  # left by a host that has just ended
         run(*on_switch, "add", node, "type", "veth", "peer", "name", "eth0", "netns", pid)
         run(*on_switch, "set", node, "master", "switch", "up")
         inside(node, "ip", "address", "add", f"{NODES[node]}/24", "dev", "eth0")
@@ -167,7 +169,7 @@ def start_node(node: str) -> None:
 
 
 def nodes_are_ready() -> bool:
-    """Whether each node takes jobs; those that Slurm had given up are offered to it again."""
+    """Whether each node takes jobs. Nodes that Slurm marked as down are resumed."""
     lines = run("sinfo", "--noheader", "--Node", "--partition=debug", "--format=%N %T").stdout.splitlines()
     states = dict(line.split() for line in lines)
     for node, state in states.items():
@@ -177,7 +179,7 @@ def nodes_are_ready() -> bool:
 
 
 def is_sound() -> bool:
-    """Whether starting slurmctld and nodes can mend what is there."""
+    """Whether it is enough to start slurmctld and nodes."""
     daemons = all(hosts.is_running("controller", daemon) for daemon in ("munged", "mariadbd", "slurmdbd"))
     return daemons and LINK.exists() and texts_are_current()
 
@@ -190,9 +192,6 @@ def is_up() -> bool:
         and succeeds("scontrol", "ping")
         and nodes_are_ready()
     )
-
-
-# Commands
 
 
 def up() -> None:
@@ -213,14 +212,18 @@ def up() -> None:
 def down() -> None:
     for host in ["controller", *NODES]:
         hosts.power_off(host)
-    run("ip", "link", "delete", LINK.name, check=False)  # unless it went with the controller
+    run("ip", "link", "delete", LINK.name, check=False)  # it may have ended with the controller
     wait_until(lambda: not LINK.exists(), f"the end of {LINK.name}")
     if STATE.exists():
         shutil.rmtree(STATE)
 
 
 def status() -> None:
-    """Raises: TestbedError, if not all of it runs."""
+    """Print the state of each daemon.
+
+    Raises:
+        TestbedError: if not all of them run.
+    """
     for host, daemon in DAEMONS:
         print(f"{host} {daemon}: {'runs' if hosts.is_running(host, daemon) else 'does not run'}")
     if not is_up():
@@ -229,14 +232,18 @@ def status() -> None:
 
 
 def execute(node: str, argv: list[str]) -> None:
-    """Become a command on `node`, in this folder and with this environment."""
+    """Replace this process by a command on `node`, in this folder and with this environment."""
     command = [*enter(node), "env", f"--chdir={Path.cwd()}", *argv]
     os.execvp(command[0], command)  # noqa: S606
 
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Raises: TestbedError, if another holds the testbed for over three minutes."""
+    """Lock the testbed.
+
+    Raises:
+        TestbedError: if another process has it locked for over three minutes.
+    """
     lock = os.open(HERE, os.O_RDONLY)
 
     def locked() -> bool:
@@ -255,11 +262,11 @@ def one_at_a_time() -> Iterator[None]:
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up", help="start what does not run, and say what to source")
+    commands.add_parser("up", help="start what does not run, and print what to source")
     commands.add_parser("down", help="end all of it and remove its files")
-    commands.add_parser("status", help="say what runs; exit with 1 unless all of it does")
-    commands.add_parser("env", help="print what is to be sourced")
-    kill_parser = commands.add_parser("kill-node", help="end all that runs on a node at once, as a power cut does")
+    commands.add_parser("status", help="print what runs; exit with 1 unless everything does")
+    commands.add_parser("env", help="print the lines to source")
+    kill_parser = commands.add_parser("kill-node", help="kill everything on a node at once, as a power cut does")
     kill_parser.add_argument("node", choices=NODES)
     commands.add_parser("start-node", help="start a node that was killed").add_argument("node", choices=NODES)
     execute_parser = commands.add_parser("exec", help="run a command inside of a node")

@@ -1,4 +1,4 @@
-"""Runs that several tests look at, each trained once."""
+"""Runs that several tests read, each trained once."""
 
 import os
 import shutil
@@ -49,7 +49,7 @@ def weather(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def short_run(digits, weather, tmp_path_factory):
-    """The folder of a finished short run of a workload on so many ranks; with arguments, launched as they say."""
+    """The folder of a finished short run of a workload on some ranks, with further options of `run`."""
     folders: dict[tuple[str, ...], Path] = {}
     results, staged = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("staged")
     overrides = {"image_classification": SMALL, "extreme_weather": FEW_FRAMES}
@@ -82,7 +82,7 @@ def short_run(digits, weather, tmp_path_factory):
 
 
 class Tiny:
-    """One experiment of the tiny workload on two ranks; `data` holds the orders that it obeys."""
+    """One experiment of the tiny workload on two ranks, with its orders in the folder `data`."""
 
     arguments = ("--problem", "mini", "--system", "box", "--procs-per-node", "2", "--deterministic")
     settings = {"model.dropout": 0.5}  # noqa: RUF012
@@ -129,7 +129,7 @@ def tiny(tmp_path):
 
 @pytest.fixture(scope="session")
 def launched(tmp_path_factory) -> Launched:
-    """The tiny experiment from beginning to end, as its user starts it. Only to be looked at."""
+    """The tiny experiment from beginning to end, as its user starts it. Tests must not change it."""
     tiny = Tiny(tmp_path_factory.mktemp("launched") / "tiny")
     (tiny.data / "cores").mkdir()
     return Launched(tiny, tiny.run())
@@ -137,7 +137,7 @@ def launched(tmp_path_factory) -> Launched:
 
 @pytest.fixture(scope="session")
 def _killed(tmp_path_factory) -> tuple[Launched, Path]:
-    """As `killed`, and a copy of it."""
+    """The run of `killed`, and a copy of it."""
     folder = tmp_path_factory.mktemp("killed")
     tiny = Tiny(folder / "tiny")
     (tiny.data / "kill-rank-1-epoch-3").write_text("2")
@@ -148,7 +148,7 @@ def _killed(tmp_path_factory) -> tuple[Launched, Path]:
 
 @pytest.fixture
 def killed(_killed) -> Launched:
-    """The same, but for a rank that was killed in the last epoch, when two checkpoints were written."""
+    """A run whose rank 1 was killed in the last epoch, when two checkpoints were written."""
     run, copy = _killed
     shutil.rmtree(run.tiny.data.parent)
     shutil.copytree(copy, run.tiny.data.parent)

@@ -1,7 +1,7 @@
-"""Ranks of a run, forked from one process that has imported torch: they compute as started ones do, and sooner.
+"""Ranks of a run, forked from one process that has imported torch, which is faster than starting them.
 
-They run the worker that launchers run. What a launcher does around it (its environment, its diagnosis, its signals)
-is tested where `hpcai500 run` starts them.
+They run the same worker as launchers do. The work of a launcher (environment, diagnosis, signals) is tested where
+`hpcai500 run` starts ranks.
 """
 
 import multiprocessing

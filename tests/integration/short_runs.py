@@ -1,4 +1,4 @@
-"""Settings that shorten the shipped workloads' mini problems, and what a run's log says of its training."""
+"""Settings that shorten the shipped workloads' mini problems, and the training figures in a run's log."""
 
 import json
 import os
@@ -24,12 +24,12 @@ needs_compiler = pytest.mark.skipif(which(CXX) is None, reason=f"no {CXX}, with 
 
 
 def assignments(overrides):
-    """The settings as the command line takes them."""
+    """The settings as options of the command line."""
     return [word for key, value in overrides.items() for word in ("--set", f"{key}={json.dumps(value)}")]
 
 
 def options(overrides):
-    """The same, for a run that is never ranked."""
+    """The settings and `--unranked`, for a run that is never ranked."""
     return ["--unranked", *assignments(overrides)]
 
 

@@ -1,4 +1,4 @@
-"""The example that imports nothing of ours: really trained, timed, checked and ranked."""
+"""The example that imports nothing of ours is really trained, timed, checked and ranked."""
 
 import importlib.util
 import json

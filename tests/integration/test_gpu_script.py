@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py as it runs where there is no GPU: small, and whole."""
+"""benchmarks/gpu.py on a machine without a GPU: small, but complete."""
 
 import json
 import os

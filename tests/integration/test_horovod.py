@@ -1,4 +1,4 @@
-"""Horovod and MPI for real: processes that meet, train alike under every backend and launcher, stop, and go on."""
+"""Real Horovod and MPI: processes connect, train alike under every backend and launcher, stop, and continue."""
 
 import json
 import os
@@ -38,7 +38,7 @@ needs_horovod = pytest.mark.usefixtures("_horovod")
 
 
 class Bench:
-    """The tiny workload on two ranks; `data` holds the orders that it obeys."""
+    """The tiny workload on two ranks, with its orders in the folder `data`."""
 
     def __init__(self, folder):
         self.results = folder / "results"
@@ -57,7 +57,7 @@ class Bench:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def forked(self, place, *, ranks=2, **overrides):
-        """The same run by torch's ranks, sooner."""
+        """An equal run by torch's ranks, which is faster."""
         given = {"model.dropout": 0.5, **overrides}
         return train(TINY, self.results / place, data=self.data, ranks=ranks, overrides=given)
 
@@ -141,7 +141,7 @@ def test_launchers_train_alike_and_the_ranking_has_a_row_for_each_backend(bench,
 
 @needs_horovod
 def test_scaled_accumulated_and_compressed_gradients_are_the_same_under_both_backends(bench):
-    """fp16 loss scaling, LARS, two micro-batches a step, gradients sent in half precision."""
+    """fp16 loss scaling, LARS, two micro-batches per step, gradients sent in half precision."""
     settings = {
         "execution.precision": "fp16", "optimizer.name": "lars", "optimizer.learning_rate": 3.0,
         "execution.gradient_compression": "fp16", "execution.deterministic": True,
@@ -205,7 +205,7 @@ def test_a_run_goes_on_from_a_checkpoint_that_the_other_backend_wrote(
     expected = losses(undisturbed["torch"])
     assert losses(continued) == pytest.approx(expected[1:], rel=1e-5)
     events = read_events(continued / "events.log")
-    begun = first(events, Key.CONTINUED).value
+    begun = first(events, Key.RESUMED_FROM).value
     assert begun["run"] == str(stopped)
     assert begun["step"] > 0
     result, spec = read_result(continued / "result.json"), read_run(continued / "run.json")
@@ -217,7 +217,7 @@ def test_a_run_goes_on_from_a_checkpoint_that_the_other_backend_wrote(
     result = read_result(continued / "result.json")
     assert (result.status, result.unranked) == ("success", ("starts from another run's checkpoint",))
 
-    if first_half[0] == "horovod":  # the run itself goes on too, where it was
+    if first_half[0] == "horovod":  # the run itself continues too, where it stopped
         resumed = bench.trained("first", *_options(first_half), "--resume")
         assert losses(resumed) == pytest.approx(expected, rel=1e-5)
         assert read_result(resumed / "result.json").interruptions[0].graceful
@@ -304,7 +304,7 @@ def test_a_stop_that_comes_before_the_ranks_do_reaches_them_too(bench, way):
     assert "hpcai500: error: stopped by SIG" in err
     folder = bench.folder("early")
     log = folder / "events.log"
-    assert not log.exists() or first(read_events(log), Key.RUN_START) is None  # it goes on as what never began
+    assert not log.exists() or first(read_events(log), Key.RUN_START) is None  # it continues as if it had never begun
     if way == ("torch", "local"):
         resume(folder)
 
@@ -328,7 +328,7 @@ def test_ranks_that_each_believe_to_be_alone_all_fail_at_once_with_the_reason(ma
     assert [process.returncode for process in alone] == [1, 1, 1]
     for err in said[:2]:
         assert "the run asks for 2 ranks, but this process sees a world of 1 through" in err
-        assert "its MPI library is another than this mpirun's" in err
+        assert "its MPI library differs from this mpirun's" in err
     assert "the run asks for 2 ranks, but mpirun started 3" in said[2]
     assert not (spec.folder / "events.log").exists()
 
@@ -373,7 +373,7 @@ def test_an_mpi4py_without_its_mpi_library_is_not_told_to_be_installed(make_spec
 def test_mpirun_stays_on_this_machine_whatever_hosts_are_its_default(bench, undisturbed, monkeypatch, tmp_path):
     (tmp_path / "hosts").write_text("no.such.host slots=2\n")
     monkeypatch.setenv("OMPI_MCA_orte_default_hostfile", str(tmp_path / "hosts"))
-    monkeypatch.setenv("HOROVOD_CPU_OPERATIONS", "gloo")  # as horovodrun leaves it, of which MPI's ranks die
+    monkeypatch.setenv("HOROVOD_CPU_OPERATIONS", "gloo")  # as horovodrun sets it, which crashes MPI's ranks
     here = bench.trained("here", *_options(("horovod", "mpirun")))
     assert losses(here) == pytest.approx(losses(undisturbed["torch"]), rel=1e-5)
 

@@ -1,4 +1,4 @@
-"""Real runs held against the rules: as they ended, resumed, and altered afterwards."""
+"""Real runs checked by the rules: as they ended, resumed, and altered afterwards."""
 
 import json
 import shutil

@@ -15,7 +15,7 @@ NAMES = ("all_reduce", "all_gather", "broadcast", "all_to_all")
 
 @pytest.fixture(scope="module")
 def collectives(tmp_path_factory):
-    """What ranks measured, as `--json` says it, once for each way to start them; and what they left."""
+    """The output of `--json` for each way to start ranks, and the files that they left."""
     found = {}
 
     def measure(backend, launcher, num_ranks):
@@ -95,7 +95,7 @@ def test_a_roofline_from_ceilings_of_a_file_and_its_plot(hpcai500, tmp_path):
 
 
 def test_a_pair_of_three_ranks_measures_alone(tmp_path):
-    """By torchrun: ranks 0 and 2 form a group, rank 1 does not wait for them."""
+    """Started by torchrun, ranks 0 and 2 form a group, and rank 1 does not wait for them."""
     import subprocess
     import sys
 
@@ -106,7 +106,7 @@ def test_a_pair_of_three_ranks_measures_alone(tmp_path):
         "from hpcai500.launch.registry import find_launcher\n"
         "from hpcai500.ranks.torch_ranks import TorchRanks\n"
         "import os\n"
-        "ranks = TorchRanks(find_launcher('local').own_place(os.environ), 'cpu')\n"
+        "ranks = TorchRanks(find_launcher('local').require_rank_environment(os.environ), 'cpu')\n"
         "if ranks.rank != 1:\n"
         "    with subset(ranks, (0, 2)) as pair:\n"
         "        found = measure_collectives(pair, sizes=(64,), budget_sec=0.2)\n"

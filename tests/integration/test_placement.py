@@ -15,7 +15,7 @@ CORES = physical_cores(os.sched_getaffinity(0))
 
 
 def placement(data, results, num_ranks):
-    """For each rank of a run its number of threads and its cores; and Layer 6 of the node."""
+    """Threads and cores of each rank of a run, and Layer 6 of the node."""
     found = [json.loads((data / "cores" / str(rank)).read_text()) for rank in range(num_ranks)]
     (path,) = results.rglob("system.json")
     return found, json.loads(path.read_text())["nodes"][0]["layers"]["6"]

@@ -1,4 +1,4 @@
-"""Interrupted runs that go on: real processes, real signals, real files."""
+"""Interrupted runs that continue, with real processes, real signals and real files."""
 
 import signal
 import time
@@ -28,7 +28,7 @@ def curve(folder):
 
 
 def require_whole(folder):
-    """No event lost and none twice."""
+    """Check that no event is lost and none occurs twice."""
     events = read_events(folder / "events.log")
     assert [len(find(events, key)) for key in OFFICIAL_ONCE] == [1] * len(OFFICIAL_ONCE)
     for key in (Key.EPOCH_START, Key.EPOCH_STOP, Key.EVAL_START, Key.EVAL_STOP, Key.EVAL_ACCURACY, Key.EPOCH):
@@ -60,7 +60,7 @@ def test_a_signal_in_the_middle_of_an_epoch_ends_in_a_checkpoint_and_the_same_cu
 
     code, _, err = hpcai500(*tiny.command())
     assert code == 2
-    assert "holds an unfinished run; --resume goes on with it" in err
+    assert "holds an unfinished run; --resume continues it" in err
 
     (tiny.data / "slow").unlink()
     done = tiny.run("--resume")
@@ -115,7 +115,7 @@ def test_a_killed_rank_loses_only_what_its_checkpoints_do_not_hold(killed, undis
 
 
 def test_every_interruption_is_counted_and_the_clock_runs_through_all(killed, undisturbed):
-    """Twice in one epoch, too, by a launcher that closes the log and by ranks that end without a word."""
+    """Two interruptions in one epoch, by a launcher that closes the log and by ranks that end silently."""
     order = killed.tiny.data / "kill-rank-1-epoch-3"
     order.touch()
     assert killed.tiny.run("--resume").returncode == 1

@@ -1,4 +1,4 @@
-"""Real runs through the command line, each in processes of its own."""
+"""Real runs through the command line, each in separate processes."""
 
 import json
 import signal
@@ -23,7 +23,7 @@ TINY = Path(__file__).parent / "tiny"
 
 @pytest.fixture
 def run(hpcai500, tmp_path, monkeypatch):
-    """Run the tiny workload (or another) by a launcher; exit code and texts, and the folder of the run."""
+    """Run the tiny workload (or another) with a launcher. Return exit code, output and the run's folder."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
     def call(*arguments, workload=TINY, data=None, output=None):

@@ -1,4 +1,4 @@
-"""A Slurm to test against: `cluster`, from slurm/testbed."""
+"""The fixture `cluster`: a real Slurm, from slurm/testbed."""
 
 import fcntl
 import os
@@ -42,9 +42,9 @@ def testbed(*argv: str) -> subprocess.CompletedProcess[str]:
 class Cluster:
     """Four nodes, node1 to node4, of 4 CPUs, 8 GB and 2 GPUs; partitions debug, gpu and preempt."""
 
-    env: dict[str, str]  # with it, Slurm's commands reach the testbed
-    env_without_accounting: dict[str, str]  # the same, but sacct fails
-    shared: Path  # the nodes see it too, as they do this clone; their /tmp is their own
+    env: dict[str, str]  # Slurm's commands use the testbed with it
+    env_without_accounting: dict[str, str]  # like the one above, but sacct fails
+    shared: Path  # nodes share it and this clone; each has its own /tmp
 
     def run(self, *argv, timeout=60, check=True, env=None) -> subprocess.CompletedProcess[str]:
         """A command on this machine, in `shared`."""
@@ -59,11 +59,11 @@ class Cluster:
         return done
 
     def state(self, job_id) -> str:
-        """As squeue says it, which knows a job for five minutes after its end."""
+        """The state in squeue, which has a job for five minutes after its end."""
         return self.run("squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T").stdout.strip()
 
     def wait_for(self, job_id, states, timeout=60) -> str:
-        """Wait until the job is in one of the states, a name or several; give that state."""
+        """Wait until the job is in one of the states, and return that state."""
         wanted = {states} if isinstance(states, str) else set(states)
         deadline = time.monotonic() + timeout
         while (state := self.state(job_id)) not in wanted:
@@ -73,7 +73,7 @@ class Cluster:
         return state
 
     def kill_node(self, node) -> None:
-        """Cut the power of node 1, say, or of "node1"."""
+        """Cut the power of a node, given as 1 or as "node1"."""
         assert (done := testbed("kill-node", _name(node))).returncode == 0, done.stderr
 
     def start_node(self, node) -> None:
@@ -99,7 +99,7 @@ def alone() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def cluster(alone) -> Iterator[Cluster]:
-    """The testbed; one that was up before stays up, and is whole again afterwards."""
+    """The testbed. One that was up before stays up, and is complete again afterwards."""
     was_up = testbed("status").returncode == 0
     started = testbed("up")
     if started.returncode != 0:

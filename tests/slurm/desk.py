@@ -19,7 +19,7 @@ HPCAI500 = (sys.executable, "-m", "hpcai500.cli.main")
 
 
 class Desk:
-    """A user's folder on the shared disk; `data` holds the orders that the tiny workload obeys."""
+    """A user's folder on the shared disk, with orders for the tiny workload in the folder `data`."""
 
     def __init__(self, cluster, folder):
         self.cluster = cluster
@@ -29,7 +29,7 @@ class Desk:
         self.data.mkdir(parents=True)
 
     def hpcai500(self, *arguments, check=True, env=None):
-        """A command, in this process: to start Python takes longer than most of them."""
+        """Run a command in this process, since starting Python takes longer than most commands."""
         env = {**(env or self.cluster.env), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         out, err = io.StringIO(), io.StringIO()
         with (
@@ -49,7 +49,7 @@ class Desk:
         )  # fmt: skip
 
     def submitted(self, *arguments, **options):
-        """What `submit --json` says."""
+        """The output of `submit --json`."""
         return json.loads(self.submit(*arguments, "--json", **options).stdout)["submitted"]
 
     def status(self, env=None):
@@ -57,7 +57,7 @@ class Desk:
         return {row["seed"]: row for row in rows}
 
     def wait_until_over(self, timeout=150):
-        """Wait until no run is queued or running; what `status` says then."""
+        """Wait until no run is queued or running, and return the output of `status`."""
         deadline = time.monotonic() + timeout
         while self.cluster.run("squeue", "--me", "--noheader").stdout.strip() or self.is_waiting():
             assert time.monotonic() < deadline, self.status()

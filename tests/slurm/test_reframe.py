@@ -33,7 +33,7 @@ def reframe(cluster, pytestconfig):
 
 @pytest.fixture
 def checked(reframe, desk):
-    """What ReFrame says of checks on two nodes: its exit code, all that it printed, and its report by check."""
+    """ReFrame's result for checks on two nodes: exit code, output, and report by check."""
 
     def run(expected, *options):
         (desk.folder / "expected.toml").write_text(expected)

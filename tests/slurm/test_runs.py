@@ -1,4 +1,4 @@
-"""Runs on a real Slurm, as a cluster's user has them: submitted, preempted, killed, and gone on with."""
+"""Runs on a real Slurm, as a user has them: submitted, preempted, killed, and resumed."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def curve(folder):
 
 
 def require_whole(folder, undisturbed):
-    """The run ended well, with every event once and the same figures as without interruption."""
+    """Check that the run succeeded, with every event once and the same figures as without interruption."""
     result = read_result(folder / "result.json")
     assert result.status == "success", result.failure
     events = read_events(folder / "events.log")
@@ -60,7 +60,7 @@ def test_an_array_over_seeds_ends_in_one_ranking(desk):
     system = json.loads(next(desk.results.rglob("system.json")).read_text())
     assert len({host for node in system["nodes"] for host in node["hosts"]}) == 2
     (checked,) = json.loads(desk.hpcai500("check", desk.results, "--json", check=False).stdout)
-    assert [breach["rule"] for breach in checked["breaches"]] == ["5.2"]  # three runs, each of which keeps all rules
+    assert [breach["rule"] for breach in checked["breaches"]] == ["5.2"]  # three runs, each of which breaks no rule
     assert desk.submitted("--nodes", "2", "--seeds", "0-2") == []
 
 
@@ -127,7 +127,7 @@ def test_a_preempted_run_comes_back_and_computes_the_same(desk, undisturbed):
 
 
 def test_a_run_that_meets_its_time_limit_goes_on_in_the_next_job(desk, undisturbed):
-    (desk.data / "slow").write_text("0.5")  # Slurm looks at the limits twice a minute: the run outlasts that
+    (desk.data / "slow").write_text("0.5")  # Slurm checks the limits twice per minute: the run is longer
     desk.submit(*SLOW, "--slurm", "time=00:01:00", "--slurm", "grace_sec=58")
     folder = desk.wait_for_event(Key.INTERRUPTED, timeout=90)
     (desk.data / "slow").unlink()
@@ -285,7 +285,7 @@ def test_a_signal_while_ranks_start_is_a_stop_too(desk, way):
     folder = Path(job["folder"])
     desk.cluster.run("scancel", job["job_id"])
     worker = f"{sys.executable} -m hpcai500.train.worker"
-    early = way.format(worker=worker)  # in the first start alone
+    early = way.format(worker=worker)  # only in the first start
     script = folder / "early.sbatch"
     script.write_text((folder / "job.sbatch").read_text().replace("#SBATCH --hold\n", "").replace(worker, early))
     sent = desk.cluster.run("sbatch", script).stdout.split()[-1]
@@ -309,4 +309,4 @@ def test_a_rank_that_ends_before_training_is_a_failure_though_its_peers_were_sto
     desk.cluster.wait_for(sent, "FAILED", timeout=60)
     row = desk.status()[0]
     assert (row["state"], "rank 1 on node" in row["detail"]) == ("failed", True), row
-    assert "ended with exit code 3 and told no reason" in row["detail"]
+    assert "ended with exit code 3 and gave no reason" in row["detail"]

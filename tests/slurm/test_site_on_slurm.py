@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from hpcai500.launch.launcher import Step
+from hpcai500.launch.launcher import RankStart
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.registry import find_launcher
 from hpcai500.launch.slurm.header import log_pattern
 from hpcai500.launch.slurm.script import JobPlan, job_template, render_job
-from hpcai500.spec.site import load_site, shipped_sites, with_site_overrides
+from hpcai500.spec.site import load_site, site_folders, with_site_overrides
 
-PROFILE = next(path for path in shipped_sites() if path.stem == "testbed")
+PROFILE = site_folders()[1] / "testbed.toml"
 AWKWARD = """it's 100% "a" $HOME `id`;&"""
 
 
 @pytest.fixture
 def place(cluster, tmp_path_factory):
-    """A folder that the nodes see too, with a name that has to be quoted."""
+    """A folder that the nodes share, with a name that needs quoting."""
     folder = cluster.shared / tmp_path_factory.mktemp("site").name / AWKWARD
     folder.mkdir(parents=True)
     yield folder
@@ -31,7 +31,7 @@ def place(cluster, tmp_path_factory):
 
 @pytest.fixture
 def check(desk):
-    """What `hpcai500 site check testbed` finds: its exit code, and messages by level and subject."""
+    """The result of `hpcai500 site check testbed`: exit code, and messages by level and subject."""
 
     def run(*options, env=None):
         done = desk.hpcai500("site", "check", PROFILE, "--json", *options, check=False, env=env)
@@ -58,7 +58,7 @@ def test_the_testbed_s_own_profile_fits_it(check):
         ("time=02:00:00", "error time", "above the 01:00:00 that debug allows"),
         ("gpus_per_node=3", "error GPUs", "in debug, 2 at once have 2 each"),
         ("cpus_per_task=5", "error sbatch", "Requested node configuration is not available"),
-        ("memory=9G", "error memory", "asks for 9,216 MB of memory a node"),
+        ("memory=9G", "error memory", "asks for 9,216 MB of memory per node"),
         ("mpi=pmix_v3", "error MPI", "pmix_v4"),
         ("constraint=absent", "error sbatch", "Invalid feature specification"),
         ("reservation=absent", "error sbatch", "reservation"),
@@ -72,7 +72,7 @@ def test_what_the_testbed_cannot_give_is_said(check, option, key, message):
 
 @pytest.fixture
 def own_tmp():
-    """A folder below /tmp, of which every node has one of its own."""
+    """A folder below /tmp, which differs on every node."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         yield Path(name)
 
@@ -95,7 +95,7 @@ def test_accounting_that_is_off_is_a_warning(cluster, check):
 
 
 def srun_tokens(site, **layout):
-    step = Step(Layout(launcher="srun", **layout), site, in_allocation=True)
+    step = RankStart(Layout(launcher="srun", **layout), site, in_allocation=True)
     return find_launcher("srun").tokens(step)
 
 

@@ -1,4 +1,4 @@
-"""The testbed does what the clusters do that the launcher must live with."""
+"""The testbed behaves like the clusters that the launcher must work on."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ MEMORY_CGROUP = Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 @pytest.fixture(scope="module")
 def sbatch(cluster):
-    """Submit a job that runs one shell line; its number. It is cancelled when these tests are over."""
+    """Submit a job that runs one shell line. Return its number; it is cancelled when these tests end."""
     job_ids = []
 
     def submit(line, *options) -> str:
@@ -27,7 +27,7 @@ def sbatch(cluster):
 
 @pytest.fixture(scope="module", autouse=True)
 def job_past_its_limit(cluster, sbatch):
-    """Slurm looks twice a minute for jobs past their limit, so it starts before the other tests."""
+    """A job past its limit, started before the other tests, since Slurm checks limits only twice per minute."""
     job_id = sbatch("sleep 300", "--nodelist=node4")
     cluster.wait_for(job_id, "RUNNING")
     cluster.run("scontrol", "update", f"jobid={job_id}", "endtime=now+1")

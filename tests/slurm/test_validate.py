@@ -1,4 +1,4 @@
-"""Validation of the testbed, healthy and with faults that are really there: each is found, and named."""
+"""Validation of the testbed, healthy and with real faults, each of which is found and named."""
 
 import json
 import os
@@ -17,11 +17,11 @@ CLONE = Path(__file__).parents[2]
 TESTBED = CLONE / "slurm/testbed/testbed.py"
 EXPECTED = CLONE / "slurm/testbed/expected.toml"
 CPU = Path("/sys/fs/cgroup/cpu")
-OVERLAY = "/tmp/overlay"  # of one node alone: each has a /tmp of its own
+OVERLAY = "/tmp/overlay"  # on one node only: each has its own /tmp
 
 
 class Partition:
-    """The testbed's nodes as an administrator validates and breaks them."""
+    """The testbed's nodes, with methods that validate and break them."""
 
     def __init__(self, desk):
         self.desk = desk
@@ -42,7 +42,7 @@ class Partition:
 
     @contextmanager
     def overlay(self, node, files):
-        """`files` below OVERLAY on `node`, which stands on the PYTHONPATH of all nodes' jobs."""
+        """Write `files` below OVERLAY on `node`; OVERLAY is on the PYTHONPATH of all nodes' jobs."""
         for name, text in files.items():
             path = f"{OVERLAY}/{name}"
             self.inside(node, "sh", "-c", f'mkdir -p $(dirname {path}) && printf %s "$1" >{path}', "sh", text)
@@ -58,7 +58,7 @@ class Partition:
 
     @contextmanager
     def once(self, holds, act):
-        """While the inside runs, do `act` as soon as `holds`."""
+        """While the block runs, call `act` as soon as `holds` returns true."""
 
         def wait_and_act():
             deadline = time.monotonic() + 90
@@ -80,7 +80,7 @@ def partition(desk):
 
 
 def failures(report):
-    """What failed: the nodes, stages and messages."""
+    """Nodes, stages and messages of failures."""
     return [
         (list(found["nodes"]), found["stage"], found["message"])
         for found in report["findings"]
@@ -122,7 +122,7 @@ def test_a_level_that_may_take_longer_than_the_partition_allows_runs_all_the_sam
     assert "--time=60\n" in script.read_text()
 
 
-# What node2 sends to node4, and to no other, passes a token bucket.
+# A token bucket limits only what node2 sends to node4.
 SLOW_LINK = [
     "tc qdisc add dev eth0 root handle 1: htb default 10 r2q 100000",
     "tc class add dev eth0 parent 1: classid 1:10 htb rate 100gbit",
@@ -155,7 +155,7 @@ def slow_link(partition):
 
 @contextmanager
 def full_disk(partition):
-    """A node's /tmp is its own; it is made small and filled, not covered: this clone may lie below it."""
+    """A node's own /tmp is made small and filled. It is not mounted over, since this clone may be below it."""
     partition.inside("node4", "mount", "-o", "remount,size=64m", "/tmp")
     try:
         partition.inside("node4", "sh", "-c", "dd if=/dev/zero of=/tmp/full bs=1M 2>/dev/null", check=False)
@@ -199,7 +199,7 @@ def test_a_drained_node_is_named_with_its_reason_and_the_others_are_validated(pa
 
 
 def test_a_node_that_loses_its_power_is_named_and_the_others_go_on(partition):
-    """It is the job's first node, on which its script runs, and which leads the others."""
+    """The lost node is the job's first one, which runs its script and leads the others."""
     with partition.once(partition.has_begun, lambda: partition.cluster.kill_node(1)):
         code, report, _ = partition.validate("health,links,inventory")
     partition.cluster.start_node(1)
@@ -240,7 +240,7 @@ if "hpcai500.validate.agent.children" in sys.orig_argv and "micro" in sys.orig_a
 
 
 def test_a_node_whose_devices_hang_is_named_and_the_others_are_measured(partition):
-    """Its process never gets as far as to measure: the others wait for it, and lose none of their own time."""
+    """A process that hangs before it measures. The others wait for it, and lose none of their own time."""
     with partition.overlay("node3", {"usercustomize.py": "", "sitecustomize.py": HUNG}) as options:
         code, report, folder = partition.validate(
             "micro", "--nodes", "node[1-3]", "--step-timeout-sec", "15", *options
@@ -255,7 +255,7 @@ def test_a_node_whose_devices_hang_is_named_and_the_others_are_measured(partitio
 
 @pytest.fixture
 def slow_down():
-    """Have all that jobs run on a node get no more than a part of one processor."""
+    """Limit all processes of jobs on a node to a part of one CPU."""
     if not CPU.is_dir():
         pytest.skip("this machine has no cpu cgroup of version 1")
     groups = []
@@ -281,7 +281,7 @@ def slow_down():
 
 
 def test_a_slow_node_is_named(partition, slow_down):
-    """One of three, so that the two others have a core each on the smallest machine that runs these tests."""
+    """One node of three is slow, so that each of the others has a core even on the smallest test machine."""
 
     def measures():
         return list(partition.output.glob("testbed/*/measurements/node3-micro-*"))

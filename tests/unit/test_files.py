@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from hpcai500.errors import InputError, MachineError
-from hpcai500.files import digest, digest_tree, hold, new_folder, read_json, sole_writer, write_atomic
+from hpcai500.files import digest, digest_tree, lock_file, new_folder, read_json, sole_writer, write_atomic
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -69,14 +69,14 @@ def test_a_tree_digest_follows_code_and_ignores_the_rest(tmp_path):
 
 def test_a_held_file_lets_one_process_in_at_a_time(tmp_path):
     path = tmp_path / "lock"
-    script = f"from hpcai500.files import hold; hold(open({str(path)!r}, 'ab'), 0.3, 'taken')"
+    script = f"from hpcai500.files import lock_file; lock_file(open({str(path)!r}, 'ab'), 0.3, 'taken')"
 
     def second():
         return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
 
     with path.open("ab") as file:
-        hold(file, 1, "taken")
-        assert "MachineError: taken; wait for it" in second().stderr
+        lock_file(file, 1, "taken")
+        assert "MachineError: taken; wait until it has finished" in second().stderr
     assert second().returncode == 0
 
 
@@ -94,7 +94,7 @@ with sole_writer(Path({str(folder)!r})):
         return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
 
     with sole_writer(folder):
-        assert "another process is preparing data there; wait for it, or end it" in second().stderr
+        assert "another process is preparing data there; wait until it has finished, or stop it" in second().stderr
     assert not list(folder.iterdir())
     assert second().returncode == -signal.SIGKILL
     with sole_writer(folder):

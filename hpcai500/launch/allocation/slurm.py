@@ -11,10 +11,10 @@ from hpcai500.launch.layout import Allocation
 def read_allocation(env: Mapping[str, str]) -> Allocation | None:
     """The allocation around us; None outside of one.
 
-    Tasks are those that the user asked for; where nobody asked, one a GPU, or one a node without GPUs.
+    Tasks are those that the user asked for, or else one per GPU, or one per node without GPUs.
 
     Raises:
-        SpecError: for variables that Slurm does not write so.
+        SpecError: for variables with values that Slurm does not write.
     """
     if "SLURM_JOB_ID" not in env:
         return None
@@ -23,7 +23,7 @@ def read_allocation(env: Mapping[str, str]) -> Allocation | None:
     except ValueError as error:
         raise SpecError(
             f"SLURM_JOB_ID is set, but not as Slurm sets its variables: {error}",
-            "unset what is left of a job, or start in an allocation",
+            "unset the variables of a job that has ended, or start in an allocation",
         ) from error
 
 
@@ -41,14 +41,14 @@ def _read(env: Mapping[str, str]) -> Allocation:
 
 
 def own_job_id(env: Mapping[str, str]) -> str:
-    """The number of the job around us; of an array's task, `12_3`."""
+    """The number of the job around us; `12_3` for a task of an array."""
     if "SLURM_ARRAY_JOB_ID" in env:
         return f"{env['SLURM_ARRAY_JOB_ID']}_{env['SLURM_ARRAY_TASK_ID']}"
     return env["SLURM_JOB_ID"]
 
 
 def _count_gpus(env: Mapping[str, str]) -> int:
-    """GPUs on this node, by whichever variable Slurm's version sets."""
+    """GPUs on this node, from the variable that this version of Slurm sets."""
     text = env.get("SLURM_GPUS_ON_NODE", "")
     if text.isdigit():
         return int(text)

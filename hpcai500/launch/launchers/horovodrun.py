@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from signal import Signals
 
-from hpcai500.launch.launcher import Launcher, Step
+from hpcai500.launch.launcher import Launcher, RankStart
 from hpcai500.launch.software import HOW_TO_GET_HOROVOD, has_package
 
 
@@ -18,10 +18,10 @@ class Horovodrun(Launcher):
     stop_signal = Signals.SIGUSR1  # at SIGTERM it gives its ranks five seconds
     signals_ranks = True
 
-    def tokens(self, step: Step) -> tuple[str, ...]:
-        number = step.layout.world_size
+    def tokens(self, start: RankStart) -> tuple[str, ...]:
+        number = start.layout.world_size
         hosts = ("-np", str(number), "-H", f"localhost:{number}")
-        return (step.python, "-m", "horovod.runner.launch", *hosts, "--gloo", "--disable-cache")
+        return (start.python, "-m", "horovod.runner.launch", *hosts, "--gloo", "--disable-cache")
 
     def missing(self, backend: str, *, packages_only: bool = False) -> Iterator[tuple[str, str]]:
         if backend != "horovod" and not has_package("horovod"):

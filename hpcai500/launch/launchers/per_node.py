@@ -1,4 +1,4 @@
-"""A starter that each of several nodes runs for its own ranks, for agents that are on the nodes already.
+"""A launcher that each of several nodes runs for its own ranks, for agents that already run on the nodes.
 
 `python -m hpcai500.launch.launchers.per_node FIRST_RANK NUM_HERE NUM_RANKS START COMMAND…`
 """
@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from hpcai500.launch.launcher import Launcher, RankEnvironment, Step
+from hpcai500.launch.launcher import Launcher, RankEnvironment, RankStart
 
 _POLL_SEC = 0.05
 
@@ -25,13 +25,13 @@ class PerNode(Launcher):
     rank_variables = ("HPCAI500_RANK",)
     size_variables = ("HPCAI500_WORLD_SIZE",)
 
-    def tokens(self, step: Step) -> tuple[str, ...]:
-        layout = step.layout
-        first = step.node_index * layout.procs_per_node
+    def tokens(self, start: RankStart) -> tuple[str, ...]:
+        layout = start.layout
+        first = start.node_index * layout.procs_per_node
         numbers = (first, layout.procs_per_node, layout.world_size)
-        return (step.python, "-m", __name__, *map(str, numbers), step.start)
+        return (start.python, "-m", __name__, *map(str, numbers), start.name)
 
-    def place(self, env: Mapping[str, str]) -> RankEnvironment:
+    def rank_environment(self, env: Mapping[str, str]) -> RankEnvironment:
         return RankEnvironment(
             rank=int(env["HPCAI500_RANK"]),
             size=int(env["HPCAI500_WORLD_SIZE"]),
@@ -45,7 +45,7 @@ LAUNCHER = PerNode()
 
 
 def rank_variables(first_rank: int, num_here: int, num_ranks: int, start: str) -> list[dict[str, str]]:
-    """What each rank of a node is told of its place, in the order of ranks."""
+    """The variables of each rank of a node, in the order of ranks."""
     return [
         {
             "HPCAI500_RANK": str(first_rank + local_rank),
@@ -59,9 +59,9 @@ def rank_variables(first_rank: int, num_here: int, num_ranks: int, start: str) -
 
 
 def main(argv: Sequence[str]) -> int:
-    """Start the ranks and wait for them: 0 if all end well, else the code of the first that fails."""
+    """Start the ranks and wait for them. Return 0 if all succeed, else the code of the first that fails."""
     first_rank, num_here, num_ranks, start, *command = argv
-    told = rank_variables(int(first_rank), int(num_here), int(num_ranks), start)
+    environments = rank_variables(int(first_rank), int(num_here), int(num_ranks), start)
     ranks: list[subprocess.Popen[bytes]] = []
 
     def stop(*_: object) -> None:
@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
             rank.terminate()
 
     signal.signal(signal.SIGTERM, stop)
-    for variables in told:
+    for variables in environments:
         ranks.append(subprocess.Popen(command, env={**os.environ, **variables}))
     while True:
         codes = [rank.poll() for rank in ranks]

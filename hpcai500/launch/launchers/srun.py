@@ -6,7 +6,7 @@ from signal import Signals
 
 from hpcai500.errors import SpecError
 from hpcai500.launch.container import container_tokens
-from hpcai500.launch.launcher import Launcher, RankEnvironment, Step
+from hpcai500.launch.launcher import Launcher, RankEnvironment, RankStart
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.software import has_program
 from hpcai500.spec.site import Site
@@ -21,23 +21,23 @@ class Srun(Launcher):
     size_variables = ("SLURM_STEP_NUM_TASKS",)
     stop_signal = Signals.SIGUSR1  # at SIGTERM it kills its ranks
 
-    def tokens(self, step: Step) -> tuple[str, ...]:
-        layout, request = step.layout, step.site.slurm
+    def tokens(self, start: RankStart) -> tuple[str, ...]:
+        layout, request = start.layout, start.site.slurm
         tokens = ["srun", f"--nodes={layout.nodes}", f"--ntasks={layout.world_size}"]
         if not layout.num_ranks:
             tokens.append(f"--ntasks-per-node={layout.procs_per_node}")
-        if request.cpus_per_task:  # srun does not take it over from sbatch
+        if request.cpus_per_task:  # srun does not inherit it from sbatch
             tokens.append(f"--cpus-per-task={request.cpus_per_task}")
         tokens += ["--kill-on-bad-exit=1", "--wait=60", f"--mpi={request.mpi}", "--export=ALL"]
-        container = container_tokens(step.site, step.folders, step.snapshot)
+        container = container_tokens(start.site, start.folders, start.snapshot)
         return (*tokens, *request.srun_arguments, *container)
 
     def missing(self, backend: str, *, packages_only: bool = False) -> Iterator[tuple[str, str]]:
         if not packages_only and not has_program("srun"):
             yield "srun", "log in to a machine of a Slurm cluster"
 
-    def place(self, env: Mapping[str, str]) -> RankEnvironment:
-        counts = expand_counts(env["SLURM_STEP_TASKS_PER_NODE"])  # nodes may hold different numbers of tasks
+    def rank_environment(self, env: Mapping[str, str]) -> RankEnvironment:
+        counts = expand_counts(env["SLURM_STEP_TASKS_PER_NODE"])  # nodes may have different numbers of tasks
         restart = env.get("SLURM_RESTART_COUNT", "0")
         return RankEnvironment(
             rank=int(env["SLURM_PROCID"]),
@@ -58,7 +58,7 @@ class Srun(Launcher):
 
     def wrong_size_remedy(self, library: str) -> str:
         return (
-            "srun's plugin does not fit the MPI library: take another `mpi` in the site's [slurm], of those that "
+            "srun's plugin does not fit the MPI library: set `mpi` in the site's [slurm] to another one that "
             '`srun --mpi=list` shows (pmix, pmi2), or launcher = "mpirun"'
         )
 

@@ -1,9 +1,9 @@
-"""torchrun, for ranks of torch on this machine; a single rank needs no launcher and is started directly."""
+"""torchrun, for ranks of torch on this machine. A single rank is started directly, without a launcher."""
 
 from collections.abc import Mapping
 
 from hpcai500.errors import SpecError
-from hpcai500.launch.launcher import Launcher, RankEnvironment, Step
+from hpcai500.launch.launcher import Launcher, RankEnvironment, RankStart
 from hpcai500.launch.layout import Layout
 from hpcai500.spec.site import Site
 
@@ -14,25 +14,25 @@ class Torchrun(Launcher):
     backends = ("torch", "horovod")
     default_of = ("torch",)
     means_here = True
-    is_asked_once = True  # a second signal is an order to end
-    meeting = "torchrun"
+    is_asked_once = True  # it takes a second signal as an order to end
+    rendezvous = "torchrun"
     rank_variables = ("RANK",)
     size_variables = ("WORLD_SIZE",)
 
-    def tokens(self, step: Step) -> tuple[str, ...]:
-        if step.layout.world_size == 1:
+    def tokens(self, start: RankStart) -> tuple[str, ...]:
+        if start.layout.world_size == 1:
             return ()
-        procs = f"--nproc-per-node={step.layout.procs_per_node}"
-        return (step.python, "-m", "torch.distributed.run", "--standalone", procs)
+        procs = f"--nproc-per-node={start.layout.procs_per_node}"
+        return (start.python, "-m", "torch.distributed.run", "--standalone", procs)
 
-    def argv(self, step: Step, command: tuple[str, ...]) -> tuple[str, ...]:
-        tokens = self.tokens(step)
-        return (*tokens, "--module", *command[2:]) if tokens else command  # torchrun has an interpreter of its own
+    def argv(self, start: RankStart, command: tuple[str, ...]) -> tuple[str, ...]:
+        tokens = self.tokens(start)
+        return (*tokens, "--module", *command[2:]) if tokens else command  # torchrun starts the interpreter itself
 
-    def environment(self, step: Step, env: Mapping[str, str]) -> dict[str, str]:
+    def environment(self, start: RankStart, env: Mapping[str, str]) -> dict[str, str]:
         return {"GLOO_SOCKET_IFNAME": "lo"}
 
-    def place(self, env: Mapping[str, str]) -> RankEnvironment:
+    def rank_environment(self, env: Mapping[str, str]) -> RankEnvironment:
         if "RANK" not in env:
             return RankEnvironment(0, 1, 0, 1)
         return RankEnvironment(
@@ -47,7 +47,7 @@ class Torchrun(Launcher):
             )
 
     def num_copies(self, env: Mapping[str, str]) -> int:
-        return super().num_copies(env) if "TORCHELASTIC_RUN_ID" in env else 0  # WORLD_SIZE may be anyone's
+        return super().num_copies(env) if "TORCHELASTIC_RUN_ID" in env else 0  # WORLD_SIZE may have another origin
 
 
 LAUNCHER = Torchrun()

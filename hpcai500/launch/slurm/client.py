@@ -1,4 +1,4 @@
-"""The one place that asks Slurm's commands."""
+"""The only module that runs Slurm's commands."""
 
 import subprocess
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from hpcai500.errors import MachineError
 
 _TIMEOUT_SEC = 60.0
-"""How long a busy controller may take to answer."""
+"""Time limit for an answer; a busy controller is slow."""
 
 
 class Answer(NamedTuple):
@@ -16,10 +16,10 @@ class Answer(NamedTuple):
 
 
 def ask(*argv: str, timeout_sec: float = _TIMEOUT_SEC) -> Answer:
-    """What a command of Slurm's answers.
+    """The answer of one of Slurm's commands.
 
     Raises:
-        MachineError: if it is not here, or does not end in time.
+        MachineError: if it is not installed, or does not end in time.
     """
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_sec, check=False)
@@ -33,15 +33,15 @@ def ask(*argv: str, timeout_sec: float = _TIMEOUT_SEC) -> Answer:
 
 
 def ask_or_raise(*argv: str) -> str:
-    """What a command of Slurm's prints.
+    """The output of one of Slurm's commands.
 
     Raises:
-        MachineError: also if it fails, with the last line that it says.
+        MachineError: also if it fails, with its last error line.
     """
     answer = ask(*argv)
     if answer.code:
-        said = last_line(answer.err, f"exit code {answer.code}")
-        raise MachineError(f"{' '.join(argv[:3])}: {said}", "see `scontrol ping`")
+        fault = last_line(answer.err, f"exit code {answer.code}")
+        raise MachineError(f"{' '.join(argv[:3])}: {fault}", "see `scontrol ping`")
     return answer.out
 
 

@@ -1,4 +1,4 @@
-"""What a Slurm cluster says of itself: its configuration, partitions, nodes and MPI plugins."""
+"""The configuration, partitions, nodes and MPI plugins of a Slurm cluster."""
 
 import math
 import re
@@ -20,7 +20,7 @@ class Node(NamedTuple):
     num_cpus: int
     memory_mb: int
     gpus: dict[str, int]
-    """How many of each type; a type without a name is `""`."""
+    """Number of GPUs of each type; the name `""` for GPUs without a type."""
 
     @property
     def num_gpus(self) -> int:
@@ -29,7 +29,7 @@ class Node(NamedTuple):
 
 class NodeState(NamedTuple):
     state: str
-    """Slurm's word, with a `*` where the node does not answer: `idle`, `mixed`, `drained`, `down*`."""
+    """Slurm's word, with a `*` if the node does not answer: `idle`, `mixed`, `drained`, `down*`."""
     reason: str
     """Why it is down or drained; empty otherwise."""
 
@@ -41,21 +41,21 @@ class NodeState(NamedTuple):
 class Cluster(NamedTuple):
     config: dict[str, str]
     partitions: dict[str, dict[str, str]]
-    """By name, as `scontrol show partition` has them."""
+    """Fields of each partition by name, as `scontrol show partition` prints them."""
     nodes: dict[str, list[Node]]
-    """By partition."""
+    """Nodes by partition."""
     mpi_plugins: tuple[str, ...]
     has_pyxis: bool
-    """Whether srun knows `--container-image`."""
+    """Whether srun has the option `--container-image`."""
     accounting_fault: str
     """Why `sacct` fails; empty if it works."""
 
 
 def ask_cluster() -> Cluster:
-    """Ask Slurm's own commands.
+    """The cluster, as Slurm's own commands report it.
 
     Raises:
-        MachineError: if they are not here, or their controller does not answer.
+        MachineError: if they are not installed, or if the controller does not answer.
     """
     config = parse_config(ask_or_raise("scontrol", "show", "config"))
     partitions = parse_partitions(ask_or_raise("scontrol", "show", "partition", "--oneliner", "--all"))
@@ -69,13 +69,13 @@ def ask_cluster() -> Cluster:
 
 
 def parse_config(text: str) -> dict[str, str]:
-    """`scontrol show config`."""
+    """The output of `scontrol show config` as a dictionary."""
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def parse_partitions(text: str) -> dict[str, dict[str, str]]:
-    """`scontrol show partition --oneliner`."""
+    """The output of `scontrol show partition --oneliner`, by partition."""
     partitions = {}
     for line in text.splitlines():
         fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
@@ -85,7 +85,7 @@ def parse_partitions(text: str) -> dict[str, dict[str, str]]:
 
 
 def parse_nodes(text: str) -> dict[str, list[Node]]:
-    """`sinfo --Node --format=%R|%N|%T|%c|%m|%G`: a line for each node of each partition."""
+    """The output of `sinfo --Node --format=%R|%N|%T|%c|%m|%G`, which has a line for each node of each partition."""
     nodes: dict[str, list[Node]] = {}
     for line in text.splitlines():
         partition, name, state, cpus, memory, gres = line.split("|", 5)
@@ -98,12 +98,12 @@ def parse_nodes(text: str) -> dict[str, list[Node]]:
 
 
 def is_usable(state: str) -> bool:
-    """Whether a node that sinfo says is in `state` can take a job, now or later."""
+    """Whether a node in `state`, as sinfo prints it, can take a job now or later."""
     return not state.endswith("*") and not state.startswith(_UNUSABLE)
 
 
 def ask_states(partition: str = "") -> tuple[str, dict[str, NodeState]]:
-    """The partition's name (the cluster's default where it is empty), and the state of each of its nodes.
+    """The partition's name (the cluster's default if empty), and the state of each of its nodes.
 
     Raises:
         MachineError: if Slurm does not answer.
@@ -120,7 +120,7 @@ def ask_states(partition: str = "") -> tuple[str, dict[str, NodeState]]:
 
 
 def longest_sec(partition: str) -> float:
-    """For which the partition lets a job run; infinite where it sets no limit.
+    """Seconds for which the partition lets a job run; infinite if it has no limit.
 
     Raises:
         MachineError: if Slurm does not answer.
@@ -130,7 +130,7 @@ def longest_sec(partition: str) -> float:
 
 
 def parse_states(text: str) -> dict[str, dict[str, NodeState]]:
-    """`sinfo --Node --format=%P|%N|%T|%E`, by partition; the default's name has a `*`."""
+    """The output of `sinfo --Node --format=%P|%N|%T|%E` by partition; the default's name ends in `*`."""
     states: dict[str, dict[str, NodeState]] = {}
     for line in text.splitlines():
         partition, node, state, reason = line.split("|", 3)
@@ -139,7 +139,7 @@ def parse_states(text: str) -> dict[str, dict[str, NodeState]]:
 
 
 def expand_names(names: str) -> list[str]:
-    """`node[1-3],login` as single names, by Slurm's own word.
+    """`node[1-3],login` as single names, expanded by Slurm itself.
 
     Raises:
         SpecError: for brackets that do not close.
@@ -151,7 +151,7 @@ def expand_names(names: str) -> list[str]:
 
 
 def parse_mpi_plugins(text: str) -> tuple[str, ...]:
-    """`srun --mpi=list`: a name a line, and PMIx's versions behind a colon."""
+    """The output of `srun --mpi=list`: one name per line, and PMIx's versions after a colon."""
     names: list[str] = []
     for line in text.splitlines():
         title, colon, versions = line.removeprefix("srun: ").partition(":")
@@ -162,11 +162,11 @@ def parse_mpi_plugins(text: str) -> tuple[str, ...]:
 
 
 MAX_ARRAY_SIZE = 1_001
-"""Slurm's default; it bounds an array's index, not its length."""
+"""Slurm's default for MaxArraySize, which limits an array's index and not its length."""
 
 
 def max_array_size() -> int:
-    """The cluster's MaxArraySize, which bounds an array's index; Slurm's default if it does not answer."""
+    """The cluster's MaxArraySize, which limits an array's index; the default if Slurm does not answer."""
     try:
         size = parse_config(ask_or_raise("scontrol", "show", "config")).get("MaxArraySize", "")
     except MachineError:

@@ -1,4 +1,4 @@
-"""The options of `sbatch`: what a job asks Slurm for."""
+"""The options of `sbatch`, by which a job asks for its resources."""
 
 import shlex
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from hpcai500.spec.site import Site
 
 
 class Header(NamedTuple):
-    """One job, or one array, at a site."""
+    """The resources of one job, or of one array, at a site."""
 
     site: Site
     job_name: str
@@ -19,14 +19,14 @@ class Header(NamedTuple):
     indices: tuple[int, ...] = ()
     """Indices of an array; empty for a plain job."""
     log: str = ""
-    """`sbatch --output`'s pattern, whose folder must exist; empty: Slurm's default."""
+    """The pattern for `sbatch --output`, whose folder must exist; empty for Slurm's default."""
 
 
 def sbatch_options(header: Header) -> list[str]:
     """The options of `sbatch`, unquoted.
 
     Raises:
-        SpecError: if the site's launcher starts no ranks in a job.
+        SpecError: if the site's launcher cannot start ranks in a job.
     """
     site, request = header.site, header.site.slurm
     given = {
@@ -53,17 +53,20 @@ def sbatch_options(header: Header) -> list[str]:
 
 
 def quote_option(option: str) -> str:
-    """As sbatch reads a `#SBATCH` line: like a shell, but a backslash escapes inside every kind of quotes."""
+    """An option quoted for a `#SBATCH` line, which sbatch reads like a shell.
+
+    Only the backslash differs: it escapes inside every kind of quotes.
+    """
     if shlex.quote(option) == option:
         return option
     return '"' + option.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def log_pattern(folder: str, name: str) -> str:
-    """`name`, a pattern of `sbatch --output`, inside a folder whose own per cent signs mean themselves.
+    """`name`, a pattern for `sbatch --output`, in `folder`, whose per cent signs are escaped.
 
     Raises:
-        SpecError: for a backslash, with which Slurm takes the whole pattern as it stands.
+        SpecError: for a backslash, after which Slurm would expand no pattern at all.
     """
     if "\\" in folder:
         raise SpecError(f"{folder}: Slurm writes no log below a folder with a backslash", "choose another --output")
@@ -71,7 +74,7 @@ def log_pattern(folder: str, name: str) -> str:
 
 
 def _gpu_option(site: Site) -> dict[str, str]:
-    """Whole nodes' GPUs: an option for each task would hide the peers of a rank's GPU."""
+    """The option for GPUs per node. An option per task would hide the other ranks' GPUs, which NCCL needs."""
     request = site.slurm
     if not request.gpus_per_node:
         return {}
@@ -80,7 +83,7 @@ def _gpu_option(site: Site) -> dict[str, str]:
 
 
 def _signal(site: Site) -> str:
-    """The signal ahead of the time limit: to the ranks, or with `B:` to the script, which passes it on."""
+    """The signal before the time limit: to the ranks, or with `B:` to the script, which passes it on."""
     launcher = job_launcher(site.slurm.launcher)
     return site.preemption.signal if launcher.gets_job_signals else f"B:{site.preemption.signal}"
 

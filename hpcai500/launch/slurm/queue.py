@@ -1,4 +1,4 @@
-"""What Slurm knows of jobs: `squeue` for those it has, `sacct` for those that are over, where it keeps accounts."""
+"""Jobs as Slurm knows them: current ones from `squeue`, ended ones from `sacct` if the cluster has accounting."""
 
 import re
 from collections.abc import Iterable
@@ -14,9 +14,10 @@ _WAITING = (
 
 
 class Job(NamedTuple):
-    """One job, or one task of an array, as `12_3`."""
+    """One job, or one task of an array."""
 
     job_id: str
+    """Slurm's number; `12_3` for a task of an array."""
     state: str
     """Slurm's word, e.g. PENDING, RUNNING, OUT_OF_MEMORY."""
     reason: str
@@ -36,12 +37,15 @@ _NAME = re.compile(r"hpcai500-.*-([0-9a-f]{8})-(\d+)")
 
 
 def job_name(workload: str, run_prefix: str, first: int) -> str:
-    """The name of a job: what runs, where to, and its seed; or, of an array, what its index lacks to the seed."""
+    """The name of a job: workload, digest of the run prefix, and seed.
+
+    For an array, the last part is the offset that turns a task index into a seed.
+    """
     return f"hpcai500-{workload}-{digest(run_prefix)[:8]}-{first}"
 
 
 def seed_of(job: Job) -> tuple[str, int] | None:
-    """Digest of the run prefix, and seed, of a job that `job_name` named; None for any other job."""
+    """Digest of the run prefix, and seed, of a job with a name from `job_name`; None for any other job."""
     match = _NAME.fullmatch(job.name)
     index = job.job_id.partition("_")[2]
     return (match[1], int(match[2]) + int(index or 0)) if match else None
@@ -67,7 +71,7 @@ def queued_jobs() -> dict[str, Job]:
 
 
 def recent_jobs(job_ids: Iterable[str]) -> dict[str, Job]:
-    """These jobs in whatever state, without those that Slurm has forgotten, some minutes after their end.
+    """These jobs in any state, without those that Slurm has forgotten, some minutes after their end.
 
     Raises:
         MachineError: if `squeue` does not answer.
@@ -82,7 +86,7 @@ def _parse_jobs(text: str) -> dict[str, Job]:
 
 
 def ended_jobs(job_ids: Iterable[str]) -> dict[str, Job]:
-    """What the accounts say of these jobs; empty where the cluster keeps none."""
+    """These jobs from the accounting; empty if the cluster has none."""
     wanted = sorted(set(job_ids))
     if not wanted:
         return {}
@@ -100,10 +104,10 @@ def ended_jobs(job_ids: Iterable[str]) -> dict[str, Job]:
 
 
 def cancel(job_ids: Iterable[str]) -> None:
-    """End these jobs, waiting or running.
+    """Cancel these jobs, waiting or running.
 
     Raises:
-        MachineError: with what `scancel` said.
+        MachineError: with the error of `scancel`.
     """
     answer = ask("scancel", *job_ids)
     if answer.code:

@@ -1,54 +1,55 @@
-"""A run, or an array of runs over seeds, as the text that `sbatch` takes: pure functions, held by golden files."""
+"""The script that `sbatch` takes for a run or an array of runs: pure functions, tested by golden files."""
 
 import json
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from hpcai500.files import data_dir
 from hpcai500.launch.container import run_mounts, site_python
 from hpcai500.launch.diagnosis import START_MARK
-from hpcai500.launch.launcher import Step
+from hpcai500.launch.launcher import RankStart
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.registry import job_launcher
 from hpcai500.launch.slurm.header import Header, quote_option, sbatch_options
 from hpcai500.launch.slurm.queue import job_name
-from hpcai500.launch.start import TRAINING, run_environment, step_environment
+from hpcai500.launch.start import TRAINING, run_environment, start_environment
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.site import Site
 
 _SEED = "\0seed\0"
-"""Stands for the seed until the script runs; no path or value can hold it."""
+"""A placeholder for the seed, which no path or value can contain."""
 _ON_A_NODE = {"SLURMD_NODENAME": ""}
-"""The environment of a job script, as far as launchers ask."""
+"""The environment of a job script, as far as launchers read it."""
 
 
 class JobPlan(NamedTuple):
-    """What `render_job` needs to know; `plan_job` derives it from the runs."""
+    """The values of `render_job`; `plan_job` derives them from the runs."""
 
     site: Site
     job_name: str
     nodes: int
     procs_per_node: int
     num_ranks: int
-    """In all; 0: `nodes * procs_per_node`."""
+    """Total number of ranks; 0 for `nodes * procs_per_node`."""
     seeds: tuple[int, ...]
-    """One: a plain job; several: an array whose index, plus `array_offset`, is the seed."""
+    """One seed for a plain job; several for an array, whose index plus `array_offset` is the seed."""
     run_prefix: str
-    """A run's folder, up to its seed."""
+    """The path of a run's folder up to its seed."""
     python: str
     log: str = ""
-    """`sbatch --output`'s pattern, for what the script itself says: its folder must exist. Empty: Slurm's default."""
+    """The pattern for `sbatch --output`, for output of the script itself. Its folder must exist."""
     snapshot: str = ""
-    """A folder that comes first on PYTHONPATH."""
+    """A folder that comes first on PYTHONPATH; empty for none."""
     array_offset: int = 0
     environment: tuple[tuple[str, str], ...] = ()
     folders: tuple[str, ...] = ()
-    """What a container must see, beside the site's own mounts."""
+    """Folders that a container must mount, in addition to the site's mounts."""
     run_json: str = ""
-    """`run.json` as a here-document that expands `$seed`, for runs that nothing has written yet."""
+    """`run.json` as a here-document that expands `$seed`, for runs whose folder does not exist yet."""
     as_root: bool = False
-    """Jobs run as root, which mpirun wants to be told."""
+    """Whether jobs run as root, for which mpirun needs an option."""
 
 
 def plan_job(
@@ -62,9 +63,9 @@ def plan_job(
     carry_run_json: bool = False,
     as_root: bool = False,
 ) -> JobPlan:
-    """One job, or one array, for runs that differ in their seed alone.
+    """One job, or one array, for runs that differ only in their seed.
 
-    `python` serves where neither the site nor a container has an interpreter of its own.
+    `python` is used if neither the site nor a container has its own interpreter.
     """
     spec = specs[0]
     return JobPlan(
@@ -86,8 +87,13 @@ def plan_job(
     )
 
 
+def templates_folder() -> Path:
+    """The folder of templates, which also has the parts that they include."""
+    return data_dir("slurm") / "templates"
+
+
 def job_template() -> str:
-    return (data_dir("slurm") / "templates" / "job.sbatch.j2").read_text(encoding="utf-8")
+    return (templates_folder() / "job.sbatch.j2").read_text(encoding="utf-8")
 
 
 def header_of(plan: JobPlan) -> Header:
@@ -99,14 +105,16 @@ def render_job(plan: JobPlan, template: str) -> str:
     """The script.
 
     Raises:
-        SpecError: if a path cannot be written into it, or the site's launcher starts no ranks in a job.
+        SpecError: if a path cannot be written into it, or if the site's launcher cannot start ranks in a job.
     """
     site = plan.site
     launcher = job_launcher(site.slurm.launcher)
     layout = Layout(
         launcher=launcher.name, nodes=plan.nodes, procs_per_node=plan.procs_per_node, num_ranks=plan.num_ranks
     )
-    step = Step(layout, site, in_allocation=True, folders=plan.folders, snapshot=plan.snapshot, as_root=plan.as_root)
+    start = RankStart(
+        layout, site, in_allocation=True, folders=plan.folders, snapshot=plan.snapshot, as_root=plan.as_root
+    )
     return fill_template(
         template,
         sbatch_options=[quote_option(option) for option in sbatch_options(header_of(plan))],
@@ -120,8 +128,8 @@ def render_job(plan: JobPlan, template: str) -> str:
         start_mark=START_MARK,
         run_json=plan.run_json,
         snapshot=plan.snapshot,
-        environment=step_environment(launcher, step, _ON_A_NODE) | dict(plan.environment),
-        step_lines=continued(launcher.tokens(step)),
+        environment=start_environment(launcher, start, _ON_A_NODE) | dict(plan.environment),
+        start_lines=continued(launcher.tokens(start)),
         passes_signals=not launcher.gets_job_signals,
         stop_signal=site.preemption.signal,
         launcher_signal=launcher.stop_signal.name.removeprefix("SIG"),
@@ -130,18 +138,26 @@ def render_job(plan: JobPlan, template: str) -> str:
 
 
 def fill_template(template: str, **values: Any) -> str:
-    """A shell script of `values`, which the template quotes by its filter `q`."""
-    from jinja2 import Environment, StrictUndefined  # here, since what starts ranks without a script needs none
+    """A shell script from a template and `values`. The template's filter `q` quotes a value."""
+    from jinja2 import (
+        Environment,
+        FileSystemLoader,
+        StrictUndefined,
+    )  # here, since starting ranks without a script does not need it
 
     language = Environment(  # noqa: S701 - a shell script
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=FileSystemLoader(templates_folder()),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     language.filters["q"] = shlex.quote
     return language.from_string(template).render(**values)
 
 
 def run_json_text(spec: RunSpec) -> str:
-    """`run.json` in one line of a here-document that expands `$seed` and nothing else."""
+    """`run.json` as one line of a here-document that expands only `$seed`."""
     record = spec.model_dump(mode="json") | {"seed": _SEED}
     text = json.dumps(record, allow_nan=False)
     for special in ("\\", "$", "`"):
@@ -150,11 +166,11 @@ def run_json_text(spec: RunSpec) -> str:
 
 
 _VALUED = ("-np", "--map-by", "--bind-to", "--host")
-"""Options of launchers that the next token belongs to."""
+"""Options of launchers whose value is the next token."""
 
 
 def continued(tokens: Sequence[str]) -> list[str]:
-    """Quoted, one option a line; a word after a word stays beside it, and a value beside its option."""
+    """Quoted tokens, one option per line. A value stays on the line of its option, and words stay together."""
     lines: list[str] = []
     for token in tokens:
         joins = lines and (not lines[-1].startswith("-") or lines[-1] in _VALUED)

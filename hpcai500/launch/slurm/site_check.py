@@ -1,4 +1,4 @@
-"""Would a job fail at a site? What Slurm says of itself, held against a profile; and paths, looked at from a node."""
+"""The check whether a job would fail at a site: the profile compared with Slurm's own data, and paths on a node."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from hpcai500.launch.slurm.header import Header, sbatch_options
 from hpcai500.spec.site import Site, time_limit_sec
 
 _WAIT_SEC = 30
-"""For a free node, before the look at paths is given up."""
+"""Seconds to wait for a free node, on which the paths are checked."""
 
 _LOOK = """\
 while [ $# -gt 0 ]; do
@@ -27,17 +27,20 @@ while [ $# -gt 0 ]; do
 done
 echo looked
 """
-"""Bash: triples of a test, a path and a name; prints the names that fail. A folder yet to be made is its parent."""
+"""A script for bash. Its arguments are triples of a test, a path and a name; it prints the names that fail.
+
+For a folder that does not exist yet, it tests the nearest folder above it.
+"""
 
 
-class Finding(NamedTuple):
+class SiteFinding(NamedTuple):
     level: Literal["ok", "warning", "error"]
     subject: str
     message: str
 
 
 class Look(NamedTuple):
-    """One path to be looked at on a node."""
+    """One path to check on a node."""
 
     test: Literal["-e", "-d", "-x", "-w"]
     path: str
@@ -45,7 +48,7 @@ class Look(NamedTuple):
     complaint: str
 
 
-def check_all(site: Site, nodes: int | None, *, starts_job: bool) -> Iterator[Finding]:
+def check_all(site: Site, nodes: int | None, *, starts_job: bool) -> Iterator[SiteFinding]:
     """What would make a job of `nodes` nodes fail at `site`, the cheapest check first.
 
     `starts_job` checks the site's paths too, by a short job.
@@ -67,47 +70,47 @@ def check_all(site: Site, nodes: int | None, *, starts_job: bool) -> Iterator[Fi
         yield from check_paths(site, folders, str(Path(site.places.results or "results").absolute()))
 
 
-def check_site(site: Site, nodes: int, cluster: Cluster, groups: Sequence[str]) -> Iterator[Finding]:
+def check_site(site: Site, nodes: int, cluster: Cluster, groups: Sequence[str]) -> Iterator[SiteFinding]:
     """What Slurm's own words say of a job of `nodes` nodes, for a user in `groups`."""
     names = partition_names(site, cluster)
     if not names:
-        yield Finding("error", "partition", "the cluster has no default partition: give slurm.partition")
+        yield SiteFinding("error", "partition", "the cluster has no default partition: give slurm.partition")
     for name in names:
         if name not in cluster.partitions:
-            yield Finding("error", "partition", f"no partition {name!r}; {nearest(name, cluster.partitions)}")
+            yield SiteFinding("error", "partition", f"no partition {name!r}; {nearest(name, cluster.partitions)}")
             continue
         yield from _check_partition(site, nodes, name, cluster.partitions[name], groups)
         yield from _check_nodes(site, nodes, name, cluster.nodes.get(name, []))
     yield _check_mpi(site, cluster)
     if site.container.engine == "pyxis" and not cluster.has_pyxis:
-        yield Finding("error", "container", "srun knows no --container-image: pyxis is not there")
+        yield SiteFinding("error", "container", "srun has no option --container-image: pyxis is not installed")
     yield from _check_config(cluster)
 
 
 def partition_names(site: Site, cluster: Cluster) -> list[str]:
-    """The partitions a job may run in: those of the profile, or the cluster's default."""
+    """The partitions that a job may run in: those of the profile, or the cluster's default."""
     if site.slurm.partition:
         return site.slurm.partition.split(",")
     return [name for name, fields in cluster.partitions.items() if fields.get("Default") == "YES"]
 
 
-def check_submission(site: Site, nodes: int) -> Finding:
-    """What `sbatch --test-only` says of a job with the profile's own options; submits nothing."""
+def check_submission(site: Site, nodes: int) -> SiteFinding:
+    """The answer of `sbatch --test-only` for a job with the profile's options. Nothing is submitted."""
     header = Header(site, "hpcai500-site-check", nodes, site.slurm.procs_per_node)
     answer = ask("sbatch", "--test-only", *sbatch_options(header), "--wrap=true")
-    said = " ".join((answer.err or answer.out).split()).removeprefix("sbatch: ").removeprefix("error: ")
-    return Finding("error" if answer.code else "ok", "sbatch", said)
+    message = " ".join((answer.err or answer.out).split()).removeprefix("sbatch: ").removeprefix("error: ")
+    return SiteFinding("error" if answer.code else "ok", "sbatch", message)
 
 
-def check_paths(site: Site, data: Sequence[str], results: str) -> Iterator[Finding]:
-    """Whether a node sees what a job there needs: a short job asks it.
+def check_paths(site: Site, data: Sequence[str], results: str) -> Iterator[SiteFinding]:
+    """Whether a node can access the paths that a job needs, checked by a short job.
 
-    `data` are data sets' folders, `results` the results directory.
+    `data` are the folders of data sets, and `results` is the results directory.
     """
     try:
         mark = tempfile.NamedTemporaryFile(dir=_existing(results), prefix=".hpcai500-site-check-")  # noqa: SIM115
     except OSError as error:
-        yield Finding("error", "results", f"{results}: {error.strerror}: choose a place that you may write to")
+        yield SiteFinding("error", "results", f"{results}: {error.strerror}: choose a folder that you may write to")
         return
     with mark:
         looks = [
@@ -125,14 +128,16 @@ def check_paths(site: Site, data: Sequence[str], results: str) -> Iterator[Findi
         answer = ask(*job, "bash", "-c", _LOOK, "look", *triples, timeout_sec=_WAIT_SEC + 90)
     lines = answer.out.splitlines()
     if "looked" not in lines:
-        why = last_line(answer.err, "it said nothing").removeprefix("srun: ").removeprefix("error: ")
-        yield Finding("warning", "paths", f"no node could be asked: {why}")
+        why = last_line(answer.err, "no reason was given").removeprefix("srun: ").removeprefix("error: ")
+        yield SiteFinding("warning", "paths", f"no node could be asked: {why}")
         return
     failed = [line for line in lines if line.isdigit()]
     for number in failed:
-        yield Finding("error", looks[int(number)].subject, looks[int(number)].complaint)
+        yield SiteFinding("error", looks[int(number)].subject, looks[int(number)].complaint)
     if not failed:
-        yield Finding("ok", "paths", f"{len(looks)} seen from a node: {', '.join(look.subject for look in looks)}")
+        yield SiteFinding(
+            "ok", "paths", f"{len(looks)} seen from a node: {', '.join(look.subject for look in looks)}"
+        )
 
 
 def _looks(site: Site, data: Sequence[str]) -> Iterator[Look]:
@@ -148,17 +153,17 @@ def _looks(site: Site, data: Sequence[str]) -> Iterator[Look]:
 
 
 def _existing(path: str) -> Path:
-    """The nearest folder at or above `path` that is there."""
+    """The nearest existing folder at or above `path`."""
     place = Path(path)
     return next(folder for folder in (place, *place.parents) if folder.is_dir())
 
 
 def _check_partition(
     site: Site, nodes: int, name: str, fields: dict[str, str], groups: Sequence[str]
-) -> Iterator[Finding]:
+) -> Iterator[SiteFinding]:
     state = fields.get("State", "UP")
     if state != "UP":
-        yield Finding("error", "partition", f"{name} is {state.lower()}: choose another, or ask its operators")
+        yield SiteFinding("error", "partition", f"{name} is {state.lower()}: choose another, or ask its operators")
     request = site.slurm
     for what, mine in (("Account", [request.account]), ("Qos", [request.qos]), ("Group", list(groups))):
         yield from _check_open(name, fields, what, [one for one in mine if one])
@@ -168,50 +173,52 @@ def _check_partition(
         and limit not in ("UNLIMITED", "INFINITE")
         and time_limit_sec(request.time) > time_limit_sec(limit)
     ):
-        yield Finding("error", "time", f"slurm.time {request.time} is above the {limit} that {name} allows")
+        yield SiteFinding("error", "time", f"slurm.time {request.time} is above the {limit} that {name} allows")
     else:
         asked = request.time or f"the default, {fields.get('DefaultTime', 'NONE').replace('NONE', limit)}"
-        yield Finding("ok", "time", f"{asked}; {name} allows {limit}")
+        yield SiteFinding("ok", "time", f"{asked}; {name} allows {limit}")
     most = fields.get("MaxNodes", "UNLIMITED")
     if most.isdigit() and nodes > int(most):
-        yield Finding("error", "nodes", f"{nodes} nodes are more than the {most} that {name} allows one job")
+        yield SiteFinding("error", "nodes", f"{nodes} nodes are more than the {most} that {name} allows one job")
     if fields.get("PreemptMode") == "CANCEL":
-        yield Finding("warning", "preemption", f"{name} cancels what it preempts: runs are not requeued")
+        yield SiteFinding("warning", "preemption", f"{name} cancels what it preempts: runs are not requeued")
 
 
-def _check_open(name: str, fields: dict[str, str], what: str, mine: list[str]) -> Iterator[Finding]:
-    """Whether a partition takes one of `mine`, its user's groups, or the account or QOS of the profile."""
+def _check_open(name: str, fields: dict[str, str], what: str, mine: list[str]) -> Iterator[SiteFinding]:
+    """Whether a partition accepts one of `mine`: its user's groups, or the account or QOS of the profile."""
     allowed = fields.get(f"Allow{what}s", "ALL")
     denied = fields.get(f"Deny{what}s", "(null)").split(",")
     key = what.lower()
     if allowed != "ALL" and not set(mine) & set(allowed.split(",")):
         asked = f"{key} {', '.join(mine)}" if mine else f"no {key}"
-        yield Finding(
-            "error" if mine else "warning", key, f"{name} is open to {key}s {allowed} alone, not to {asked}"
+        yield SiteFinding(
+            "error" if mine else "warning", key, f"{name} is open only to {key}s {allowed}, not to {asked}"
         )
     elif set(mine) & set(denied):
-        yield Finding("error", key, f"{name} is closed to {key} {mine[0]}")
+        yield SiteFinding("error", key, f"{name} is closed to {key} {mine[0]}")
 
 
-def _check_nodes(site: Site, nodes: int, name: str, all_nodes: list[Node]) -> Iterator[Finding]:
+def _check_nodes(site: Site, nodes: int, name: str, all_nodes: list[Node]) -> Iterator[SiteFinding]:
     up = [node for node in all_nodes if node.is_up]
     if nodes > len(all_nodes):
-        yield Finding("error", "nodes", f"asks for {nodes} nodes; {name} has {len(all_nodes)}")
+        yield SiteFinding("error", "nodes", f"asks for {nodes} nodes; {name} has {len(all_nodes)}")
         return
     if nodes > len(up):
-        yield Finding("error", "nodes", f"asks for {nodes} nodes; {len(up)} of the {len(all_nodes)} in {name} are up")
+        yield SiteFinding(
+            "error", "nodes", f"asks for {nodes} nodes; {len(up)} of the {len(all_nodes)} in {name} are up"
+        )
     else:
-        yield Finding("ok", "nodes", f"{nodes} of the {len(up)} in {name} that are up, {len(all_nodes)} in all")
+        yield SiteFinding("ok", "nodes", f"{nodes} of the {len(up)} in {name} that are up, {len(all_nodes)} in all")
 
     def available(measure: Callable[[Node], int]) -> int:
-        """What `nodes` nodes have each, if the fullest are chosen."""
+        """The least that each of `nodes` nodes has, if the largest are chosen."""
         return sorted(map(measure, all_nodes), reverse=True)[nodes - 1]
 
     request = site.slurm
     kind = request.gpu_type
     types = {each for node in all_nodes for each in node.gpus if each}
     if kind and kind not in types:
-        yield Finding("error", "GPUs", f"{name} has no GPUs of type {kind!r}; {nearest(kind, types)}")
+        yield SiteFinding("error", "GPUs", f"{name} has no GPUs of type {kind!r}; {nearest(kind, types)}")
     else:
         num_gpus = available(lambda node: node.gpus.get(kind, 0) if kind else node.num_gpus)
         yield _fits("GPUs", "GPUs", request.gpus_per_node, num_gpus, nodes, name)
@@ -223,34 +230,36 @@ def _check_nodes(site: Site, nodes: int, name: str, all_nodes: list[Node]) -> It
         )
 
 
-def _fits(subject: str, what: str, asked: int, available: int, nodes: int, partition: str) -> Finding:
+def _fits(subject: str, what: str, asked: int, available: int, nodes: int, partition: str) -> SiteFinding:
     if asked > available:
-        message = f"asks for {asked:,} {what} a node; in {partition}, {nodes} at once have {available:,} each"
-        return Finding("error", subject, message)
-    return Finding("ok", subject, f"{asked:,} of {available:,} {what} a node")
+        message = f"asks for {asked:,} {what} per node; in {partition}, {nodes} at once have {available:,} each"
+        return SiteFinding("error", subject, message)
+    return SiteFinding("ok", subject, f"{asked:,} of {available:,} {what} per node")
 
 
-def _check_mpi(site: Site, cluster: Cluster) -> Finding:
+def _check_mpi(site: Site, cluster: Cluster) -> SiteFinding:
     wanted = site.slurm.mpi
     if wanted not in cluster.mpi_plugins:
-        return Finding("error", "MPI", f"srun has no plugin {wanted!r}; it has {', '.join(cluster.mpi_plugins)}")
-    return Finding("ok", "MPI", f"{wanted}; srun has {', '.join(cluster.mpi_plugins)}")
+        return SiteFinding("error", "MPI", f"srun has no plugin {wanted!r}; it has {', '.join(cluster.mpi_plugins)}")
+    return SiteFinding("ok", "MPI", f"{wanted}; srun has {', '.join(cluster.mpi_plugins)}")
 
 
-def _check_config(cluster: Cluster) -> Iterator[Finding]:
+def _check_config(cluster: Cluster) -> Iterator[SiteFinding]:
     size = int(cluster.config.get("MaxArraySize", "1001"))
     if size:
-        yield Finding("ok", "arrays", f"an index is at most {size - 1}; seeds above it are written with an offset")
+        yield SiteFinding(
+            "ok", "arrays", f"an index is at most {size - 1}; seeds above it are written with an offset"
+        )
     else:
-        yield Finding("error", "arrays", "MaxArraySize is 0: several seeds cannot be one array")
+        yield SiteFinding("error", "arrays", "MaxArraySize is 0: several seeds cannot be one array")
     if cluster.accounting_fault:
         forgets = cluster.config.get("MinJobAge", "300 sec")
         message = f"{cluster.accounting_fault}; how a job ended is forgotten after {forgets}"
-        yield Finding("warning", "accounting", message)
+        yield SiteFinding("warning", "accounting", message)
 
 
 def _megabytes(memory: str) -> int:
-    """Of Slurm's `240G`; a plain number is megabytes, and a fraction of one counts as one."""
+    """Megabytes of Slurm's `240G`, rounded up; a plain number is in megabytes."""
     units = {"K": 1 / 1_024, "M": 1.0, "G": 1_024.0, "T": 1_048_576.0}
     if memory[-1] in units:
         return -int(-float(memory[:-1]) * units[memory[-1]] // 1)
@@ -258,8 +267,8 @@ def _megabytes(memory: str) -> int:
 
 
 def groups_of_user() -> list[str]:
-    """As `id` names them."""
-    said = subprocess.run(
+    """The names of this user's groups, from `id`."""
+    done = subprocess.run(
         ["id", "-Gn"], capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False
     )
-    return said.stdout.split()
+    return done.stdout.split()

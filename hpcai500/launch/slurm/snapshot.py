@@ -1,4 +1,4 @@
-"""A copy of the harness and the workload, so that later edits do not reach a run that waits in a queue."""
+"""A copy of the harness and the workload, so that later edits do not affect a run that waits in a queue."""
 
 import shutil
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ _IGNORED = shutil.ignore_patterns("__pycache__", ".*", "_data")
 
 
 def take_snapshot(spec: RunSpec) -> tuple[RunSpec, Path]:
-    """`spec` on a copy of its workload, and the folder to put first on PYTHONPATH.
+    """`spec` with a copy of its workload, and the folder to put first on PYTHONPATH.
 
-    Named by its content: equal code is copied once for all runs of a results directory.
+    The folder is named by its content, so that equal code is copied once for all runs of a results directory.
     """
     package = Path(hpcai500.__file__).parent
     identity = digest([digest_tree(package, _CODE), spec.workload.name, spec.workload.code_digest])
@@ -28,7 +28,7 @@ def take_snapshot(spec: RunSpec) -> tuple[RunSpec, Path]:
 
 
 def take_package_snapshot(output: Path) -> Path:
-    """The package and the shipped workloads below `output`: the folder to put first on PYTHONPATH."""
+    """Copy the package and the shipped workloads below `output`. Return the folder to put first on PYTHONPATH."""
     parts = {"hpcai500": Path(hpcai500.__file__).parent, "workloads": data_dir("workloads")}
     identity = digest([digest_tree(part, _CODE) for part in parts.values()])
     folder = output / "snapshots" / identity[:16]
@@ -37,7 +37,7 @@ def take_package_snapshot(output: Path) -> Path:
 
 
 def _copy_once(parts: Mapping[str, Path], folder: Path) -> None:
-    """Each folder of `parts` as the subfolder of its name; a reader sees all of `folder` or none."""
+    """Copy each folder of `parts` to the subfolder of its name. A reader sees all of `folder` or none of it."""
     if folder.exists():
         return
     with suppress(FileExistsError), new_folder(folder) as made, storage(folder):  # another submission was faster

@@ -8,7 +8,7 @@ from hpcai500.spec.site import Site
 
 
 def train_in_allocation(spec: RunSpec, site: Site, machine: Machine, *, quiet: bool = False) -> None:
-    """Start the ranks on the allocation's nodes by the run's launcher, and wait for them.
+    """Start the ranks on the allocation's nodes with the run's launcher, and wait for them.
 
     Raises:
         HpcAi500Error: as `train` does.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcai500.errors import InputError
-from hpcai500.events.payloads import ONCE_AN_EPOCH, Dataset, Epoch, EpochReport, Model, OfEpoch, Structure
+from hpcai500.events.payloads import ONCE_AN_EPOCH, Dataset, Epoch, EpochEvent, EpochReport, Model, Structure
 from hpcai500.events.reader import Event, first
 from hpcai500.events.typed import parsed, payload, payloads
 from hpcai500.events.vocabulary import Key
@@ -71,7 +71,7 @@ class Evidence:
         found: dict[tuple[int, str], list[Event]] = defaultdict(list)
         for event in self.events:
             if event.key in ONCE_AN_EPOCH:
-                found[parsed(event, OfEpoch).metadata.epoch_num, event.key].append(event)
+                found[parsed(event, EpochEvent).metadata.epoch_num, event.key].append(event)
         return dict(found)
 
     @property

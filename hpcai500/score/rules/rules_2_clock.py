@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from hpcai500.events import typed
-from hpcai500.events.payloads import ONCE_AN_EPOCH, OfEpoch
+from hpcai500.events.payloads import ONCE_AN_EPOCH, EpochEvent
 from hpcai500.events.reader import Event, find, first
 from hpcai500.events.vocabulary import Key
 from hpcai500.score.rules.evidence import Evidence, pairs
@@ -36,7 +36,7 @@ def events_are_in_order(run: CheckedRun) -> Iterator[str]:
     inside = (*ONCE_AN_EPOCH, Key.EPOCH)
     for event in events:
         if event.key in inside and start and not _between(start, event, stop):
-            number = typed.parsed(event, OfEpoch).metadata.epoch_num
+            number = typed.parsed(event, EpochEvent).metadata.epoch_num
             yield f"events.log: {event.key} of epoch {number} lies outside the run"
     yield from _sequence(run.evidence)
     ready = first(events, Key.INIT_STOP)

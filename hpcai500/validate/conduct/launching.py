@@ -10,12 +10,12 @@ import hpcai500
 from hpcai500.errors import OccupiedError, SpecError
 from hpcai500.files import storage, write_atomic
 from hpcai500.launch.environment import this_machine
-from hpcai500.launch.launcher import Step
+from hpcai500.launch.launcher import RankStart
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.slurm.cluster import NodeState, expand_names, longest_sec
 from hpcai500.launch.slurm.snapshot import take_package_snapshot
 from hpcai500.launch.slurm.submission import submit_script
-from hpcai500.launch.start import Worker, plan
+from hpcai500.launch.start import Worker, start_command
 from hpcai500.spec.site import Site
 from hpcai500.validate.conduct.jobs import Agents, Jobs, Process
 from hpcai500.validate.conduct.script import agent_site, agent_worker, agents_step, render_agents
@@ -117,7 +117,7 @@ def write_order(folder: Path, order: Order) -> None:
 
 def start_here(folder: Path, node: str) -> Agents:
     """Start one agent on this machine."""
-    return _started(agent_worker(folder, node), Step(Layout()), folder / "logs" / f"{node}.log", [node])
+    return _started(agent_worker(folder, node), RankStart(Layout()), folder / "logs" / f"{node}.log", [node])
 
 
 def start_in_allocation(folder: Path, site: Site, nodes: Sequence[str]) -> Agents:
@@ -126,9 +126,9 @@ def start_in_allocation(folder: Path, site: Site, nodes: Sequence[str]) -> Agent
     return _started(agent_worker(folder), step, folder / "logs" / "srun.log", nodes)
 
 
-def _started(worker: Worker, step: Step, log: Path, nodes: Sequence[str]) -> Agents:
+def _started(worker: Worker, step: RankStart, log: Path, nodes: Sequence[str]) -> Agents:
     machine = this_machine()
-    started = plan(worker._replace(environment=_own_code(machine.env)), step, machine)
+    started = start_command(worker._replace(environment=_own_code(machine.env)), step, machine)
     return Process(started.argv, started.env, str(log), nodes)
 
 

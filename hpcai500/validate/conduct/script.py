@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from hpcai500.files import data_dir
 from hpcai500.launch.container import site_python
-from hpcai500.launch.launcher import Step
+from hpcai500.launch.launcher import RankStart
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.registry import find_launcher
 from hpcai500.launch.slurm.header import Header, log_pattern, quote_option, sbatch_options
-from hpcai500.launch.slurm.script import continued, fill_template
-from hpcai500.launch.start import Worker, step_environment
+from hpcai500.launch.slurm.script import continued, fill_template, templates_folder
+from hpcai500.launch.start import Worker, start_environment
 from hpcai500.spec.site import Site
 
 AGENT = "hpcai500.validate.agent.main"
@@ -49,25 +48,25 @@ def render_agents(site: Site, folder: Path, *, name: str, num_nodes: int, python
     header = Header(site, name, num_nodes, 1, log=log_pattern(str(folder / "logs"), "job-%j.out"))
     step = agents_step(site, folder, num_nodes)._replace(folders=(str(folder), snapshot), snapshot=snapshot)
     launcher = find_launcher(step.layout.launcher)
-    template = data_dir("slurm") / "templates" / "validate.sbatch.j2"
+    template = templates_folder() / "validate.sbatch.j2"
     return fill_template(
         template.read_text(encoding="utf-8"),
         sbatch_options=[quote_option(option) for option in sbatch_options(header)],
         prologue=site.software.prologue,
         modules=site.software.modules,
         snapshot=snapshot,
-        environment=step_environment(launcher, step, {}),
-        step_lines=continued(launcher.tokens(step)),
+        environment=start_environment(launcher, step, {}),
+        start_lines=continued(launcher.tokens(step)),
         agent=(site_python(site, python), "-m", AGENT, str(folder)),
     )
 
 
-def agents_step(site: Site, folder: Path, num_nodes: int) -> Step:
+def agents_step(site: Site, folder: Path, num_nodes: int) -> RankStart:
     """One agent on each of `num_nodes` nodes of an allocation; `site` comes from `agent_site`."""
     own = (*site.slurm.srun_arguments, *_STEP, f"--output={log_pattern(str(folder / 'logs'), '%N.log')}")
     request = site.slurm.model_copy(update={"srun_arguments": own})
     layout = Layout(launcher=site.slurm.launcher, nodes=num_nodes)
-    return Step(layout, site.model_copy(update={"slurm": request}), in_allocation=True)
+    return RankStart(layout, site.model_copy(update={"slurm": request}), in_allocation=True)
 
 
 def agent_worker(folder: Path, *words: str) -> Worker:

@@ -1,4 +1,4 @@
-"""A workload that trains in a blink, and fails where it is told to."""
+"""A workload that trains in a moment, and fails on request."""
 
 import contextlib
 import json
@@ -46,7 +46,7 @@ class Tiny(Workload):
             yield self._batch([key.sample for key in keys])
 
     def _obey_files(self, epoch):
-        """Orders of a test that must change no digest: files beside the data."""
+        """Obey the orders of a test: files in the data folder, so that they change no digest."""
         folder = Path(self.spec.data)
         with contextlib.suppress(FileNotFoundError):
             time.sleep(float((folder / "slow").read_text() or 0.1))
@@ -63,7 +63,7 @@ class Tiny(Workload):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _wait_for_checkpoints(self, count):
-        """They are written beside training, and may be late on a busy machine."""
+        """Wait for checkpoints, which are written in the background and may be late on a busy machine."""
         deadline = time.monotonic() + 60
         while len(list(self.spec.folder.glob("checkpoint/*.pt"))) < count and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -76,7 +76,7 @@ def surface(parser, prefix=""):
         ([], 2, "COMMAND"),
         (["ran"], 2, "invalid choice: 'ran'"),
         (["run", "image_clasification"], 2, "did you mean 'image_classification'"),
-        (["run", "image_classification", "--seed", "one"], 2, "--seeds one: 'one' is no seed"),
+        (["run", "image_classification", "--seed", "one"], 2, "--seeds one: 'one' is not a seed"),
         (["run", "image_classification", "--set", "problem.target_quality=1.5"], 2, "less than or equal to 1"),
         (["run", "image_classification", "--problem", "tiny"], 2, "choose from full, mini"),
         (["run", "image_classification", "--procs-per-node", "0"], 2, "greater than or equal to 1"),

@@ -1,4 +1,4 @@
-"""Payloads: one for each key, what is written is what is read, older logs too, and hostile ones are one line."""
+"""Payloads: one per key, read as they were written, also from older logs; errors in hostile logs are one line."""
 
 import json
 from collections import Counter
@@ -7,7 +7,7 @@ import pytest
 
 from hpcai500.errors import InputError
 from hpcai500.events import payloads
-from hpcai500.events.payloads import AT_LEAST_ONCE, ONCE, ONCE_AN_EPOCH, Epoch, EpochReport, Evaluation, OfEpoch
+from hpcai500.events.payloads import AT_LEAST_ONCE, ONCE, ONCE_AN_EPOCH, Epoch, EpochEvent, EpochReport, Evaluation
 from hpcai500.events.reader import first, read_events
 from hpcai500.events.typed import Payload, parsed, payload
 from hpcai500.events.vocabulary import Key, RunStatus, Type
@@ -64,7 +64,7 @@ WRITTEN = [
         {},
     ),
     (payloads.Dataset(value=payloads.DatasetIdentity(synthetic=True)), {"synthetic": True}, {}),
-    (payloads.Input(value=payloads.Reading(layout="shards", mine=[1])), {"layout": "shards", "mine": [1]}, {}),
+    (payloads.Input(value=payloads.InputPipeline(layout="shards", mine=[1])), {"layout": "shards", "mine": [1]}, {}),
     (
         payloads.FlopsPerSample(
             value=payloads.SampleFlops(mean=3.0, standard_deviation=0.0, num_batches=1),
@@ -99,7 +99,7 @@ WRITTEN = [
         {},
     ),
     (
-        payloads.Continued(value=payloads.Origin(run="/r", epoch=2, step=3)),
+        payloads.ResumedFrom(value=payloads.Origin(run="/r", epoch=2, step=3)),
         {"epoch": 2, "step": 3, "run": "/r"},
         {},
     ),
@@ -186,7 +186,7 @@ def test_older_logs_may_say_less_and_other_programs_more(tmp_path, key, value, m
         (Key.RUN_STOP, None, {}, payloads.RunStop, "run_stop lacks metadata.status"),
         (Key.RUN_STOP, None, {"status": "fine"}, payloads.RunStop, "should be 'success' or 'aborted', not 'fine'"),
         (Key.EVAL_STOP, None, {"epoch_num": [1]}, payloads.EvalStop, "metadata.epoch_num: input should be a valid"),
-        (Key.EVAL_STOP, None, {"epoch_num": 0}, OfEpoch, "metadata.epoch_num: input should be greater than"),
+        (Key.EVAL_STOP, None, {"epoch_num": 0}, EpochEvent, "metadata.epoch_num: input should be greater than"),
         (Key.EPOCH, [], {"epoch_num": 1}, EpochReport, "hpcai500.epoch: value: input should be an object"),
         (Key.EPOCH, {}, {"epoch_num": 1}, EpochReport, "lacks value.epoch_num, value.train_loss, value.quality"),
         (Key.EPOCH, EPOCH, {"epoch_num": 2}, EpochReport, "epoch_num is 1, in its metadata 2"),

@@ -314,7 +314,7 @@ def test_a_log_larger_than_a_run_writes_is_one_line_everywhere(
     folder = honest_run(make_spec())
     (folder / "result.json").unlink()
     monkeypatch.setattr(reader, limit, 10)
-    reason = f"events.log: more than 10 {words} are no log of a run"
+    reason = f"events.log: more than 10 {words}: too large for the log of a run"
     code, out, _ = hpcai500("check", folder)
     assert (code, "1.1  " in out, reason in out) == (1, True, True)
     code, out, _ = hpcai500("rank", tmp_path / "results", "--format", "md")

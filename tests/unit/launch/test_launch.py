@@ -20,12 +20,12 @@ from hpcai500.launch.allocation.slurm import read_allocation
 from hpcai500.launch.decision import Wanted, decide
 from hpcai500.launch.diagnosis import START_MARK, explain
 from hpcai500.launch.environment import Machine
-from hpcai500.launch.launcher import Plan, Step
+from hpcai500.launch.launcher import RankStart, StartCommand
 from hpcai500.launch.layout import Layout, layout_of
 from hpcai500.launch.process import execute
 from hpcai500.launch.registry import find_launcher, job_launcher
 from hpcai500.launch.requirements import missing
-from hpcai500.launch.start import plan, training_worker
+from hpcai500.launch.start import start_command, training_worker
 from hpcai500.ranks.joining import join
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.site import Site, with_site_overrides
@@ -40,16 +40,16 @@ ENV = {
 
 
 def machine(env=ENV, *, cpus=range(10), as_root=False) -> Machine:
-    """A machine whose CPUs are a core each."""
+    """A machine with one CPU per core."""
     return Machine("/usr/bin/python3", env, frozenset(cpus), as_root, Path("/absent"))
 
 
-def planned(spec, site=None, *, in_allocation=False, **fields) -> Plan:
-    step = Step(layout_of(spec), site or Site(), in_allocation=in_allocation)
-    return plan(training_worker(spec), step, machine(**fields))
+def planned(spec, site=None, *, in_allocation=False, **fields) -> StartCommand:
+    step = RankStart(layout_of(spec), site or Site(), in_allocation=in_allocation)
+    return start_command(training_worker(spec), step, machine(**fields))
 
 
-def golden_plans(make_spec) -> dict[str, tuple[RunSpec, Plan]]:
+def golden_plans(make_spec) -> dict[str, tuple[RunSpec, StartCommand]]:
     def spec(**fields) -> RunSpec:
         given = {"procs_per_node": 4, "output": "/results", "data": "/data", "unranked": False, **fields}
         return make_spec(overrides={"execution.deterministic": True}, **given)
@@ -62,7 +62,7 @@ def golden_plans(make_spec) -> dict[str, tuple[RunSpec, Plan]]:
         Site(), {"launcher": "mpirun", "network_interface": "ib0", "mpirun_arguments": ["--mca", "pml", "ucx"]}
     )
     job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "6", "SLURM_STEP_ID": "4", **ENV}
-    on_node_1 = Step(layout_of(by_agents), node_index=1, start="mine")
+    on_node_1 = RankStart(layout_of(by_agents), node_index=1, name="mine")
     return {
         "local": (local, planned(local)),
         "local_alone": (alone, planned(alone)),
@@ -70,7 +70,7 @@ def golden_plans(make_spec) -> dict[str, tuple[RunSpec, Plan]]:
         "mpirun": (by_mpi, planned(by_mpi, as_root=True)),
         "mpirun_in_job": (in_job, planned(in_job, site, in_allocation=True, env={**job, "SLURMD_NODENAME": "n1"})),
         "mpirun_uneven": (uneven, planned(uneven, site, in_allocation=True, env=job)),
-        "per_node": (by_agents, plan(training_worker(by_agents), on_node_1, machine())),
+        "per_node": (by_agents, start_command(training_worker(by_agents), on_node_1, machine())),
     }
 
 
@@ -103,7 +103,7 @@ def test_of_several_names_that_one_launcher_is_asked_for_the_nearest_is_named():
     with pytest.raises(SpecError, match="unknown launcher 'mpirnu'; did you mean 'mpirun'") as error:
         find_launcher("mpirnu")
     assert "per-node" not in str(error.value)
-    with pytest.raises(SpecError, match=r"slurm\.launcher: local starts no ranks on the nodes of a job"):
+    with pytest.raises(SpecError, match=r"slurm\.launcher: local cannot start ranks on the nodes of a job"):
         job_launcher("local")
 
 
@@ -164,7 +164,7 @@ def test_a_launcher_that_says_nothing_is_our_bug_with_the_log_s_place():
         ),
         (
             'The application appears to have been direct launched using "srun",\nbut OMPI was not built with SLURM\n',
-            "srun's plugin does not fit the MPI library of the ranks; take another `mpi` in the site's [slurm]",
+            "srun's plugin does not fit the MPI library of the ranks; set `mpi` in the site's [slurm]",
         ),
     ],
 )
@@ -271,10 +271,10 @@ def test_mpirun_on_a_login_node_is_not_bound_to_an_interface_that_the_nodes_have
 
 
 def stopped_at_once(tmp_path, script: str, stop_signal: signal.Signals, *, once: bool = False) -> HpcAi500Error:
-    """How a plan ends that runs `script`, asked to stop as it begins."""
+    """The end of a command that runs `script` and is asked to stop when it begins."""
     (tmp_path / "log").touch()
     threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
-    shell = Plan(("bash", "-c", script), dict(os.environ), stop_signal, is_asked_once=once)
+    shell = StartCommand(("bash", "-c", script), dict(os.environ), stop_signal, is_asked_once=once)
     return execute(shell, tmp_path / "log", quiet=True)
 
 
@@ -363,7 +363,7 @@ def test_what_is_missing_comes_with_the_command_that_gets_it(monkeypatch):
     ]
     assert [name for name, _ in missing("horovod", "srun")] == ["Horovod", "srun"]
     of_submission = [name for name, _ in missing("torch", "mpirun", packages_only=True)]
-    assert of_submission == ["torch", "mpi4py"]  # mpirun itself may be on the nodes alone
+    assert of_submission == ["torch", "mpi4py"]  # mpirun itself may be only on the nodes
 
 
 def test_processes_that_another_launcher_started_do_not_each_train_alone(tmp_path):
@@ -386,11 +386,11 @@ def test_a_command_that_was_started_several_times_is_refused(env, who, times):
 
 def test_mpirun_is_not_started_below_mpirun():
     env = {"OMPI_COMM_WORLD_SIZE": "1"}
-    with pytest.raises(SpecError, match="mpirun started this command, and starts no other mpirun in it"):
+    with pytest.raises(SpecError, match="mpirun started this command, and cannot start another mpirun in it"):
         decide(Wanted("torch", "mpirun"), Site(), None, env)
     in_job = with_site_overrides(Site(), {"launcher": "mpirun"})
     job = env | {"SLURM_JOB_ID": "7"}
-    with pytest.raises(SpecError, match="starts no other mpirun"):
+    with pytest.raises(SpecError, match="cannot start another mpirun"):
         decide(Wanted("torch"), in_job, read_allocation(job), job)
     assert decide(Wanted("torch", on_gpus=False), in_job, None, env)[0].launcher == "local"
 
@@ -400,7 +400,7 @@ def test_horovodrun_does_not_leave_the_other_nodes_of_an_allocation_idle():
     with pytest.raises(SpecError, match="starts ranks on this machine only, and the allocation has 2 nodes"):
         decide(Wanted("horovod", "horovodrun"), Site(), read_allocation(env), env)
     layout, allocation = decide(Wanted("torch", "local", procs_per_node=2), Site(), read_allocation(env), env)
-    assert (layout.launcher, layout.nodes, allocation) == ("local", 1, None)  # whoever says local means it
+    assert (layout.launcher, layout.nodes, allocation) == ("local", 1, None)  # a user who asks for local gets it
 
 
 @pytest.mark.parametrize(("backend", "launcher"), [("torch", "srun"), ("mpi", "mpirun")])

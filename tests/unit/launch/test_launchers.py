@@ -1,4 +1,4 @@
-"""Launchers as a family: threads, a launcher of one's own in one file, and the starter of a node's own ranks."""
+"""Launchers together: threads, a new launcher in one file, and the launcher of a node's own ranks."""
 
 import json
 import os
@@ -12,11 +12,11 @@ import pytest
 
 import hpcai500
 from hpcai500.launch.environment import Machine
-from hpcai500.launch.launcher import Plan, RankEnvironment, Step
+from hpcai500.launch.launcher import RankEnvironment, RankStart, StartCommand
 from hpcai500.launch.launchers.per_node import rank_variables
 from hpcai500.launch.layout import Layout, layout_of
 from hpcai500.launch.registry import find_launcher, launchers
-from hpcai500.launch.start import Worker, plan, training_worker
+from hpcai500.launch.start import Worker, start_command, training_worker
 from hpcai500.micro.launching import WORKER
 from hpcai500.ranks.placement import num_threads
 from hpcai500.spec.site import Site
@@ -37,18 +37,20 @@ def hyper_threads(tmp_path):
     return tmp_path / "topology"
 
 
-def starts(make_spec, tmp_path, machine: Machine) -> dict[str, Plan]:
-    """Every place of the product that starts processes, on a node with one rank."""
+def starts(make_spec, tmp_path, machine: Machine) -> dict[str, StartCommand]:
+    """The environment from every part of the product that starts processes, on a node with one rank."""
     together = layout_of(make_spec(launcher="per-node", nodes=2))
     collectives = Worker(WORKER, ("request.json",))
     agents = agents_step(agent_site(Site(), partition="", minutes=1, nodes=""), tmp_path, 2)
     return {
-        "run": plan(training_worker(make_spec()), Step(Layout()), machine),
-        "micro": plan(collectives, Step(Layout(launcher="mpirun", backend="mpi")), machine),
-        "validate's training, alone": plan(training_worker(make_spec()), Step(Layout()), machine),
-        "validate's training, together": plan(training_worker(make_spec()), Step(together, start="s"), machine),
-        "agents": plan(agent_worker(tmp_path), agents, machine),
-        "agent here": plan(agent_worker(tmp_path, "n1"), Step(Layout()), machine),
+        "run": start_command(training_worker(make_spec()), RankStart(Layout()), machine),
+        "micro": start_command(collectives, RankStart(Layout(launcher="mpirun", backend="mpi")), machine),
+        "validate's training, alone": start_command(training_worker(make_spec()), RankStart(Layout()), machine),
+        "validate's training, together": start_command(
+            training_worker(make_spec()), RankStart(together, name="s"), machine
+        ),
+        "agents": start_command(agent_worker(tmp_path), agents, machine),
+        "agent here": start_command(agent_worker(tmp_path, "n1"), RankStart(Layout()), machine),
     }
 
 
@@ -66,9 +68,9 @@ def test_a_rank_has_a_thread_for_each_physical_core_whoever_starts_it(make_spec,
 
 def test_ranks_that_share_a_node_share_its_cores_by_either_count(hyper_threads):
     cores = physical_cores(range(8), hyper_threads)
-    made = plan(
+    made = start_command(
         Worker(WORKER, ()),
-        Step(Layout(procs_per_node=2)),
+        RankStart(Layout(procs_per_node=2)),
         Machine("p", {}, frozenset(range(8)), topology=hyper_threads),
     )
     assert made.env["OMP_NUM_THREADS"] == "2" == str(num_threads({}, cores, sharers=2, local_size=2))
@@ -102,7 +104,7 @@ class Shell(Launcher):
         loop = 'for rank in $(seq 0 $((N - 1))); do MY_RANK=$rank MY_SIZE=$N "$@" & done; wait'
         return ("env", f"N={step.layout.world_size}", "bash", "-c", loop, "shell")
 
-    def place(self, env):
+    def rank_environment(self, env):
         rank, size = int(env["MY_RANK"]), int(env["MY_SIZE"])
         return RankEnvironment(rank, size, rank, size, "shell")
 
@@ -141,14 +143,14 @@ def test_a_launcher_of_one_s_own_is_one_file_of_the_package(tmp_path):
 
 def test_each_launcher_reads_the_place_that_it_tells():
     own = dict(zip(range(2), rank_variables(2, 2, 4, "s"), strict=True))
-    assert find_launcher("per-node").own_place(own[1]) == RankEnvironment(3, 4, 1, 2, "s")
+    assert find_launcher("per-node").require_rank_environment(own[1]) == RankEnvironment(3, 4, 1, 2, "s")
     assert find_launcher("per-node").rank(own[1]) == 3
     assert list(launchers()) == sorted(launchers())
 
 
 def starter(tmp_path, script: str, *, num_ranks: int = 2) -> subprocess.Popen[bytes]:
-    """The node's starter, on ranks that run `script`."""
-    step = Step(Layout(launcher="per-node", procs_per_node=num_ranks), start="s", python=sys.executable)
+    """The per-node launcher, with ranks that run `script`."""
+    step = RankStart(Layout(launcher="per-node", procs_per_node=num_ranks), name="s", python=sys.executable)
     argv = find_launcher("per-node").argv(step, ("bash", "-c", script))
     return subprocess.Popen(argv, cwd=tmp_path)
 

@@ -5,9 +5,9 @@ import torch
 
 from hpcai500.errors import SpecError
 from hpcai500.launch.environment import Machine
-from hpcai500.launch.launcher import Step
+from hpcai500.launch.launcher import RankStart
 from hpcai500.launch.layout import Layout
-from hpcai500.launch.start import Worker, plan
+from hpcai500.launch.start import Worker, start_command
 from hpcai500.micro.collectives import NAMES, bus_factor, expected, measure_collectives, operand, random_base, read
 from hpcai500.micro.launching import WORKER
 
@@ -15,7 +15,7 @@ BASE = torch.tensor([[10.0, 20.0, 30.0, 40.0, 50.0, 60.0]])
 
 
 class ThreadRanks:
-    """Ranks that are threads of this process: what a communication library does, by hand."""
+    """Ranks that are threads of this process, with collectives written by hand."""
 
     device = torch.device("cpu")
 
@@ -67,7 +67,7 @@ class ByHand:
 
 
 def together(size, work):
-    """`work(ranks)` on `size` ranks at once; what each returned."""
+    """Run `work(ranks)` on `size` ranks at once. Return each rank's result."""
     shared = {"box": [None] * size, "barrier": threading.Barrier(size)}
     results, errors = [None] * size, []
 
@@ -193,8 +193,8 @@ def test_every_call_has_operands_of_its_own():
 
 def planned(tmp_path, env, *, in_allocation=False, **layout):
     worker = Worker(WORKER, (str(tmp_path / "request.json"),))
-    step = Step(Layout(procs_per_node=4, **layout), in_allocation=in_allocation)
-    return plan(worker, step, Machine("py", env, frozenset(range(4))))
+    step = RankStart(Layout(procs_per_node=4, **layout), in_allocation=in_allocation)
+    return start_command(worker, step, Machine("py", env, frozenset(range(4))))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Each kernel against NumPy or SciPy, its FLOPs and bytes against a count by hand."""
+"""Each kernel compared with NumPy or SciPy, and its FLOPs and bytes with a count by hand."""
 
 import time
 
@@ -17,7 +17,7 @@ SMALL = (2, 3, 4, 6)
 
 
 def run(kernel):
-    """Its operands and its result, as NumPy arrays in float64; the kernel's own check must agree with both."""
+    """Operands and result of a kernel as NumPy arrays in float64, which its own check must accept."""
     inputs = kernel.make(torch.Generator().manual_seed(1))
     output = kernel.run(inputs)
     assert kernel.check(inputs, output)

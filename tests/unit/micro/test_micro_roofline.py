@@ -6,7 +6,7 @@ import pytest
 from hpcai500.errors import InputError
 from hpcai500.micro.document import MicroDocument
 from hpcai500.micro.roofline import ceilings_of, points_of_runs, read_ceilings
-from hpcai500.micro.roofline_model import Ceilings, Point, Roofline, place, roof
+from hpcai500.micro.roofline_model import Ceilings, Roofline, WorkloadPoint, roof, roofline_point
 from hpcai500.micro.sample import Sample
 from hpcai500.report.roofline import roofline_plot, roofline_text
 
@@ -14,12 +14,12 @@ CEILINGS = Ceilings(
     host="box", accelerator="Test GPU", device="cuda:0", source="by hand", gemm={"bf16": 800e12, "fp32": 50e12},
     convolution={"bf16": 1000e12, "fp32": 40e12, "tf32": 400e12}, memory_bytes_per_sec=2e12,
 )  # fmt: skip
-"""In bf16 the ridge stands at 1000e12 / 2e12 = 500 FLOPs a byte."""
+"""Ceilings whose ridge in bf16 is at 1000e12 / 2e12 = 500 FLOPs per byte."""
 
 
-def point(flops, low, high, precision="bf16") -> Point:
-    """Of 1,000 FLOPs a sample, between the intensities `low` and `high`."""
-    return Point(
+def point(flops, low, high, precision="bf16") -> WorkloadPoint:
+    """A point with 1,000 FLOPs per sample, between the intensities `low` and `high`."""
+    return WorkloadPoint(
         name="resnet full", precision=precision, source="by hand", flops=flops, flops_per_sample=1000.0,
         unfused_bytes=1000.0 / low, fused_bytes=1000.0 / high,
     )  # fmt: skip
@@ -40,7 +40,7 @@ def test_the_roof_is_bandwidth_up_to_the_ridge_and_the_peak_beyond():
     ],
 )
 def test_what_bounds_a_workload_and_by_how_much(flops, low, high, bound, said):
-    placed = place(point(flops, low, high), CEILINGS)
+    placed = roofline_point(point(flops, low, high), CEILINGS)
     assert placed.bound == bound
     assert said in placed.sentence
 
@@ -53,7 +53,9 @@ def test_fp32_is_held_against_tf32_which_torch_convolves_in():
 
 def test_the_table_says_it_all_within_100_columns():
     long = point(150e12, 50.25, 903.5).model_copy(update={"name": "image_classification mini"})
-    found = Roofline(ceilings=CEILINGS, points=tuple(place(p, CEILINGS) for p in (point(150e12, 50.0, 900.0), long)))
+    found = Roofline(
+        ceilings=CEILINGS, points=tuple(roofline_point(p, CEILINGS) for p in (point(150e12, 50.0, 900.0), long))
+    )
     text = roofline_text(found)
     assert max(map(len, text.splitlines())) <= 100
     assert "memory     2 TB/s" in text
@@ -62,7 +64,10 @@ def test_the_table_says_it_all_within_100_columns():
 
 
 def test_the_plot_is_an_svg_with_units_and_every_workload():
-    points = (place(point(150e12, 50.0, 900.0), CEILINGS), place(point(30e12, 20.0, 60.0, "fp32"), CEILINGS))
+    points = (
+        roofline_point(point(150e12, 50.0, 900.0), CEILINGS),
+        roofline_point(point(30e12, 20.0, 60.0, "fp32"), CEILINGS),
+    )
     root = ElementTree.fromstring(roofline_plot(Roofline(ceilings=CEILINGS, points=points)))
     texts = " ".join(element.text or "" for element in root.iter() if element.tag.endswith("text"))
     for said in (
@@ -95,14 +100,14 @@ def test_ceilings_are_the_best_kernels_of_each_precision():
     kernels = [sample("gemm", 3.0), sample("gemm", 4.0)]
     found = ceilings_of(document(*kernels, sample("convolution", 5.0), memory), "file")
     assert (found.gemm, found.convolution, found.memory_bytes_per_sec) == ({"bf16": 4.0}, {"bf16": 5.0}, 9.0)
-    with pytest.raises(InputError, match="holds no kernels' speed"):
+    with pytest.raises(InputError, match="has no results of kernels"):
         ceilings_of(document(*kernels), "file")
     with pytest.raises(InputError, match="gemm_1024 gave a wrong result"):
         ceilings_of(document(sample("gemm", 3.0, correct=False), memory), "file")
 
 
 def test_a_file_of_the_first_version_gives_the_same_ceilings(tmp_path):
-    """Its samples say by their names alone what they are; among them is a shape of a workload called gemm."""
+    """A file of version 1, in which only names give the kind of a sample. One is of a workload called gemm."""
     kinds = {
         "gemm_2048_bf16_flops": ("FLOPS", 4.0), "convolution_256_bf16_flops": ("FLOPS", 5.0),
         "aibench_convolution_fp32_flops": ("FLOPS", 7.0), "my_gemm_mini.mm.8x8_bf16_flops": ("FLOPS", 8.0),
@@ -139,7 +144,7 @@ def test_a_runs_point_is_the_flops_of_one_device_while_it_trained(make_spec, wri
     (found,) = points_of_runs([folder])
     assert (found.flops, found.accelerator) == (pytest.approx(1408 * 1e9 / 3 / 2), "Test GPU")
     assert "image_classification mini fp32 x2  " in roofline_text(
-        Roofline(ceilings=CEILINGS, points=(place(found, CEILINGS),))
+        Roofline(ceilings=CEILINGS, points=(roofline_point(found, CEILINGS),))
     )
 
 
@@ -159,6 +164,8 @@ def test_seeds_of_one_experiment_are_one_point_at_their_median(make_spec, write_
 
 def test_ceilings_of_another_accelerator_than_the_results_are_said_to_be():
     ours, theirs = (point(150e12, 50.0, 900.0).model_copy(update={"accelerator": of}) for of in ("Test GPU", "Other"))
-    same, other = (roofline_text(Roofline(ceilings=CEILINGS, points=(place(p, CEILINGS),))) for p in (ours, theirs))
+    same, other = (
+        roofline_text(Roofline(ceilings=CEILINGS, points=(roofline_point(p, CEILINGS),))) for p in (ours, theirs)
+    )
     assert "NOTE" not in same
     assert "NOTE: some results are of Other, the ceilings of Test GPU" in other

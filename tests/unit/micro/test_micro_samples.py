@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 
 from hpcai500.micro.document import MicroDocument
-from hpcai500.micro.sample import Coverage, Findings, Sample, Shape, Skipped, rate, spread
+from hpcai500.micro.sample import Coverage, MicroResults, Sample, Shape, Skipped, rate, spread
 from hpcai500.report.micro import micro_text
 
 
@@ -35,8 +35,8 @@ def test_the_lower_quartile_of_a_rate_is_that_of_the_slow_calls():
 
 def test_one_wrong_result_makes_the_findings_wrong():
     right, wrong = sample(), sample(correct=False)
-    assert Findings(samples=(right,)).correct
-    assert not (Findings(samples=(right,)) + Findings(samples=(wrong,))).correct
+    assert MicroResults(samples=(right,)).correct
+    assert not (MicroResults(samples=(right,)) + MicroResults(samples=(wrong,))).correct
 
 
 def test_a_table_names_wrong_results_and_what_was_not_measured_within_100_columns():

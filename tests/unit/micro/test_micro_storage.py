@@ -78,7 +78,7 @@ def test_only_what_is_there_is_measured(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"x" * 100)
     found = measure_prepared(tmp_path, budget_sec=0.0)
     assert [skipped.name for skipped in found.skipped] == ["prepared_hdf5_sequential", "prepared_hdf5_random"]
-    with pytest.raises(DataError, match=r"holds no \.h5"):
+    with pytest.raises(DataError, match=r"no \.h5"):
         measure_prepared(tmp_path / "none", budget_sec=0.0)
 
 

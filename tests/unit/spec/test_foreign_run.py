@@ -51,7 +51,7 @@ OLDER = """{
   }
 }"""
 DIGEST = "a045716684a5ed4cbccf4547216758c7527a1a6b1be797a3513c933709d55344"
-"""By the code that wrote such records."""
+"""Digests from the code that wrote such records."""
 
 
 @pytest.fixture

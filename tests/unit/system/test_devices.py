@@ -53,5 +53,5 @@ def test_auto_says_nothing_of_other_machines(hpcai500, tmp_path):
 def test_a_gpu_that_nvml_does_not_know_is_an_error_in_one_line(monkeypatch):
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda _: 1 / 0)
-    with pytest.raises(MachineError, match="NVML does not say what the GPU is: .*; name a precision"):
+    with pytest.raises(MachineError, match="NVML does not report the kind of GPU: .*; name a precision"):
         native_precision(on_gpus=True)

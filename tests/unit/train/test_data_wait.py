@@ -6,7 +6,7 @@ from hpcai500.files import read_json, write_json
 from hpcai500.report.run import run_text
 from hpcai500.score.record.result import derive, read_result, write_result
 from hpcai500.train import journal
-from hpcai500.train.loading import Timed
+from hpcai500.train.loading import BatchTimer
 
 
 class Clock:
@@ -27,7 +27,7 @@ def test_only_what_passes_inside_the_loader_counts_as_waiting(monkeypatch):
             yield number
         clock.now += 0.5  # to learn that there is no more
 
-    timed = Timed(batches(), waited_sec=2.0)  # of an earlier start
+    timed = BatchTimer(batches(), waited_sec=2.0)  # of an earlier start
     seen = []
     for batch in timed:
         clock.now += 10.0
@@ -85,7 +85,7 @@ def test_an_error_of_the_loader_passes_through(error):
         yield 1
         raise error
 
-    timed = Timed(batches())
+    timed = BatchTimer(batches())
     assert next(timed) == 1
     with pytest.raises(type(error)):
         next(timed)

@@ -10,10 +10,10 @@ from hpcai500.train.structure import structure_of
 
 
 def resnet50_flops(image_size: int, num_classes: int) -> tuple[int, int]:
-    """Forward, and forward plus backward, of ResNet-50 v1.5 for one image: layer by layer, by hand.
+    """FLOPs of ResNet-50 v1.5 for one image, forward and forward plus backward, counted by hand layer by layer.
 
-    A convolution needs 2 * k^2 * in * out * (output pixels); its backward pass the same twice, once for the
-    weights and once for the input, which the first convolution does not need.
+    A convolution needs `2 * k^2 * in * out * pixels` FLOPs. Its backward pass needs twice as many, for the weights
+    and for the input; the first convolution needs no gradient of its input.
     """
     forward = 0
 
@@ -33,7 +33,7 @@ def resnet50_flops(image_size: int, num_classes: int) -> tuple[int, int]:
             if block == 0:
                 conv(channels, 4 * width, 1, size, step)  # the shortcut's projection
             conv(channels, width, 1, size, 1)
-            size = conv(width, width, 3, size, step)  # v1.5: the stride stands in the 3x3
+            size = conv(width, width, 3, size, step)  # v1.5: the stride is in the 3x3
             conv(width, 4 * width, 1, size, 1)
             channels = 4 * width
     forward += 2 * 2048 * num_classes

@@ -1,4 +1,4 @@
-"""What stands between a command and its first step: nothing is imported that neither needs."""
+"""Imports between a command and its first step: only those that are needed."""
 
 import json
 import subprocess
@@ -8,11 +8,11 @@ import pytest
 
 OF_OTHER_COMMANDS = {"cpuinfo", "sklearn", "submitit", "tabulate"}
 OF_RANKS = {"h5py", "jinja2", "numpy", "PIL", "scipy", "torch"}
-"""What training imports, or torch does in some of its releases."""
+"""Modules that training imports, or that some releases of torch import."""
 
 
 def imported_by(*statements):
-    """The top names of what a fresh Python holds after `statements`."""
+    """Top-level names of the modules that a new Python has imported after `statements`."""
     code = "; ".join(
         ("import json, sys", *statements, "print(json.dumps(sorted({n.split('.')[0] for n in sys.modules})))")
     )

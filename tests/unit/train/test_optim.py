@@ -86,7 +86,7 @@ def test_momentum_that_begins_at_zero_is_torch_s_own_to_the_last_bit(nesterov, f
 
 
 def test_sgd_goes_on_from_a_state_that_lacks_some_momentum():
-    """Of a run that was stored before its first step, or of torch's own SGD after one without gradients."""
+    """State of a run stored before its first step, or of torch's own SGD after a step without gradients."""
     model = nn.Sequential(nn.Linear(2, 2))
     optimizer = build_optimizer(model, settings(), fused=True)
     state = optimizer.state_dict()

@@ -7,11 +7,11 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from hpcai500.errors import DataError
 from hpcai500.train.loading import Loader
-from hpcai500.train.ring import Filled, Ring
+from hpcai500.train.ring import Ring, RingBatch
 
 
 class Numbers:
-    """Batches of 8 bytes a key, each the key."""
+    """Batches of 8 bytes per key, each containing the key."""
 
     def __call__(self, keys):
         memory = torch.empty(8 * len(keys), dtype=torch.uint8)
@@ -94,11 +94,11 @@ def test_a_reader_that_is_left_in_the_middle_or_fails_leaves_no_slot_behind():
 
 
 def test_what_goes_to_a_gpu_is_copied_to_page_locked_memory_and_frees_its_slot_at_once(monkeypatch):
-    """Up to the copy itself, which needs a GPU."""
+    """Pin memory as far as possible without a GPU, which the copy itself needs."""
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor.clone())
     ring = Ring(1, 4)
     ring.memory[ring.give()] = 7
-    pinned = pin_memory(Filled(ring, 0, "rest"))
+    pinned = pin_memory(RingBatch(ring, 0, "rest"))
     assert ring.give() == 0
     ring.memory[0] = 8
     assert pinned.memory.tolist() == [7] * 4

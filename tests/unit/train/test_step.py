@@ -1,4 +1,4 @@
-"""What a step asks of the host: on a GPU, each such question would have it wait for the device."""
+"""Operations of a step that need the host. On a GPU, each of them would wait for the device."""
 
 import sys
 from collections import Counter
@@ -21,7 +21,7 @@ _ANSWERS = {
     "aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero", "aten::masked_select", "aten::nonzero",
     "aten::nonzero_numpy", "aten::unique_consecutive", "aten::_unique2", "torchvision::nms",
 }  # fmt: skip
-"""Operations whose result, or its shape, the host must know before it goes on."""
+"""Operations whose result, or its shape, the host must know before it continues."""
 
 _CONSTANT = "aten::lift_fresh"
 """torch.tensor(...): on its way to a GPU it would lie in pageable memory, whose copy waits."""
@@ -30,7 +30,7 @@ _ASSIGNMENTS = ("aten::index_put_", "aten::_index_put_impl_")
 
 
 class HostReads(TorchDispatchMode):
-    """Counts what would have the host wait for a GPU, inside and outside of the detector's data-dependent part."""
+    """Counts operations that wait for a GPU, inside and outside of the detector's data-dependent part."""
 
     def __init__(self):
         super().__init__()
@@ -67,7 +67,7 @@ def _in_detection():
 
 @pytest.fixture
 def trainer(make_spec):
-    """A trainer as a run builds it, alone in its world, on random batches."""
+    """A trainer as a run builds it, with one rank, on random batches."""
     worlds, journals = [], []
 
     def make(workload, **overrides):

@@ -8,7 +8,7 @@ from hpcai500.errors import DataError, InputError, MachineError, SpecError
 from hpcai500.ranks.torch_ranks import average_buffers, choose_device
 from hpcai500.score.record.nodes import group_nodes
 from hpcai500.system.capture import capture_node
-from hpcai500.train.energy import CounterName, EnergyMeter, Missing, coverage
+from hpcai500.train.energy import CounterName, EnergyMeter, MissingCounter, coverage
 from hpcai500.train.loading import Loader, choose_num_workers
 from hpcai500.train.workload import load_workload
 
@@ -30,7 +30,7 @@ def test_each_rank_gets_its_device(wanted, num_gpus, local_rank, local_size, dev
 
 def test_two_ranks_on_one_gpu_and_a_gpu_where_there_is_none_are_refused():
     with pytest.raises(
-        InputError, match="2 ranks on a node with 1 GPU: NCCL takes one rank a GPU; use --procs-per-n"
+        InputError, match="2 ranks on a node with 1 GPU: NCCL takes one rank per GPU; use --procs-per-n"
     ):
         choose_device("auto", 1, 0, 2)
     with pytest.raises(MachineError, match="torch finds no GPU"):
@@ -60,7 +60,7 @@ def test_a_machine_without_counters_says_so(tmp_path):
 
 
 def test_energy_is_complete_if_every_rank_that_should_has_the_counter_that_matters():
-    no_nvml, no_rapl = Missing("nvml", "see nvml, or rapl"), Missing("rapl", "/nvml: denied")
+    no_nvml, no_rapl = MissingCounter("nvml", "see nvml, or rapl"), MissingCounter("rapl", "/nvml: denied")
     both: list[CounterName] = ["nvml", "rapl"]
     assert coverage([(both, []), (["nvml"], [])], "cuda") == (("nvml", "rapl"), (), True)
     assert coverage([(both, [no_rapl])], "cuda").is_complete  # a reason that names the other counter's file
@@ -71,7 +71,7 @@ def test_energy_is_complete_if_every_rank_that_should_has_the_counter_that_matte
 
 
 class TwoRanks:
-    """Stands for a second rank whose buffers are all 3."""
+    """Replaces a second rank whose buffers are all 3."""
 
     size = 2
 

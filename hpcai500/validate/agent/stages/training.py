@@ -6,12 +6,12 @@ from hpcai500.events.payloads import EpochReport
 from hpcai500.events.reader import read_events
 from hpcai500.events.typed import payloads
 from hpcai500.launch.environment import this_machine
-from hpcai500.launch.launcher import Step
+from hpcai500.launch.launcher import RankStart
 from hpcai500.launch.launchers.per_node import PerNode
 from hpcai500.launch.launchers.torchrun import Torchrun
 from hpcai500.launch.layout import layout_of
 from hpcai500.launch.process import execute
-from hpcai500.launch.start import plan, train, training_worker
+from hpcai500.launch.start import start_command, train, training_worker
 from hpcai500.spec.levels import Level
 from hpcai500.spec.record import SYNTHETIC
 from hpcai500.spec.run import RunSpec, resolve
@@ -50,9 +50,9 @@ def measure(seat: Seat, company: str, names: str = "") -> Iterator[Observation]:
     members = names.split(",")
     spec = together_spec(seat, members)
     index = members.index(seat.node)
-    step = Step(layout_of(spec), node_index=index, start="training")
+    start = RankStart(layout_of(spec), node_index=index, name="training")
     log = seat.folder / "logs" / f"{seat.node}-training.log"
-    if failure := execute(plan(training_worker(spec), step, this_machine()), log, quiet=True):
+    if failure := execute(start_command(training_worker(spec), start, this_machine()), log, quiet=True):
         raise failure
     if index == 0:
         yield from _figures(spec, "together", tuple(sorted(members)))

@@ -9,17 +9,17 @@ import pytest
 
 from hpcai500.errors import SpecError
 from hpcai500.launch.container import run_mounts, site_python
-from hpcai500.launch.launcher import Step
+from hpcai500.launch.launcher import RankStart
 from hpcai500.launch.layout import Layout
 from hpcai500.launch.registry import find_launcher
 from hpcai500.launch.slurm.header import log_pattern
 from hpcai500.launch.slurm.header import sbatch_options as header_options
 from hpcai500.launch.slurm.script import JobPlan, header_of, job_template, plan_job, render_job
 from hpcai500.spec.run import read_run
-from hpcai500.spec.site import Site, load_site, shipped_sites, with_site_overrides
+from hpcai500.spec.site import Site, load_site, site_folders, with_site_overrides
 
 GOLDEN = Path(__file__).parents[3] / "golden"
-SITES = {path.stem: str(path) for path in shipped_sites()}
+SITES = {path.stem: str(path) for path in sorted(site_folders()[1].glob("*.toml"))}
 
 
 def job_on(site: Site, **fields) -> JobPlan:
@@ -45,7 +45,7 @@ def sbatch_options(job: JobPlan) -> list[str]:
 
 
 def srun_tokens(site: Site, *, folders=(), **layout) -> tuple[str, ...]:
-    step = Step(Layout(launcher="srun", **layout), site, in_allocation=True, folders=tuple(folders))
+    step = RankStart(Layout(launcher="srun", **layout), site, in_allocation=True, folders=tuple(folders))
     return find_launcher("srun").tokens(step)
 
 
@@ -120,11 +120,11 @@ def test_what_a_run_s_settings_need_stands_in_its_script(make_spec):
     assert "RUN" not in script
 
 
-# The script itself, run by bash between programs that stand in for Slurm's.
+# The script itself, run by bash between programs that replace Slurm's.
 
 
 class Ran:
-    """What a script did, as the stand-ins saw it."""
+    """The actions of a script, recorded by the replaced programs."""
 
     def __init__(self, folder: Path, done: subprocess.CompletedProcess) -> None:
         self.code, self.says = done.returncode, done.stderr
@@ -234,7 +234,7 @@ def test_a_rank_that_failed_is_not_requeued_though_srun_gives_the_code_of_its_st
     (tmp_path / "scontrol.seen").unlink()
     ran = run_script(script, code=75, says=f"{peers}\nsrun: error: n1: task 1: Exited with exit code {failed}")
     assert (ran.code, ran.scontrol) == (int(failed), [])
-    again = run_script(script, code=75, says=peers)  # what an earlier start said is not this one's
+    again = run_script(script, code=75, says=peers)  # output of an earlier start does not count for this one
     assert (again.code, again.scontrol) == (75, ["requeue", "41"])
 
 

@@ -1,4 +1,4 @@
-"""`hpcai500 site`, between programs that answer as Slurm 22.05 did; tests/slurm asks the real ones."""
+"""`hpcai500 site` with programs that answer like Slurm 22.05; tests/slurm uses the real ones."""
 
 import json
 import os
@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from hpcai500.launch.slurm.cluster import Node, parse_mpi_plugins, parse_nodes
-from hpcai500.spec.site import load_site, shipped_sites
+from hpcai500.spec.site import load_site, site_folders
 
 RECORDED = Path(__file__).parent / "slurm_22_05"
-TESTBED = next(str(path) for path in shipped_sites() if path.stem == "testbed")
+TESTBED = str(site_folders()[1] / "testbed.toml")
 
 PROGRAM = """\
 #!/bin/bash
@@ -33,7 +33,7 @@ esac
 
 @pytest.fixture
 def check(tmp_path, monkeypatch, hpcai500):
-    """Check a profile; each word of `changes` is replaced in what Slurm says. Gives lines by level, and the code."""
+    """Check a profile with each word of `changes` replaced in Slurm's output. Return lines by level, and the code."""
     tools = tmp_path / "bin"
     tools.mkdir()
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
@@ -84,18 +84,18 @@ def test_sbatch_is_asked_with_the_options_of_a_real_job(check, tmp_path):
         (["nodes=5"], {}, "error nodes", "asks for 5 nodes; debug has 4"),
         (["nodes=4"], {"node3|idle": "node3|down*"}, "error nodes", "asks for 4 nodes; 3 of the 4 in debug are up"),
         (["nodes=2"], {"MaxNodes=UNLIMITED": "MaxNodes=1"}, "error nodes", "more than the 1 that debug allows"),
-        (["gpus_per_node=8"], {}, "error GPUs", "asks for 8 GPUs a node; in debug, 2 at once have 2 each"),
+        (["gpus_per_node=8"], {}, "error GPUs", "asks for 8 GPUs per node; in debug, 2 at once have 2 each"),
         (["gpus_per_node=1", "gpu_type=a10"], {"gpu:2": "gpu:a100:2(S:0-1)"}, "error GPUs", "mean 'a100'"),
-        (["cpus_per_task=5"], {}, "error CPUs", "asks for 5 CPUs a node; in debug, 2 at once have 4 each"),
-        (["memory=9G"], {}, "error memory", "asks for 9,216 MB of memory a node"),
+        (["cpus_per_task=5"], {}, "error CPUs", "asks for 5 CPUs per node; in debug, 2 at once have 4 each"),
+        (["memory=9G"], {}, "error memory", "asks for 9,216 MB of memory per node"),
         (["mpi=pmix_v3"], {}, "error MPI", "srun has no plugin 'pmix_v3'; it has pmix, none"),
-        ([], {"AllowAccounts=ALL": "AllowAccounts=a,b"}, "warning account", "open to accounts a,b alone, not to no"),
-        (["account=c"], {"AllowAccounts=ALL": "AllowAccounts=a,b"}, "error account", "alone, not to account c"),
+        ([], {"AllowAccounts=ALL": "AllowAccounts=a,b"}, "warning account", "open only to accounts a,b, not to no"),
+        (["account=c"], {"AllowAccounts=ALL": "AllowAccounts=a,b"}, "error account", "a,b, not to account c"),
         (["account=c"], {"AllowAccounts=ALL": "DenyAccounts=b,c"}, "error account", "debug is closed to account c"),
-        ([], {"AllowGroups=ALL": "AllowGroups=nobody_here"}, "error group", "open to groups nobody_here alone"),
+        ([], {"AllowGroups=ALL": "AllowGroups=nobody_here"}, "error group", "open only to groups nobody_here"),
         ([], {"PreemptMode=OFF": "PreemptMode=CANCEL"}, "warning preemption", "cancels what it preempts"),
         ([], {"= 64\n": "= 0\n"}, "error arrays", "MaxArraySize is 0"),
-        (["container.engine=pyxis"], {}, "error container", "pyxis is not there"),
+        (["container.engine=pyxis"], {}, "error container", "pyxis is not installed"),
     ],
 )  # fmt: skip
 def test_what_would_fail_is_one_line(check, options, changes, key, message):

@@ -1,4 +1,4 @@
-"""The parts that read what Slurm says, on texts of Slurm 22.05."""
+"""The parsers of Slurm's output, on texts of Slurm 22.05."""
 
 import pytest
 
@@ -7,13 +7,13 @@ from hpcai500.files import digest
 from hpcai500.launch.allocation.slurm import own_job_id, read_allocation
 from hpcai500.launch.diagnosis import explain
 from hpcai500.launch.environment import Machine, surrounding
-from hpcai500.launch.launcher import RankEnvironment, Step
+from hpcai500.launch.launcher import RankEnvironment, RankStart
 from hpcai500.launch.launchers.srun import expand_counts
 from hpcai500.launch.layout import Allocation, layout_of, ranks_of
 from hpcai500.launch.registry import find_launcher
 from hpcai500.launch.slurm.queue import Job, job_name, seed_of
 from hpcai500.launch.slurm.submission import split_seeds
-from hpcai500.launch.start import plan, training_worker
+from hpcai500.launch.start import start_command, training_worker
 
 BATCH = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "3", "SLURM_TASKS_PER_NODE": "1(x3)"}
 
@@ -65,10 +65,10 @@ def test_a_task_s_place_comes_from_its_step_also_where_nodes_are_uneven():
         "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "1", "SLURM_PROCID": "2", "SLURM_LOCALID": "0", "SLURM_NODEID": "1",
         "SLURM_STEP_NUM_TASKS": "3", "SLURM_STEP_TASKS_PER_NODE": "2,1", "SLURM_RESTART_COUNT": "4", "RANK": "9",
     }  # fmt: skip
-    assert find_launcher("srun").own_place(env) == RankEnvironment(2, 3, 0, 1, "slurm-7-1-4")
-    assert find_launcher("local").own_place({}) == RankEnvironment(0, 1, 0, 1)
+    assert find_launcher("srun").require_rank_environment(env) == RankEnvironment(2, 3, 0, 1, "slurm-7-1-4")
+    assert find_launcher("local").require_rank_environment({}) == RankEnvironment(0, 1, 0, 1)
     with pytest.raises(RankError, match="launcher srun left no 'SLURM_STEP_TASKS_PER_NODE'"):
-        find_launcher("srun").own_place({"RANK": "0"})
+        find_launcher("srun").require_rank_environment({"RANK": "0"})
 
 
 def test_arrays_hold_seeds_as_indices_and_split_where_an_index_would_be_too_large():
@@ -103,7 +103,7 @@ def test_a_step_inside_an_allocation_gets_the_cores_but_not_the_binding_around_i
     spec = make_spec(launcher="srun", nodes=2, procs_per_node=2)
     env = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "6", "SLURM_CPU_BIND": "mask", "SLURM_STEP_ID": "4"}
     machine = Machine("/venv/python", env, frozenset({0}))
-    made = plan(training_worker(spec), Step(layout_of(spec), in_allocation=True), machine)
+    made = start_command(training_worker(spec), RankStart(layout_of(spec), in_allocation=True), machine)
     assert made.argv[:4] == ("srun", "--nodes=2", "--ntasks=4", "--ntasks-per-node=2")
     assert made.argv[-4:] == ("/venv/python", "-m", "hpcai500.train.worker", str(spec.folder / "run.json"))
     assert made.env == {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "6", "SRUN_CPUS_PER_TASK": "6"}

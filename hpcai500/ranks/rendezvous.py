@@ -1,4 +1,4 @@
-"""How ranks that only share a file system find each other: rank 0 opens a port and writes it down."""
+"""The rendezvous of ranks that only share a file system: rank 0 opens a port and writes its address to a file."""
 
 import time
 from collections.abc import Mapping
@@ -16,28 +16,28 @@ _TIMEOUT_SEC = 300
 _POLL_SEC = 0.05
 
 
-def meet(place: RankEnvironment, folder: Path, env: Mapping[str, str]) -> TCPStore:
-    """The store that all ranks of one start share. Its port is one that rank 0's node has free, held from then on.
+def rendezvous(own: RankEnvironment, folder: Path, env: Mapping[str, str]) -> TCPStore:
+    """The store that all ranks of one start share, on a port that was free on rank 0's node.
 
     Raises:
         MachineError: if rank 0's address does not appear in `folder`, or cannot be reached.
     """
-    path = folder / f"rendezvous-{place.start}"
-    if place.rank == 0:
+    path = folder / f"rendezvous-{own.start}"
+    if own.rank == 0:
         store = open_store()
-        write_atomic(path, f"{own_address(env, single_node=place.size == place.local_size)} {store.port}\n")
+        write_atomic(path, f"{own_address(env, single_node=own.size == own.local_size)} {store.port}\n")
         return store
-    return connect(*_read_address(path, place.rank), place.rank)
+    return connect(*_read_address(path, own.rank), own.rank)
 
 
 def open_store() -> TCPStore:
-    """Rank 0's store, on a port that the system has free."""
+    """Rank 0's store, on a free port."""
     timeout = timedelta(seconds=_TIMEOUT_SEC)
     return TCPStore("0.0.0.0", 0, None, is_master=True, wait_for_workers=False, timeout=timeout)  # noqa: S104
 
 
 def connect(address: str, port: int, rank: int) -> TCPStore:
-    """Rank 0's store, for `rank`.
+    """The connection of `rank` to rank 0's store.
 
     Raises:
         MachineError: if it cannot be reached.
@@ -62,5 +62,5 @@ def _read_address(path: Path, rank: int) -> tuple[str, int]:
             time.sleep(_POLL_SEC)
     raise MachineError(
         f"rank {rank} waited {_TIMEOUT_SEC} s for rank 0 to write {path}",
-        "see whether all nodes see the results directory, and rank 0's lines in the log",
+        "check that all nodes share the results directory, and rank 0's lines in the log",
     )

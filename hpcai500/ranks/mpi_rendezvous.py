@@ -1,4 +1,4 @@
-"""How ranks of torch.distributed find each other under mpirun: rank 0 opens a port and broadcasts its address."""
+"""The rendezvous of torch.distributed's ranks under mpirun: rank 0 opens a port and broadcasts its address."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from torch._C._distributed_c10d import TCPStore
 from hpcai500.errors import HpcAi500Error, MachineError
 from hpcai500.launch.launcher import RankEnvironment
 from hpcai500.launch.software import HOW_TO_GET_MPI4PY
-from hpcai500.ranks.meeting import connect, open_store
+from hpcai500.ranks.rendezvous import connect, open_store
 from hpcai500.ranks.torch_ranks import first_line, require_size
 from hpcai500.system.addresses import own_address
 
@@ -15,28 +15,26 @@ try:
     from mpi4py import MPI
 except (ImportError, RuntimeError) as error:
     absent = isinstance(error, ModuleNotFoundError) and error.name == "mpi4py"
-    remedy = (
-        HOW_TO_GET_MPI4PY if absent else "load the MPI library that this mpi4py is to use (`module load openmpi`)"
-    )
+    remedy = HOW_TO_GET_MPI4PY if absent else "load the MPI library that this mpi4py needs (`module load openmpi`)"
     raise MachineError(f"mpi4py cannot be imported: {first_line(error)}", remedy) from error
 
 
-def meet_by_mpi(expected_size: int, launcher: str, env: Mapping[str, str]) -> tuple[RankEnvironment, TCPStore]:
-    """This process's place in MPI's world, and the store that all its ranks share.
+def rendezvous_by_mpi(expected_size: int, launcher: str, env: Mapping[str, str]) -> tuple[RankEnvironment, TCPStore]:
+    """This process's rank in MPI's world, and the store that all its ranks share.
 
     Raises:
-        RankError: if the world is of another size.
-        MachineError: if rank 0's node has no address that others reach.
+        RankError: if the world has another size.
+        MachineError: if other nodes cannot reach rank 0's node.
     """
     world = MPI.COMM_WORLD
     require_size(expected_size, world.Get_size(), launcher, "MPI")
     node = world.Split_type(MPI.COMM_TYPE_SHARED)
-    place = RankEnvironment(world.Get_rank(), world.Get_size(), node.Get_rank(), node.Get_size())
+    own = RankEnvironment(world.Get_rank(), world.Get_size(), node.Get_rank(), node.Get_size())
     store: TCPStore | None = None
     address: tuple[str, int] | HpcAi500Error = ("", 0)
-    if place.rank == 0:
+    if own.rank == 0:
         try:
-            host = own_address(env, single_node=place.size == place.local_size)
+            host = own_address(env, single_node=own.size == own.local_size)
             store = open_store()
             address = (host, store.port)
         except HpcAi500Error as error:
@@ -44,4 +42,4 @@ def meet_by_mpi(expected_size: int, launcher: str, env: Mapping[str, str]) -> tu
     address = world.bcast(address)
     if isinstance(address, HpcAi500Error):
         raise address
-    return place, store or connect(*address, place.rank)
+    return own, store or connect(*address, own.rank)
