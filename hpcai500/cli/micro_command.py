@@ -52,7 +52,7 @@ def add_parser(commands: Commands) -> None:
     ranks.add_argument("--procs-per-node", type=int, metavar="N", help="ranks per node")
     ranks.add_argument("--sizes", default="", metavar="LIST", help="bytes of an array, e.g. 8,1048576")
     ranks.add_argument("--site", default="", help="a site profile, for srun's options")
-    add_site_values(parser)
+    add_site_values(ranks)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -111,7 +111,7 @@ def add_jobs(parser: Parser) -> None:
     add_site_values(parser)
 
 
-def add_site_values(parser: Parser) -> None:
+def add_site_values(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--slurm", metavar="KEY=VALUE", action="append", default=[],
         help="replace one value of the site's profile; may be given several times",

@@ -78,3 +78,41 @@ def test_without_slurm_or_data_nothing_is_written(make_spec, slurm, site, monkey
     with pytest.raises(MachineError, match="no Slurm on this machine"):
         submit_missing([[spec]], site)
     assert not (tmp_path / "results").exists()
+
+
+SUBMITTED = ("image_classification", "--problem", "mini", "--data", "synthetic", "--site", "testbed")
+
+
+def test_the_command_submits_once_and_status_logs_and_cancel_know_the_runs(hpcai500, slurm, tmp_path):
+    output = tmp_path / "results"
+    arguments = (*SUBMITTED, "--seeds", "0,1", "--nodes", "1,2", "--output", output)
+    tools = slurm()
+    code, out, _ = hpcai500("submit", *arguments, "--json")
+    submitted = json.loads(out)["submitted"]
+    assert code == 0
+    assert [(job["job_id"], job["seed"], job["nodes"]) for job in submitted] == [
+        ("41_0", 0, 1), ("41_1", 1, 1), ("42_0", 0, 2), ("42_1", 1, 2),
+    ]  # fmt: skip
+    slurm(queued="".join(f"{job['job_id']}|PENDING|Priority|x|\n" for job in submitted))
+    code, out, _ = hpcai500("submit", *arguments)
+    assert (code, out.splitlines()[-1], out.count("queued, kept: ")) == (0, "nothing is missing", 4)
+    assert len((tools / "sbatch.seen").read_text().splitlines()) == 2
+    rows = json.loads(hpcai500("status", output, "--json")[1])
+    assert {(row["job_id"], row["state"]) for row in rows} == {(job["job_id"], "queued") for job in submitted}
+    assert "nothing printed yet" in hpcai500("logs", submitted[0]["folder"])[1]
+    (tools / "scancel").write_text('#!/bin/sh\necho "$@" >"${0%/*}/cancelled"\n')
+    (tools / "scancel").chmod(0o755)
+    assert hpcai500("cancel", submitted[0]["folder"])[1] == "cancelled: 41_0\n"
+    assert (tools / "cancelled").read_text() == "41_0\n"
+
+
+def test_render_prints_one_script_or_all_as_json(hpcai500, slurm, tmp_path):
+    slurm()
+    arguments = (*SUBMITTED, "--output", tmp_path / "results")
+    script = hpcai500("render", *arguments)[1]
+    assert script.startswith("#!/bin/bash")
+    assert "hpcai500.train.worker" in script
+    code, _, err = hpcai500("render", *arguments, "--nodes", "1,2")
+    assert (code, "these runs take 2 scripts" in err) == (2, True)
+    both = json.loads(hpcai500("render", *arguments, "--nodes", "1,2", "--json")[1])
+    assert [len(job["runs"]) for job in both] == [1, 1]
