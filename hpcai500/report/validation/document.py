@@ -1,5 +1,7 @@
 """A report for machines: JSON of a published schema."""
 
+from typing import Literal
+
 import numpy as np
 
 from hpcai500 import __version__
@@ -51,7 +53,7 @@ class MetricSummary(Frozen):
 class ReportDocument(Frozen):
     """What `hpcai500 validate --json` prints; docs/schemas/validation.schema.json is its schema."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     hpcai500_version: str = __version__
     verdict: Verdict
     plan: Plan
