@@ -30,7 +30,7 @@ class Line(NamedTuple):
     has_markers: bool = True
     has_line: bool = True
     shares_colour: bool = False
-    """With the line before."""
+    """Whether it has the colour of the line before it."""
 
 
 class _Axis(NamedTuple):
@@ -100,7 +100,7 @@ def _grid(x: _Axis, y: _Axis) -> list[str]:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round values from `low` to `high`: 1, 2 and 5 of each decade, or the decades alone where they are many."""
+    """Round values from `low` to `high`: 1, 2 and 5 of each decade, or only the decades if they are many."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     digits = (1, 2, 5) if math.log10(high / low) < 3 else (1,)
     every = math.ceil(len(decades) / 8)

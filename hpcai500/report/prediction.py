@@ -3,17 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import tabulate
-
 from hpcai500.predict.communication import Link
 from hpcai500.predict.network import NetworkBand
 from hpcai500.predict.prediction import Band, Check, Point, Prediction
 from hpcai500.predict.step_model import NO_LIMIT
 from hpcai500.report.plot import Line, log_log
 from hpcai500.report.ranking.columns import percent
+from hpcai500.report.width import padded_table
 from hpcai500.text import counted, si
-
-tabulate.MIN_PADDING = 0  # else each heading is widened by two
 
 _TITLE = "PREDICTION, not a measurement; it never enters a ranking"
 
@@ -24,7 +21,7 @@ class _Column(NamedTuple):
 
 
 def duration(sec: float) -> str:
-    """In the unit that suits."""
+    """`3d`, `5.2h`, `40ms`: in the unit that suits."""
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
         if sec >= (2 * length if unit != "s" else 1):
             return f"{sec / length:.3g}{unit}"
@@ -32,7 +29,7 @@ def duration(sec: float) -> str:
 
 
 def half_band(band: Band) -> str:
-    """How far the band reaches below and above, in per cent."""
+    """`-8+12%`: how far the band reaches below and above."""
     return f"{100 * (band.low / band.likely - 1):+.0f}{100 * (band.high / band.likely - 1):+.0f}%"
 
 
@@ -55,7 +52,7 @@ _COLUMNS = (
 def prediction_text(prediction: Prediction) -> str:
     """For a terminal, at most 100 columns wide."""
     rows = [[column.text(point) for column in _COLUMNS] for point in prediction.points]
-    table = tabulate.tabulate(rows, [column.heading for column in _COLUMNS], disable_numparse=True, stralign="right")
+    table = padded_table([column.heading for column in _COLUMNS], rows, is_right=True)
     return "\n".join([_TITLE, _heading(prediction), "", table, "", *_notes(prediction)])
 
 
@@ -83,9 +80,9 @@ def prediction_plot(prediction: Prediction) -> str:
 
 
 def _curve(
-    points: Sequence[Point], of: Callable[[Point], Band]
+    points: Sequence[Point], band_of: Callable[[Point], Band]
 ) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    bands = [of(point) for point in points]
+    bands = [band_of(point) for point in points]
     return (
         [(point.num_ranks, band.likely) for point, band in zip(points, bands, strict=True)],
         [(band.low, band.high) for band in bands],
@@ -95,15 +92,15 @@ def _curve(
 def _heading(prediction: Prediction) -> str:
     return (
         f"{prediction.title}, {prediction.problem} problem on {prediction.system}: {prediction.backend} "
-        f"{prediction.precision}, {counted(prediction.ranks_per_node, 'rank')} a node, {prediction.scaling} scaling"
+        f"{prediction.precision}, {counted(prediction.ranks_per_node, 'rank')} per node, {prediction.scaling} scaling"
     )
 
 
 def _notes(prediction: Prediction) -> list[str]:
     notes = [
-        "exposed: communication that the backward pass does not hide. band: of FLOPS, at its worst and its best.",
-        "eff.: of one rank's speed without others. <: no more than; the batch leaves the range known to train well.",
-        f"from {duration(prediction.measured_step_sec)} a step measured on "
+        "exposed: communication that the backward pass does not hide. band: lowest and highest FLOPS.",
+        "eff.: speed per rank over that of one rank alone. <: at most; the batch is beyond those known to train.",
+        f"from {duration(prediction.measured_step_sec)} per step measured on "
         f"{counted(prediction.calibrated_ranks, 'rank')}, spread {percent(prediction.spread, 1)}",
         *_network_notes(prediction.network),
     ]
@@ -118,13 +115,13 @@ def _notes(prediction: Prediction) -> list[str]:
 
 
 def _check(check: Check) -> str:
-    of = f"{counted(check.nodes, 'node')}, {counted(check.num_ranks, 'rank')}"
+    size = f"{counted(check.nodes, 'node')}, {counted(check.num_ranks, 'rank')}"
     step = f"step {duration(check.predicted_sec)}, measured {duration(check.measured_sec)}"
     total = f"total {duration(check.predicted_total_sec)}, measured {duration(check.measured_total_sec)}"
     flops = f"FLOPS {si(check.predicted_flops)}, measured {si(check.measured_flops)}"
     if check.is_calibrated:
-        return f"calibrated: {of}: {step}; {total}; {flops}"
-    return f"check: {of}: {step}, error {check.error:+.1%}; {total}; {flops}"
+        return f"calibrated: {size}: {step}; {total}; {flops}"
+    return f"check: {size}: {step}, error {check.error:+.1%}; {total}; {flops}"
 
 
 def _network_notes(network: NetworkBand) -> list[str]:

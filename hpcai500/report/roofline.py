@@ -23,10 +23,15 @@ def roofline_text(found: Roofline) -> str:
         lines += textwrap.wrap(sentence, _WIDTH, subsequent_indent="  ")
     others = dict.fromkeys(placed.point.accelerator for placed in found.points)
     for other in (each for each in others if each not in ("", ceilings.accelerator)):
-        note = f"NOTE: some results are of {other}, the ceilings of {ceilings.accelerator}: take them there."
+        note = (
+            f"NOTE: some results are of {other}, the ceilings of {ceilings.accelerator}: measure the ceilings there."
+        )
         lines += textwrap.wrap(note, _WIDTH, subsequent_indent="  ")
-    lines += ["", "FLOPs/B: from every operator's operands and results (unfused) to those of products and"]
-    lines += ["convolutions alone (fused). roof: what is attainable there. x2: a run of 2 ranks."]
+    lines += [
+        "",
+        "FLOPs/B: from unfused (traffic of every operator) to fused (of products and convolutions only).",
+    ]
+    lines += ["roof: the attainable FLOPS at that intensity. x2: a run of 2 ranks."]
     return "\n".join(lines)
 
 
@@ -70,7 +75,7 @@ def _span(placed: RooflinePoint) -> str:
 
 
 def roofline_plot(found: Roofline) -> str:
-    """As SVG: a roof for each precision of the points, each point a bar from its unfused to its fused intensity."""
+    """SVG: a roof per precision of the points, each point a bar from its unfused to its fused intensity."""
     ceilings, bandwidth = found.ceilings, found.ceilings.memory_bytes_per_sec
     points = [placed.point for placed in found.points]
     precisions = list(dict.fromkeys(point.precision for point in points)) or list(ceilings.convolution)

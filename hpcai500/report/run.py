@@ -12,7 +12,7 @@ _WIDEST = 60
 
 
 def run_text(result: Result) -> str:
-    """At most 100 columns but for names; what the run has not got is left out or said to be missing."""
+    """At most 100 columns, except for names; what the run lacks is left out or named as missing."""
     identity = result.identity
     lines = [
         f"{identity.title}, {identity.problem} problem, {identity.level} level, seed {identity.seed}: "
@@ -29,7 +29,7 @@ def run_text(result: Result) -> str:
         lines.append(_time_line(result.time))
     lines += _wait_lines(result)
     lines += [
-        f"  stopped   before epoch {stop.epoch}: {number(stop.down_sec)} s down, {number(stop.lost_sec)} s done again"
+        f"  stopped   before epoch {stop.epoch}: {number(stop.down_sec)} s down, {number(stop.lost_sec)} s repeated"
         for stop in result.interruptions
     ]
     lines += _curve_lines(result)
@@ -68,7 +68,7 @@ def _time_line(time: Time) -> str:
 
 
 def _wait_lines(result: Result) -> list[str]:
-    """How long training waited for data; nothing for a record that does not say."""
+    """How long training waited for data; nothing if the record does not say."""
     waits = [epoch.data_wait_sec for epoch in result.epochs]
     known = [wait for wait in waits if wait is not None]
     if not known or len(known) < len(waits):
@@ -98,7 +98,7 @@ def _curve_lines(result: Result) -> list[str]:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """One block a value, or a mean of neighbours where there are more than 60; the lowest to the highest."""
+    """One block per value, or per mean of neighbours if there are more than 60; from the lowest to the highest."""
     if len(values) > _WIDEST:
         edges = [round(step * len(values) / _WIDEST) for step in range(_WIDEST + 1)]
         values = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]

@@ -1,4 +1,4 @@
-"""Text by the columns that a terminal gives it: a Chinese character takes two, an accent none."""
+"""Text by terminal columns: a Chinese character takes two, an accent none."""
 
 import re
 import unicodedata
@@ -44,7 +44,7 @@ def folded(text: str, most: int, *, first: str = "", others: str = "") -> list[s
 
 
 def _head(text: str, most: int) -> str:
-    """As many letters as `most` columns take, at least one."""
+    """As many letters as fit into `most` columns, at least one."""
     taken = 0
     for position, letter in enumerate(text):
         taken += _columns(letter)
@@ -60,24 +60,29 @@ def indented(lines: Iterable[str], is_narrow: bool = False, *, first: str = "  "
     return [f"{first}{line}" for line in lines]
 
 
-def padded_table(headings: Sequence[str], rows: Sequence[Sequence[str]], most: dict[int, int] | None = None) -> str:
-    """Columns side by side under a rule, the cells of the columns in `most` folded to so many terminal columns."""
+def padded_table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    most: dict[int, int] | None = None,
+    *,
+    is_right: bool = False,
+) -> str:
+    """Columns under a rule, aligned left or right; `most` is how many terminal columns a table's column may take."""
     limits = most or {}
     cells = [
         [folded(cell, limits[column]) if column in limits else [cell] for column, cell in enumerate(row)]
         for row in (headings, *rows)
     ]
     widths = [max(width(line) for cell in column for line in cell) for column in zip(*cells, strict=True)]
-    table = [_padded(row, widths) for row in cells]
+    table = [_padded(row, widths, is_right=is_right) for row in cells]
     return "\n".join([table[0], "  ".join("-" * columns for columns in widths), *table[1:]])
 
 
-def _padded(row: Sequence[Sequence[str]], widths: Sequence[int]) -> str:
+def _padded(row: Sequence[Sequence[str]], widths: Sequence[int], *, is_right: bool) -> str:
     height = max(len(cell) for cell in row)
     lines = []
     for number in range(height):
         texts = [cell[number] if number < len(cell) else "" for cell in row]
-        lines.append(
-            "  ".join(text + " " * (columns - width(text)) for text, columns in zip(texts, widths, strict=True))
-        )
+        gaps = [" " * (columns - width(text)) for text, columns in zip(texts, widths, strict=True)]
+        lines.append("  ".join(gap + text if is_right else text + gap for text, gap in zip(texts, gaps, strict=True)))
     return "\n".join(line.rstrip() for line in lines)

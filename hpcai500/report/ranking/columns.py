@@ -130,35 +130,36 @@ def _summary_column(field: str, text: Callable[[float | None], str], statistic: 
 
 
 COLUMNS = (
-    Column("rank", "Rank", "By the mean; a range where the data cannot decide at 95 %", rank_text, lambda e: e.rank),
-    Column("system", "System", "And what its accelerators are", lambda e: e.system, lambda e: e.system),
+    Column("rank", "Rank", "By the mean; a range if the runs cannot decide the order at 95 % confidence", rank_text,
+           lambda e: e.rank),
+    Column("system", "System", "Its name and accelerators", lambda e: e.system, lambda e: e.system),
     Column("nodes", "Nodes", "Nodes", lambda e: str(e.nodes), lambda e: e.nodes),
     Column(
-        "accelerators", "Accel.", "Ranks: one a GPU; processes on processors",
+        "accelerators", "Accel.", "Ranks: one per GPU, or processes on processors",
         lambda e: str(e.world_size), lambda e: e.world_size,
     ),
     Column("backend", "Backend", "How ranks communicate", lambda e: e.backend, lambda e: e.backend),
-    Column("precision", "Precision", "FLOPS of different precisions compare badly", lambda e: e.precision,
+    Column("precision", "Precision", "Compare FLOPS only within one precision", lambda e: e.precision,
            lambda e: e.precision),
     Column("flops", "FLOPS", METRICS["flops"].meaning, *_summary_column("flops", si)),
     Column("quality", "Quality", METRICS["quality"].meaning, *_summary_column("quality", number)),
     Column("vflops", "VFLOPS", METRICS["vflops"].meaning, *_summary_column("vflops", si)),
-    Column("interval", "95 % interval", "Of the mean VFLOPS, by Student's t", lambda e: interval(e.vflops),
+    Column("interval", "95 % interval", "Interval of the mean VFLOPS, by Student's t", lambda e: interval(e.vflops),
            lambda e: e.vflops.interval_low),
-    Column("vflops_per_accelerator", "VFLOPS / accel.", "Mean VFLOPS over the ranks",
+    Column("vflops_per_accelerator", "VFLOPS / accel.", "Mean VFLOPS divided by ranks",
            lambda e: si(e.vflops_per_accelerator), lambda e: e.vflops_per_accelerator),
     Column("vflops_per_watt", "VFLOPS / W", METRICS["vflops_per_watt"].meaning,
            *_summary_column("vflops_per_watt", si)),
     Column("time_to_quality", "Time to quality (s)", METRICS["time_to_quality"].meaning,
            *_summary_column("time_to_quality_sec", number)),
-    Column("epochs_to_quality", "Epochs", "To quality: mean; (4 of 5): of the runs that reached the target",
+    Column("epochs_to_quality", "Epochs", "Epochs to quality, mean; (4 of 5): only 4 of 5 runs reached the target",
            *_summary_column("epochs_to_quality", number)),
     Column("cv", "CV", "Run-to-run variation: standard deviation over mean of epochs to quality",
            *_summary_column("epochs_to_quality", lambda value: percent(value, 1), "coefficient_of_variation")),
-    Column("runs", "Reached", "Runs that reached the target, of all", reached,
+    Column("runs", "Reached", "Runs that reached the target / all runs", reached,
            lambda e: e.epochs_to_quality.num_runs / (len(e.seeds) + e.num_diverged)),
-    Column("compliance", "Compliance", "With the rules of the level; `hpcai500 check` names each breach", compliance,
-           lambda e: e.num_breaches),
+    Column("compliance", "Compliance", "Whether the rules of the level are kept; `hpcai500 check` names each breach",
+           compliance, lambda e: e.num_breaches),
 )  # fmt: skip
 
 
@@ -169,7 +170,7 @@ def columns(by: By) -> tuple[Column, ...]:
     own = Column(
         "interval",
         f"95 % interval of {METRICS[by].title}",
-        "Of the mean that the list is ordered by, by Student's t",
+        "95 % interval of the mean that the list is ordered by, by Student's t",
         lambda e: interval(figure_of(e, by)),
         lambda e: figure_of(e, by).interval_low if is_known(e, figure_of(e, by)) else None,
     )

@@ -1,6 +1,6 @@
 """A validation's report in each format."""
 
-from typing import Literal, get_args
+from collections.abc import Callable
 
 from hpcai500.errors import SpecError, nearest
 from hpcai500.report.validation.document import report_document
@@ -8,18 +8,23 @@ from hpcai500.report.validation.page import report_page
 from hpcai500.report.validation.text import report_junit, report_text
 from hpcai500.validate.judge.assessment import Assessment
 
-Format = Literal["text", "json", "junit", "html"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+_RENDERERS: dict[str, Callable[[Assessment, int], str]] = {
+    "text": report_text,
+    "json": lambda assessment, width: report_document(assessment).model_dump_json(indent=2),
+    "junit": lambda assessment, width: report_junit(assessment),
+    "html": lambda assessment, width: report_page(assessment),
+}
+"""Each takes the assessment and the columns of a terminal. A new format is a line here."""
+
+FORMATS = tuple(_RENDERERS)
 
 
 def render(assessment: Assessment, format: str, *, width: int = 100) -> str:
-    """The report as one of FORMATS; text has up to `width` columns."""
-    if format == "json":
-        return report_document(assessment).model_dump_json(indent=2)
-    if format == "junit":
-        return report_junit(assessment)
-    if format == "html":
-        return report_page(assessment)
-    if format == "text":
-        return report_text(assessment, width)
-    raise SpecError(f"no format {format!r}", nearest(format, FORMATS))
+    """`assessment` as one of FORMATS; `width` columns of text.
+
+    Raises:
+        SpecError: if there is no such format; it names the nearest.
+    """
+    if format not in _RENDERERS:
+        raise SpecError(f"no format {format!r}", nearest(format, FORMATS))
+    return _RENDERERS[format](assessment, width)

@@ -1,4 +1,4 @@
-"""Statistics over runs that differ in their seed alone."""
+"""Statistics over runs that differ only in their seed."""
 
 import math
 import statistics
@@ -14,33 +14,33 @@ _OUTLYING = 3.5
 _MOST_ORDERS = 20_000
 _MOST_RUNS = 100_000
 _ROUNDING = 1e-9
-"""Of a survival estimate, a product of shares."""
+"""Rounding error of a survival estimate, which is a product of shares."""
 
 
 class Summary(Frozen):
     num_runs: int
     """Runs that have the figure."""
     num_censored: int = 0
-    """Runs that ended before the figure was reached: counted, not averaged."""
+    """Runs that ended before they reached the figure: counted, not averaged."""
     mean: float | None = None
-    """Of the runs that have the figure."""
+    """Mean of the runs that have the figure."""
     median: float | None = None
-    """Of all runs, by Kaplan and Meier where some never got there; null where fewer than half did."""
+    """Median of all runs, by Kaplan and Meier if some never reached the figure; null if most did not."""
     standard_deviation: float | None = None
-    """Of the sample (n - 1); null for fewer than two runs."""
+    """With n - 1; null for fewer than two runs."""
     coefficient_of_variation: float | None = None
-    """Standard deviation over mean: HPC AI500's measure of repeatability when taken of epochs to quality."""
+    """Standard deviation over mean; that of epochs to quality is HPC AI500's measure of repeatability."""
     interval_low: float | None = None
     interval_high: float | None = None
     """The 95 % interval of the mean, by Student's t."""
     bootstrap_low: float | None = None
     bootstrap_high: float | None = None
-    """The same by the BCa bootstrap; null where it was not asked for or the runs are too few."""
+    """The 95 % interval of the mean by the BCa bootstrap; null if it was not asked for, or for too few runs."""
 
 
 class Outlier(NamedTuple):
     position: int
-    """In the values given."""
+    """Position in the given values."""
     score: float
     """Modified z-score: above zero for values above the median."""
 
@@ -48,9 +48,9 @@ class Outlier(NamedTuple):
 def summarize(
     values: Sequence[float | None], limits: Sequence[float] | None = None, *, bootstrap: bool = False
 ) -> Summary:
-    """Mean, median, spread and interval of `values`; None is a run that never got there.
+    """Mean, median, spread and interval of `values`; None is a run that never reached the figure.
 
-    `limits[i]` is how far run i was watched, at which a None is censored; without it, further than every value.
+    `limits[i]` is how long run i was observed, where a None is censored; by default, longer than every value.
     The interval is `mean ± t(0.975, n - 1) * s / sqrt(n)` (Student 1908).
     """
     known = [float(value) for value in values if value is not None]
@@ -85,15 +85,15 @@ def _resampled(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def mean_of(values: Sequence[float]) -> float:
-    """The mean, held between the least and the greatest: rounding may give equal values a mean beside them."""
+    """The mean, clipped to the range of the values: rounding may put the mean of equal values outside it."""
     return min(max(statistics.fmean(values), min(values)), max(values))
 
 
 def survival_median(values: Sequence[float | None], limits: Sequence[float] | None = None) -> float | None:
-    """The median where each None is a run that was watched up to its limit and did not get there.
+    """The median, where each None is a run that was observed up to its limit and did not get there.
 
     Kaplan and Meier (1958): the first value at which the product-limit estimate of "not there yet" is below one half;
-    where it is exactly one half, midway to the next value, which is the plain median when nothing is censored.
+    if it is exactly one half, midway to the next value, which is the plain median if nothing is censored.
     """
     known = [float(value) for value in values if value is not None]
     if len(known) == len(values):
@@ -159,9 +159,9 @@ def runs_needed(coefficient_of_variation: float, half_width: float = 0.05) -> in
 
 
 def p_not_faster(values: Sequence[float | None], reference: Sequence[float | None]) -> float | None:
-    """How likely `values` as small as these are, if they converge no faster than `reference`; None without either.
+    """Probability of `values` this small if they converge no faster than `reference`; None if either is empty.
 
-    Mann and Whitney (1947), one-sided: exact over all orders, ties included, where there are at most 20,000 of them,
+    Mann and Whitney (1947), one-sided: exact over all orders, ties included, if there are at most 20,000 of them,
     else by the normal approximation with its tie correction. A run that never got there (None) ranks last (Gehan
     1965). The purpose is that of MLPerf's reference convergence points.
     """

@@ -1,4 +1,4 @@
-"""Where runs lie: every command looks below its paths in the same way."""
+"""Finding runs below a path, in the same way for every command."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -8,15 +8,15 @@ from hpcai500.errors import InputError
 from hpcai500.files import NEW
 
 OF_A_RUN = ("run.json", "result.json")
-"""A folder with one of these is a run's, whole or not."""
+"""A folder with one of these is a run's, complete or not."""
 
 _BESIDE = ("checkpoint", "logs")
 
 
 def run_places(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
-    """The folder of every run at or below `folder`; links are followed, and each folder is seen once.
+    """The folder of every run at or below `folder`; links are followed, and each folder is visited once.
 
-    `unreadable` hears of each folder that cannot be looked into.
+    `unreadable` is called for each folder that cannot be listed.
     """
     seen: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):

@@ -1,4 +1,4 @@
-"""Nodes of a run held against each other: equal ones stored once, others shown as what differs."""
+"""Nodes of a run compared: equal ones are stored once, others by what differs."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -7,7 +7,7 @@ from hpcai500.files import digest
 
 
 def group_nodes(nodes: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Equal nodes once, with their hosts; the most common kind first, and of each other kind what differs from it."""
+    """Kinds of nodes with their hosts, the most common first, and how each other kind differs from it."""
     groups: dict[str, dict[str, Any]] = {}
     for node in nodes:
         group = groups.setdefault(digest(node["layers"]), {"hosts": [], "layers": node["layers"]})
@@ -27,7 +27,7 @@ def group_nodes(nodes: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def differences(left: Any, right: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted key, value on the left, value on the right, wherever two JSON values differ."""
+    """Dotted key, left value and right value, for each difference of two JSON values."""
     if isinstance(left, dict) and isinstance(right, dict):
         for name in sorted({*left, *right}):
             yield from differences(left.get(name), right.get(name), f"{key}.{name}" if key else name)
@@ -45,7 +45,7 @@ def warnings(system: dict[str, Any]) -> list[str]:
 
 
 def with_earlier(system: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """`system` with those kinds of nodes of `before`, an earlier start of the same run, that it has no more."""
+    """`system` with the kinds of nodes that only `before`, an earlier start of the same run, has."""
     present = {digest(group["layers"]) for group in system["nodes"]}
     groups = [*before.get("earlier_nodes", []), *before.get("nodes", [])]
     earlier = [group for group in groups if digest(group["layers"]) not in present]

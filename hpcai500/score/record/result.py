@@ -20,17 +20,17 @@ from hpcai500.spec.levels import Level
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.run import AnyRun
 
-Status = Literal["success", "aborted", "diverged", "preempted", "running"]
+Status = Literal["success", "aborted", "diverged", "preempted"]
 
 
 class Identity(Frozen):
-    """What makes runs comparable; all but the seed equal within one entry of a ranking."""
+    """What makes runs comparable: within one entry of a ranking all of it is equal, except seed and run_id."""
 
     run_id: str
     workload: str
     title: str
     benchmark: str | None = None
-    """What the workload is an implementation of: results of one benchmark stand in one list."""
+    """What the workload implements: results of one benchmark are in one list."""
     problem: str
     level: Level
     system: str
@@ -39,7 +39,7 @@ class Identity(Frozen):
     nodes: int
     world_size: int
     accelerator: str
-    """The GPU's model, or the processor's where there is no GPU."""
+    """The GPU's model, or the processor's if there is no GPU."""
     seed: int = Field(ge=0, lt=2**32)
     experiment_digest: str
     code_digest: str
@@ -47,12 +47,12 @@ class Identity(Frozen):
 
     @property
     def experiment(self) -> tuple[str | int | None, ...]:
-        """What the runs of one entry share: all but the seed, and the name that follows from it."""
+        """What the runs of one entry share: all fields except seed and run_id."""
         return tuple(value for name, value in vars(self).items() if name not in ("seed", "run_id"))
 
 
 class Flops(Frozen):
-    """FLOPs are counts; FLOPS are counts a second of `time_sec`."""
+    """FLOPs are counts, FLOPS counts per second."""
 
     convention: str
     per_sample: float
@@ -60,17 +60,17 @@ class Flops(Frozen):
     total: float
     """FLOPs of all trained samples."""
     flops: float
-    """Total over the whole time: the FLOPS of the run, which VFLOPS penalises."""
+    """`total` over the whole time: the FLOPS that VFLOPS penalises."""
     flops_per_rank: float
     train_flops: float
-    """Total over the training time alone."""
+    """`total` over the training time only."""
     published_convention_flops: float | None
-    """FLOPS by the published lists' count a sample, where the problem has one."""
+    """FLOPS by the published lists' count per sample; null if the problem has none."""
 
 
 class Time(Frozen):
     total_sec: float
-    """`run_stop - run_start`: training, evaluation and all between."""
+    """`run_stop - run_start`: training, evaluation and everything between."""
     train_sec: float
     eval_sec: float
     init_sec: float
@@ -88,7 +88,7 @@ class Energy(Frozen):
 
 class Score(Frozen):
     achieved_quality: float
-    """Of the last evaluation."""
+    """Quality at the last evaluation."""
     target_quality: float
     metric: str
     penalty_exponent: int
@@ -104,11 +104,11 @@ class Result(Frozen):
     status: Status
     failure: str | None = None
     unranked: tuple[str, ...] = ()
-    """Why this result may never stand in a ranking; empty for one that may."""
+    """Why this result may never be ranked; empty for one that may."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     epochs: tuple[Epoch, ...] = ()
     num_epochs: int = Field(ge=1)
-    """Epochs that the problem asks for."""
+    """Epochs of the problem, run or not."""
     interruptions: tuple[Interruption, ...] = ()
     time: Time | None = None
     flops: Flops | None = None
@@ -215,10 +215,10 @@ def _accelerator(files: RunFiles, spec: AnyRun) -> str:
 
 
 def _fault(events: list[Event], epochs: tuple[Epoch, ...]) -> str:
-    """What no single run can have written; empty where there is nothing."""
+    """What no single run can have written; empty if there is nothing."""
     for key in (Key.RUN_START, Key.RUN_STOP):
         if len(find(events, key)) > 1:
-            return f"events.log: {key.value} stands there twice: two processes wrote it, or it was altered"
+            return f"events.log: {key.value} appears twice: two processes wrote it, or it was altered"
     numbers = [epoch.epoch_num for epoch in epochs]
     if any(later != earlier + 1 for earlier, later in pairwise(numbers)):
         return f"events.log: epochs {numbers} are not those of one run: two processes wrote it, or it was altered"

@@ -1,4 +1,4 @@
-"""Whether a result's figures can be: within bounds, printable, and not contradicting each other."""
+"""Whether a result's figures are possible: within bounds, printable, and free of contradictions."""
 
 import math
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from hpcai500.score.record.valid_flops import valid_flops
 
 _CLOSE = 1e-6
 _CLOCK_SHARE, _CLOCK_SEC = 0.01, 1.0
-"""What the clocks of epochs and of the whole run may differ by."""
+"""Largest difference between the clocks of epochs and of the whole run."""
 
 NOT_PRINTABLE = f"longer than {LONGEST_TEXT} characters, or not printable"
 
@@ -30,7 +30,7 @@ def fault(result: Result) -> str | None:
 
 
 def bound_fault(result: Result) -> str | None:
-    """What of a finished result is no figure, or no text to print, whatever the rest says."""
+    """The first figure of a finished result that is out of bounds, or text that is not printable."""
     return identity_fault(result) or next(_out_of_bounds(result), None)
 
 
@@ -40,7 +40,7 @@ def identity_fault(result: Result) -> str | None:
         if isinstance(text, str) and not is_printable(text):
             return f"identity.{name}: {NOT_PRINTABLE}"
         if isinstance(text, int) and abs(text) >= MOST_INTEGER:
-            return f"identity.{name}: no such number"
+            return f"identity.{name}: out of range"
     if (
         min(identity.nodes, identity.world_size) < 1
         or identity.world_size > MOST_RANKS
@@ -89,7 +89,7 @@ def _bound_faults(result: Result) -> Iterator[str]:
     if not _is_bounded(result):
         for name, value in _numbers(result.model_dump(include=parts)):
             if not abs(value) < MOST_FIGURE:
-                yield f"{name}: {_shown(value)} is no such figure"
+                yield f"{name}: {_shown(value)} is out of range"
     positive = {
         "time.total_sec": time.total_sec, "flops.flops": flops.flops,
         "score.target_quality": score.target_quality, "score.time_to_quality_sec": score.time_to_quality_sec,
@@ -97,15 +97,15 @@ def _bound_faults(result: Result) -> Iterator[str]:
     }  # fmt: skip
     for name, figure in positive.items():
         if figure is not None and figure <= 0:
-            yield f"{name}: {_shown(figure)} is no such figure"
+            yield f"{name}: {_shown(figure)} is out of range"
 
 
 def _is_bounded(result: Result) -> bool:
-    """At once: there may be a million epochs, and hardly ever a number that is at fault."""
+    """Whether all numbers are within bounds; fast, since there may be a million epochs and hardly ever a fault."""
     records = (result.time, result.flops, result.energy, result.score, *result.interruptions)
     values = chain.from_iterable(vars(record).values() for record in records if record)
     numbers = [value for value in values if isinstance(value, int | float)]
-    # An epoch is numbers and nulls alone; zeros and nulls are within any bound.
+    # An epoch holds only numbers and nulls; zeros and nulls are within any bound.
     numbers += filter(None, chain.from_iterable(map(dict.values, map(vars, result.epochs))))
     numbers.append(result.num_epochs)
     return max(numbers) < MOST_FIGURE and min(numbers) > -MOST_FIGURE
@@ -135,7 +135,7 @@ def _score_faults(result: Result) -> Iterator[str]:
         yield "score: qualities must lie between 0 and 1"
     ratio = score.achieved_quality / score.target_quality
     if ratio > 1 and math.log10(flops.flops) + MOST_EXPONENT * math.log10(ratio) > math.log10(MOST_VFLOPS):
-        yield "score.target_quality: so low that VFLOPS leave the numbers"
+        yield "score.target_quality: so low that VFLOPS overflow"
     expected = valid_flops(flops.flops, score.achieved_quality, score.target_quality, score.penalty_exponent)
     if not math.isclose(expected, score.vflops, rel_tol=_CLOSE):
         yield f"score.vflops: {score.vflops:g} is not FLOPS * (achieved / target) ** n, which is {expected:g}"

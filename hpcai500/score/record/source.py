@@ -1,4 +1,4 @@
-"""Where a run lies: the name by which a reader knows it, and the place where its files are read."""
+"""Paths of runs: the name that the user gave, and the place where files are read."""
 
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -18,17 +18,17 @@ class Archive:
     name: Path
     """As the user gave it."""
     folder: Path
-    """Where its content is."""
+    """The folder with its content."""
     fault: str = ""
-    """Its first fault, if it was altered and is read nevertheless."""
+    """Its first fault, if it was altered and is read anyway."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file or folder that a command reads: a plain one, or one of an archive."""
+    """A file or folder that a command reads, on its own or in an archive."""
 
     on_disk: Path
-    """The place to open; in an archive's temporary folder it means nothing to the reader."""
+    """The path to open; for an archive it is in a temporary folder, which no user should see."""
     archive: Archive | None = None
 
     @property
@@ -39,7 +39,7 @@ class Source:
         return self.archive.name / self.on_disk.relative_to(self.archive.folder)
 
     def __str__(self) -> str:
-        """The name, without what a terminal would act on."""
+        """The name without control characters."""
         return printable(str(self.name))
 
     def __truediv__(self, name: str) -> Self:
@@ -54,7 +54,7 @@ class Source:
         return self.at(self.on_disk.parent)
 
     def at(self, place: Path) -> Self:
-        """Another place of the same archive, or of none."""
+        """Another path in the same archive, or in none."""
         return replace(self, on_disk=place)
 
     def named(self, error: HpcAi500Error) -> HpcAi500Error:
@@ -65,7 +65,7 @@ class Source:
 
 
 def _of_record(value: object) -> Source:
-    """A Source as it is; of a record, the plain path that the name is."""
+    """A Source unchanged; a name from a record as a path."""
     if isinstance(value, Source):
         return value
     if isinstance(value, str):
@@ -79,7 +79,7 @@ SourceName = Annotated[
     PlainSerializer(lambda value: str(value), return_type=str),
     WithJsonSchema({"type": "string"}),
 ]
-"""A Source as a field of a record, which holds its name."""
+"""A Source as a field of a record, stored by its name."""
 
 
 by_name = attrgetter("name.parts")

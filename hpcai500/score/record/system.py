@@ -1,8 +1,8 @@
-"""system.json as rules and comparisons read it: nine layers, of which the nodes of a run share the last three."""
+"""system.json as rules and comparisons read it: nine layers, the last three shared by all nodes of a run."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -14,7 +14,7 @@ RUN_LAYERS = ("7", "8", "9")
 
 
 class Nodes(Frozen):
-    """Equal nodes."""
+    """Nodes that are equal in all layers."""
 
     count: int = Field(ge=1)
     hosts: tuple[str, ...]
@@ -32,28 +32,28 @@ class Difference(Frozen):
 class SystemRecord(Frozen):
     model_config = ConfigDict(extra="ignore")
 
-    schema_version: int
+    schema_version: Literal[1]
     nodes: tuple[Nodes, ...] = Field(min_length=1)
     """The most common kind first."""
     earlier_nodes: tuple[Nodes, ...] = ()
-    """Of earlier starts of a run that was resumed elsewhere."""
+    """Nodes of earlier starts of a run that was resumed elsewhere."""
     layers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     stated: tuple[int, ...] = ()
-    """Layers that nobody captured, as a foreign program states them."""
+    """Numbers of layers that were not captured but stated by a foreign program."""
 
     def layer(self, number: int) -> dict[str, Any]:
-        """Of the run, or of most of its nodes; empty where it was not captured."""
+        """The layer of the run, or of most of its nodes; empty if it was not captured."""
         key = str(number)
         return self.layers.get(key, {}) if key in RUN_LAYERS else self.nodes[0].layers.get(key, {})
 
     @property
     def kinds(self) -> tuple[Nodes, ...]:
-        """Of nodes, those of earlier starts too."""
+        """Every kind of node, including those of earlier starts."""
         return (*self.nodes, *self.earlier_nodes)
 
     @property
     def differences(self) -> list[Difference]:
-        """In what other nodes differ from the most common kind; what the file itself says of it is not read."""
+        """How other nodes differ from the most common kind, computed anew: those in the file are not read."""
         common = self.nodes[0].layers
         return [
             Difference(hosts=kind.hosts, layer=int(number), key=key, common=usual, here=here)
@@ -68,9 +68,9 @@ class SystemRecord(Frozen):
         return nodes + [key for key in RUN_LAYERS if not self.layers.get(key)]
 
     def frameworks(self) -> dict[str, tuple[str, ...]]:
-        """Layer 5 without what hardware decides: public versions, `2.15.0` of `2.15.0+cu130`; Horovod if it was used.
+        """Public versions of Layer 5's frameworks, `2.15.0` for `2.15.0+cu130`, with Horovod if it was used.
 
-        Several of one framework if nodes differ. Empty if none was captured.
+        Several per framework if nodes differ. Empty if none was captured.
         """
         kinds = [kind.layers["5"] for kind in self.kinds if kind.layers.get("5")]
         names = ["torch", "torchvision"] + ["horovod"] * (self.layer(6).get("backend") == "horovod")
@@ -80,7 +80,7 @@ class SystemRecord(Frozen):
 
 
 def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and the values that are no tables; the FLOPs of each layer are one value."""
+    """Dotted keys and the values that are not tables; the table of FLOPs per layer counts as one value."""
     if isinstance(value, dict) and value and not key.endswith(("layer_flops", "layer_parameters")):
         for name, inner in value.items():
             yield from flat(inner, f"{key}.{name}" if key else name)
@@ -89,7 +89,7 @@ def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _unequal(common: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Dotted key and both values, of tables that may be nested."""
+    """Dotted key and both values, for each difference of two nested tables."""
     here, there = dict(flat(common)), dict(flat(other))
     for key in sorted({*here, *there}):
         if here.get(key) != there.get(key):

@@ -1,4 +1,4 @@
-"""timing.json: when the lines of a foreign program came, by the clock of whoever ran it."""
+"""timing.json: when the lines of a foreign program arrived, by the clock of the machine that ran it."""
 
 from pathlib import Path
 from typing import Literal
@@ -16,11 +16,11 @@ class Timing(Frozen):
     started_ms: float
     ended_ms: float
     run_start_ms: float | None = None
-    """When the line came."""
+    """When the line `run_start` arrived."""
     run_stop_ms: float | None = None
 
 
 def read_timing(folder: Path) -> Timing | None:
-    """Of a run that was timed from outside; None of any other."""
+    """The timing of a run that was timed from outside; None for any other."""
     path = folder / TIMING
     return parse(Timing, read_json(path), path) if path.exists() else None

@@ -153,7 +153,7 @@ def test_names_that_no_disk_can_hold_together_are_refused(archive, tmp_path, nam
 
 
 def test_a_record_too_large_to_be_one_is_refused(archive, tmp_path, monkeypatch):
-    monkeypatch.setattr(package, "_MOST_JSON_BYTES", 100)
+    monkeypatch.setattr(package, "MOST_RECORD_BYTES", 100)
     assert "bytes are no record of a run" in verify(archive)[0]
 
 

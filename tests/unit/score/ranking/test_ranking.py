@@ -186,11 +186,11 @@ def set_to(path, value):
         (set_to("surprise", 1), "unknown key 'surprise'"),
         (set_to("score.vflops", 1e20), "is not FLOPS * (achieved / target) ** n"),
         (set_to("flops.flops", 1e20), "is not FLOPS * (achieved / target) ** n"),
-        (set_to("score.target_quality", 0.0), "score.target_quality: 0 is no such figure"),
+        (set_to("score.target_quality", 0.0), "score.target_quality: 0 is out of range"),
         (set_to("score.penalty_exponent", 10**9), "score.penalty_exponent: not from 1 to 100"),
         (set_to("score.penalty_exponent", -1), "score.penalty_exponent: not from 1 to 100"),
         (set_to("score.achieved_quality", 1.5), "qualities must lie between 0 and 1"),
-        (set_to("time.total_sec", -3.0), "time.total_sec: -3 is no such figure"),
+        (set_to("time.total_sec", -3.0), "time.total_sec: -3 is out of range"),
         (set_to("time.total_sec", 1e-300), "not flops.total over time.total_sec"),
         (set_to("score", None), "no score"),
         (set_to("identity.system", "a\x1b[2Jb"), "not printable"),
@@ -199,7 +199,7 @@ def set_to(path, value):
         (set_to("status", "aborted"), "status aborted"),
         (set_to("epochs", [[[[]]]]), "epochs"),
         (set_to("epochs", []), "no epochs"),
-        (set_to("num_epochs", 10**400), "no such figure"),
+        (set_to("num_epochs", 10**400), "out of range"),
         (lambda record: record["epochs"][0].update(quality=-5.0), "epochs: qualities must lie between 0 and 1"),
         (lambda record: record["epochs"][0].update(train_sec=0.0), "epochs: one trained in no time"),
         (set_to("identity.system", " "), "system must not be empty"),
@@ -243,7 +243,7 @@ def test_a_target_so_low_that_no_exponent_could_be_applied_never_counts(add, res
 
     edit(add(), lower)
     code, out, _ = hpcai500("rank", results, "--exponent", "1..100")
-    assert (code, "so low that VFLOPS leave the numbers" in out) == (0, True)
+    assert (code, "so low that VFLOPS overflow" in out) == (0, True)
 
 
 def test_a_run_of_quality_zero_that_measured_its_energy_is_ranked(add, results):
