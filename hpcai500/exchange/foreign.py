@@ -131,7 +131,7 @@ def _require_keys(path: Path, events: list[Event]) -> None:
     for key in (*ONCE, *_ONCE_HERE):
         if counts[key] > 1:
             raise InputError(
-                f"{path}: {key.value} stands {counts[key]} times", "a log holds one run: give each its own"
+                f"{path}: {key.value} occurs {counts[key]} times", "a log holds one run: give each its own"
             )
     for key in (Key.RUN, Key.RESUMED, Key.CONTINUED):
         if counts[key]:
@@ -164,7 +164,7 @@ def stated_layers(events: list[Event], log: Path) -> dict[int, dict[str, Any]]:
     for layer in payloads(events, StatedLayer):
         number = layer.metadata.layer
         if number in stated:
-            raise InputError(f"{log}: {Key.LAYER.value} of layer {number} stands twice", _SEE)
+            raise InputError(f"{log}: {Key.LAYER.value} of layer {number} occurs twice", _SEE)
         require_layer(number, layer.value, log)
         stated[number] = layer.value
     for number in _MUST_BE_STATED:

@@ -1,6 +1,4 @@
-"""What a stage found out about a node, a device, a link or a set of nodes: the lines that stages write and the
-verdict reads.
-"""
+"""Files of a validation's folder: measurements that stages write and the judge reads, plan, order and progress."""
 
 import json
 from collections.abc import Iterable
@@ -18,28 +16,28 @@ PLAN = "plan.json"
 ORDER = "order.json"
 PROGRESS = "progress"
 MEASUREMENTS = "measurements"
-"""Folder of `<writer>.jsonl` files: one writer a file, so that no two nodes append to one."""
+"""Folder of `<writer>.jsonl` files: one writer per file, so that no two nodes append to the same one."""
 
 
 class Measurement(Frozen):
-    """One metric of one subject. `value` is text where only equality counts (`better` is `same`)."""
+    """One metric of one subject. `value` is text if only equality counts (`better` is `same`)."""
 
     stage: Stage
     metric: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$", max_length=120)]
     """Unit in the name: `gemm_bf16_8192_flops`, `link_bytes_per_sec`, `clock_offset_sec`, `layer4.torch.cuda`."""
     unit: str
-    """As shown: FLOPS, B/s, s, B, C, W, count, or nothing for text."""
+    """Unit as shown: FLOPS, B/s, s, B, C, W, count; empty for text."""
     value: float | str
     better: Literal["higher", "lower", "same"]
     nodes: tuple[str, ...]
-    """One for a node or its device; two, sorted, for a link; all that took part for a collective."""
+    """One node for itself or its device; two, sorted, for a link; all participants for a collective."""
     device: str = ""
-    """`gpu0` of the one node, or nothing."""
+    """Device of the one node, such as `gpu0`; or empty."""
     detail: str = ""
 
 
 class Trouble(Frozen):
-    """What could not be measured, or is plainly broken whatever others say: always a finding, never an absence."""
+    """What could not be measured, or is broken whatever its peers measure. It always becomes a finding."""
 
     stage: Stage
     nodes: tuple[str, ...]
@@ -48,12 +46,15 @@ class Trouble(Frozen):
     severity: Literal["warn", "fail"] = "fail"
     metric: str = ""
     message: str
-    """What is wrong, for a reader who sees nothing else."""
+    """What is wrong, for a reader who sees only this."""
     remedy: str = ""
 
 
+Observation = Measurement | Trouble
+
+
 class Plan(Frozen):
-    """`plan.json`: what was asked, so that what never arrived is seen."""
+    """`plan.json`: what was requested, so that missing answers are noticed."""
 
     schema_version: Literal[1] = 1
     system: str
@@ -62,26 +63,26 @@ class Plan(Frozen):
     level: Literal[1, 2, 3]
     stages: tuple[Stage, ...]
     nodes: tuple[str, ...]
-    """Every node that must answer; a drained or down one stands here too, with a `Trouble`."""
+    """Every node that must answer. Drained and down nodes are included; each has a `Trouble`."""
     started: str
     """UTC, ISO 8601."""
     version: str
-    """Of this package."""
+    """Version of this package."""
 
 
 class Order(Frozen):
-    """`order.json`: what the agents of a job must know beside the plan."""
+    """`order.json`: what the agents of a job must know in addition to the plan."""
 
     members: tuple[str, ...]
-    """The nodes that can be reached, in the order in which they take the lead."""
+    """Reachable nodes, in the order in which they become leader."""
     alone: bool = False
-    """Each node runs by itself: no stage may wait for another one."""
+    """Each node runs by itself: no stage may wait for another node."""
     step_timeout_sec: float
-    """How long one node may take over one step before the others go on without it."""
+    """Time that a node may take for one step before the others continue without it."""
 
 
 class Progress(Frozen):
-    """`progress/NODE`: where a node's agent stands."""
+    """`progress/NODE`: how far a node's agent has come."""
 
     stage: Stage | None = None
     step: str = ""
@@ -89,10 +90,10 @@ class Progress(Frozen):
     ended: bool = False
     """The agent has nothing more to do."""
     num_beats: int = 0
-    """Signs of life while it waited for others."""
+    """Number of signs of life while it waited for others."""
 
 
-def append(folder: Path, writer: str, found: Iterable[Measurement | Trouble]) -> None:
+def append(folder: Path, writer: str, found: Iterable[Observation]) -> None:
     """Add lines to `writer`'s file under the validation's `folder`."""
     path = folder / MEASUREMENTS / f"{writer}.jsonl"
     with storage(path):
@@ -112,7 +113,7 @@ def read_order(folder: Path) -> Order:
 
 
 def read_progress(folder: Path, node: str) -> Progress | None:
-    """None where the node has not begun."""
+    """Progress of `node`; None if it has not started."""
     path = folder / PROGRESS / node
     return parse(Progress, read_json(path), path) if path.exists() else None
 

@@ -1,4 +1,6 @@
-"""A report for machines: JSON of a published schema."""
+"""A validation's report as JSON, with a published schema."""
+
+from typing import Literal
 
 import numpy as np
 
@@ -6,18 +8,18 @@ from hpcai500 import __version__
 from hpcai500.spec.models import Frozen
 from hpcai500.text import counted
 from hpcai500.validate.files import Plan, Stage
+from hpcai500.validate.judge.assessment import Assessment, Verdict, verdict_of
 from hpcai500.validate.judge.bounds import centre_and_scale
 from hpcai500.validate.judge.findings import SEVERITIES, Finding, Severity
 from hpcai500.validate.judge.peers import column
 from hpcai500.validate.judge.reading import Series, needed
-from hpcai500.validate.judge.verdict import Report, Verdict, verdict_of
 
 
 class StageOutcome(Frozen):
     stage: Stage
     verdict: Verdict
     num_nodes: int
-    """That had to answer."""
+    """Nodes that had to answer."""
     num_answered: int
 
 
@@ -28,30 +30,30 @@ class NodeOutcome(Frozen):
 
 
 class MetricSummary(Frozen):
-    """One metric over all subjects that have it; figures are of numbers alone, in `unit`."""
+    """One metric over all subjects that have it. Figures are in `unit`, and only for numbers."""
 
     stage: Stage
     metric: str
     num_nodes: int
-    """Of one subject: 1 for a node or device, 2 for a link, more for a collective."""
+    """Nodes per subject: 1 for a node or device, 2 for a link, more for a collective."""
     unit: str
     better: str
     num_values: int
     median: float | None = None
     spread: float | None = None
-    """Standard deviation that the MAD stands for, in `unit`."""
+    """Standard deviation estimated by the MAD, in `unit`."""
     worst: float | None = None
     worst_nodes: tuple[str, ...] = ()
     worst_device: str = ""
     best: float | None = None
     num_distinct: int | None = None
-    """Of texts."""
+    """Number of different texts."""
 
 
 class ReportDocument(Frozen):
     """What `hpcai500 validate --json` prints; docs/schemas/validation.schema.json is its schema."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     hpcai500_version: str = __version__
     verdict: Verdict
     plan: Plan
@@ -63,47 +65,47 @@ class ReportDocument(Frozen):
     metrics: tuple[MetricSummary, ...]
 
 
-def report_document(report: Report) -> ReportDocument:
+def report_document(assessment: Assessment) -> ReportDocument:
     return ReportDocument(
-        verdict=report.verdict,
-        plan=report.plan,
-        counts=counts(report),
-        remarks=report.remarks,
-        findings=report.findings,
-        stages=stages(report),
-        nodes=nodes(report),
-        metrics=tuple(summary(series) for series in report.series.values()),
+        verdict=assessment.verdict,
+        plan=assessment.plan,
+        counts=counts(assessment),
+        remarks=assessment.remarks,
+        findings=assessment.findings,
+        stages=stages(assessment),
+        nodes=nodes(assessment),
+        metrics=tuple(summary(series) for series in assessment.series.values()),
     )
 
 
-def counts(report: Report) -> dict[Severity, int]:
-    return {severity: sum(finding.severity == severity for finding in report.findings) for severity in SEVERITIES}
+def counts(assessment: Assessment) -> dict[Severity, int]:
+    return {severity: sum(finding.severity == severity for finding in assessment.findings) for severity in SEVERITIES}
 
 
-def severities(report: Report) -> str:
+def severities(assessment: Assessment) -> str:
     """`1 failure, 2 warnings, 0 notes`."""
     words = {"fail": "failure", "warn": "warning", "note": "note"}
-    return ", ".join(counted(number, words[severity]) for severity, number in counts(report).items())
+    return ", ".join(counted(number, words[severity]) for severity, number in counts(assessment).items())
 
 
-def stages(report: Report) -> tuple[StageOutcome, ...]:
-    must = set(needed(report.plan))
+def stages(assessment: Assessment) -> tuple[StageOutcome, ...]:
+    required = set(needed(assessment.plan))
     return tuple(
         StageOutcome(
             stage=stage,
             verdict=verdict_of(
-                [finding for finding in report.findings if stage in (finding.stage, *finding.further_stages)]
+                [finding for finding in assessment.findings if stage in (finding.stage, *finding.further_stages)]
             ),
-            num_nodes=len(report.plan.nodes) if stage in must else 0,
-            num_answered=len(report.answered.get(stage, ())),
+            num_nodes=len(assessment.plan.nodes) if stage in required else 0,
+            num_answered=len(assessment.answered.get(stage, ())),
         )
-        for stage in report.plan.stages
+        for stage in assessment.plan.stages
     )
 
 
-def nodes(report: Report) -> tuple[NodeOutcome, ...]:
-    own: dict[str, list[Finding]] = {name: [] for name in report.plan.nodes}
-    for finding in report.findings:
+def nodes(assessment: Assessment) -> tuple[NodeOutcome, ...]:
+    own: dict[str, list[Finding]] = {name: [] for name in assessment.plan.nodes}
+    for finding in assessment.findings:
         for name in finding.nodes:
             own[name].append(finding)
     return tuple(

@@ -10,37 +10,38 @@ from tabulate import tabulate
 from hpcai500.report.validation.document import MetricSummary, severities, stages, summary
 from hpcai500.text import counted, figure, node_list, share
 from hpcai500.validate.files import Stage
+from hpcai500.validate.judge.assessment import Assessment
 from hpcai500.validate.judge.findings import Finding
 from hpcai500.validate.judge.merging import subject_text
 from hpcai500.validate.judge.reading import needed
-from hpcai500.validate.judge.verdict import Report
 
 _MOST_FINDINGS = 200
 _MOST_DETAILS = 5
 _NOT_PLAIN = re.compile("[^\t\n\r\x20-\x7e\xa1-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 forbids (section 2.2) or what moves a terminal's cursor."""
+"""Characters that XML 1.0 forbids (section 2.2) or that move a terminal's cursor."""
 
 
 def plain(text: str) -> str:
-    """`text` with a question mark for each character that no line of a report may hold."""
+    """`text` with a question mark for each character that no line of a report may contain."""
     return _NOT_PLAIN.sub("?", text)
 
 
-def report_text(report: Report, width: int = 100) -> str:
+def report_text(assessment: Assessment, width: int = 100) -> str:
     """Verdict, findings with their remedies, stages and metrics, at most `width` columns wide."""
-    plan = report.plan
+    plan = assessment.plan
     where = f"{plan.system}, partition {plan.partition}" if plan.partition else plan.system
     head = [
-        f"{report.verdict.upper()}: {where}, {counted(len(plan.nodes), 'node')}, level {plan.level}, {plan.started}",
-        severities(report),
+        f"{assessment.verdict.upper()}: {where}, {counted(len(plan.nodes), 'node')}, level {plan.level}, "
+        f"{plan.started}",
+        severities(assessment),
     ]
     blocks = ["\n".join(_wrap(line, width, "", "") for line in head)]
-    blocks += [_finding(finding, width) for finding in report.findings[:_MOST_FINDINGS]]
-    if len(report.findings) > _MOST_FINDINGS:
-        blocks.append(f"... and {len(report.findings) - _MOST_FINDINGS} more: --format json names them all")
-    blocks.append(_stages(report))
-    blocks.append(_metrics(report, width))
-    blocks += ["\n".join(_wrap(f"note: {line}", width, "", "      ") for line in report.remarks)]
+    blocks += [_finding(finding, width) for finding in assessment.findings[:_MOST_FINDINGS]]
+    if len(assessment.findings) > _MOST_FINDINGS:
+        blocks.append(f"... and {len(assessment.findings) - _MOST_FINDINGS} more: --format json lists all")
+    blocks.append(_stages(assessment))
+    blocks.append(_metrics(assessment, width))
+    blocks += ["\n".join(_wrap(f"note: {line}", width, "", "      ") for line in assessment.remarks)]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -65,16 +66,16 @@ def _finding(finding: Finding, width: int) -> str:
     return "\n".join([*lines, _wrap(f"-> {finding.remedy}", width, "      ", "         ")])
 
 
-def _stages(report: Report) -> str:
+def _stages(assessment: Assessment) -> str:
     rows = [
         (one.stage, one.verdict, f"{one.num_answered} of {one.num_nodes}" if one.num_nodes else "needs two nodes")
-        for one in stages(report)
+        for one in stages(assessment)
     ]
     return tabulate(rows, headers=("stage", "verdict", "nodes answered"), disable_numparse=True)
 
 
-def _metrics(report: Report, width: int) -> str:
-    rows = [_row(summary(series)) for series in report.series.values() if not series.is_text]
+def _metrics(assessment: Assessment, width: int) -> str:
+    rows = [_row(summary(series)) for series in assessment.series.values() if not series.is_text]
     if not rows:
         return ""
     table = tabulate(
@@ -96,25 +97,27 @@ def _row(one: MetricSummary) -> tuple[str, ...]:
     return f"{one.stage}/{one.metric}{size}", str(one.num_values), figure(one.median, one.unit), spread, worst, on
 
 
-def report_junit(report: Report) -> str:
-    """One suite a stage, one case a node: a failure where the verdict on the node in this stage is one.
+def report_junit(assessment: Assessment) -> str:
+    """JUnit XML with one suite per stage and one case per node, which fails if the node fails in this stage.
 
-    The shape is that of Jenkins' xUnit plugin's junit-10.xsd; a warning is `system-out` of a case that passed.
+    It follows junit-10.xsd of Jenkins' xUnit plugin; a warning is `system-out` of a case that passed.
     """
-    plan = report.plan
+    plan = assessment.plan
     root = ElementTree.Element("testsuites", name=plain(f"hpcai500 validate {plan.system}"))
     whole: dict[Stage, list[Finding]] = defaultdict(list)
     of_node: dict[tuple[Stage, str], list[Finding]] = defaultdict(list)
-    for finding in report.findings:
+    for finding in assessment.findings:
         for stage in (finding.stage, *finding.further_stages):
             for name in finding.nodes:
                 of_node[stage, name].append(finding)
         if not finding.nodes:
             whole[finding.stage].append(finding)
-    must = needed(plan)
-    extra = [stage for stage in dict.fromkeys(finding.stage for finding in report.findings) if stage not in must]
+    required = needed(plan)
+    extra = [
+        stage for stage in dict.fromkeys(finding.stage for finding in assessment.findings) if stage not in required
+    ]
     total = [0, 0]
-    for stage in (*must, *extra):
+    for stage in (*required, *extra):
         suite = ElementTree.SubElement(root, "testsuite", name=stage, errors="0", skipped="0", time="0")
         suite.set("timestamp", plain(plan.started)[:19])
         suite.set("hostname", plain(plan.system))

@@ -1,46 +1,55 @@
-"""The rules that a result is held against, by the numbers of docs/levels-and-rules.md."""
+"""Every rule that a result is checked against. The number's first digit names the module: rule 4.2 is in
+`rules_4_layers.py`. The table of docs/levels-and-rules.md is made from this (tools/tables.py).
+"""
 
+from typing import Any, TypeVar
+
+from pydantic import field_validator
+
+from hpcai500.errors import HpcAi500Error
 from hpcai500.score.record.source import SourceName
+from hpcai500.score.rules import rules_1_record, rules_2_clock, rules_3_training, rules_4_layers, rules_5_set
+from hpcai500.score.rules.rule import FileRule, Rule, RunRule, SetRule
 from hpcai500.spec.models import Frozen
 
-NUM_RUNS = 5
-"""Runs of one entry: MLPerf's number for ResNet and for detection."""
-MOST_UNCONVERGED = 1
+_MODULES = (rules_1_record, rules_2_clock, rules_3_training, rules_4_layers, rules_5_set)
 
-RULES = {
-    "1.1": "the files of a run are there and can be read",
-    "1.2": "the files are those that the run left",
-    "1.3": "all files tell of the same run",
-    "1.4": "result.json follows from the other files",
-    "1.5": "the log holds each key as often as it must",
-    "1.6": "overrides explain every value that differs from workload.toml",
-    "1.7": "the run is one that may be ranked",
-    "2.1": "the clock never runs back",
-    "2.2": "the run stands between its start and its stop",
-    "2.3": "the seconds of the epochs are those between their events",
-    "2.4": "a foreign program's clock is that of whoever ran it",
-    "3.1": "all epochs ran, or the target was reached",
-    "3.2": "each epoch was evaluated, on each sample once",
-    "3.3": "each epoch trained whole global batches of the data set",
-    "3.4": "FLOPs follow from samples and convention",
-    "3.5": "the figures can be, and do not contradict each other",
-    "4.1": "Layer 9 is the reference's",
-    "4.2": "the data set is the reference's",
-    "4.3": "Layer 7's code is the reference's (hardware level)",
-    "4.4": "the model is the reference's, unless free level changed it",
-    "4.5": "the fixed values of Layers 7 and 8 are the reference's (hardware and system level)",
-    "4.6": "Layer 5 is the reference's (hardware level)",
-    "4.7": "all nine layers are disclosed",
-    "5.1": "seeds are distinct",
-    "5.2": "there are enough runs",
-    "5.3": "at most one run did not converge",
-    "5.4": "the runs are of one experiment on one system",
-}
+Kind = TypeVar("Kind", bound=Rule[Any])
+
+
+def _rules(kind: type[Kind]) -> tuple[Kind, ...]:
+    found = [value for module in _MODULES for value in vars(module).values() if isinstance(value, kind)]
+    return tuple(sorted(found, key=lambda rule: rule.number))
+
+
+def by_number(*rules: Rule[Any]) -> dict[str, Rule[Any]]:
+    """Rules by number, in order.
+
+    Raises:
+        HpcAi500Error: if two rules have the same number.
+    """
+    found: dict[str, Rule[Any]] = {}
+    for rule in sorted(rules, key=lambda rule: rule.number):
+        if rule.number in found:
+            raise HpcAi500Error(f"two rules have the number {rule.number}")
+        found[rule.number] = rule
+    return found
+
+
+FILE_RULES, RUN_RULES, SET_RULES = _rules(FileRule), _rules(RunRule), _rules(SetRule)
+RULES = by_number(*FILE_RULES, *RUN_RULES, *SET_RULES)
 
 
 class Breach(Frozen):
     rule: str
-    """Its number."""
+    """Rule number, such as `3.2`; only those of the catalogue exist."""
     run: SourceName
-    """The run's folder; of a rule over several runs, the first one's."""
+    """The run's folder; for a rule about several runs, the folder around the first one."""
     message: str
+
+    @field_validator("rule")
+    @classmethod
+    def _is_in_the_catalogue(cls, number: str) -> str:
+        if number not in RULES:
+            raise ValueError(f"no rule has the number {number}")
+        return number

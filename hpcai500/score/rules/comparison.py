@@ -11,15 +11,15 @@ from hpcai500.score.record.system import flat
 from hpcai500.score.rules.check import check_entry
 from hpcai500.score.rules.evidence import Evidence, gather
 from hpcai500.score.rules.kinds import own_rules
-from hpcai500.score.rules.layer_rules import OTHER_BACKWARD, model_differences
-from hpcai500.score.rules.record_rules import same
+from hpcai500.score.rules.structure import OTHER_BACKWARD, model_differences
+from hpcai500.score.rules.values import same
 from hpcai500.spec.layers import Layer
 from hpcai500.spec.levels import Level, opens
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.reference import ModelReference
 
 _USUALLY_OPEN = ("batch.*", "optimizer.learning_rate", "optimizer.reference_batch_size", "schedule.*")
-"""Of Layer 8 at hardware and system level, where no shipped workload says it."""
+"""Open values of Layer 8 at hardware and system level, if no shipped workload defines them."""
 
 
 class Row(Frozen):
@@ -44,7 +44,7 @@ class Comparison(Frozen):
     rows: tuple[Row, ...]
     obstacles: tuple[Obstacle, ...]
     comparable_at: Level | None
-    """The strictest level; None where they may not be compared at all."""
+    """The strictest level; None if they may not be compared at all."""
     cautions: tuple[str, ...]
 
     @property
@@ -65,10 +65,10 @@ def _reasons(obstacles: tuple[Obstacle, ...], level: Level) -> str:
 
 
 def compare(left: Path | Source, right: Path | Source) -> Comparison:
-    """The runs in two folders, held against each other.
+    """Comparison of the runs in two folders.
 
     Raises:
-        InputError: for what is no run's folder.
+        InputError: if a folder is not that of a run.
     """
     left, right = source_of(left), source_of(right)
     one, other = _evidence(left), _evidence(right)
@@ -88,7 +88,7 @@ def compare(left: Path | Source, right: Path | Source) -> Comparison:
 def _evidence(source: Source) -> Evidence:
     folder = source.parent if source.on_disk.is_file() else source
     if not (folder / "run.json").on_disk.exists():
-        raise InputError("no run.json there", "name the folder of a run", at=source.name)
+        raise InputError("no run.json there", "give the folder of a run", at=source.name)
     return gather(folder)
 
 

@@ -1,4 +1,4 @@
-"""All files of one run, read once, for the rules to be held against."""
+"""All files of one run, read once, for the rules to check."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -22,14 +22,11 @@ from hpcai500.score.record.timing import Timing, read_timing
 from hpcai500.spec.reference import Reference, find_reference
 from hpcai500.spec.run import AnyRun, read_run
 
-Finding = tuple[str, str]
-"""Number of a rule, and what breaches it."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     source: Source
-    """Of the run's folder."""
+    """The run's folder."""
     spec: AnyRun
     events: list[Event]
     reports: tuple[EpochReport, ...]
@@ -38,14 +35,14 @@ class Evidence:
     """Derived anew from the files above."""
     reference: Reference | None
     timing: Timing | None = None
-    """Of a foreign program that `ingest --run` timed."""
+    """Clock of `ingest --run`, if it ran the foreign program."""
 
     @property
     def folder(self) -> Path:
         return self.source.on_disk
 
     def value(self, key: Key) -> Any:
-        """All that the first event of `key` holds, as it stands there."""
+        """Raw value of the first event of `key`."""
         event = first(self.events, key)
         return event.value if event else None
 
@@ -55,19 +52,19 @@ class Evidence:
 
     @cached_property
     def structure(self) -> Structure | None:
-        """The model's, as logged."""
+        """Logged structure of the model."""
         model = payload(self.events, Model)
         return model.value if model else None
 
     @cached_property
     def dataset_digest(self) -> str | None:
-        """The data set's, as logged."""
+        """Logged digest of the data set."""
         dataset = payload(self.events, Dataset)
         return dataset.value.digest if dataset else None
 
     @cached_property
     def of_epoch(self) -> dict[tuple[int, str], list[Event]]:
-        """Number of an epoch and key to events, of the keys that stand once an epoch."""
+        """Events by epoch number and key, for keys that occur once per epoch."""
         found: dict[tuple[int, str], list[Event]] = defaultdict(list)
         for event in self.events:
             if event.key in ONCE_AN_EPOCH:
@@ -83,7 +80,7 @@ def gather(source: Source) -> Evidence:
     """The evidence of the run in the folder `source`.
 
     Raises:
-        InputError: for a file that is missing, broken, or not of the form that it must have.
+        InputError: for a file that is missing, broken or of the wrong form.
     """
     folder = source.on_disk
     try:
@@ -106,14 +103,14 @@ def gather(source: Source) -> Evidence:
 
 
 def settings_of(reference: Reference | None, spec: AnyRun) -> dict[str, Any] | None:
-    """The values of the workload.toml that the run was made from, as far as it is at hand unchanged."""
+    """Values of the workload.toml that the run used, if the shipped one is still the same."""
     if reference and reference.code_digest == spec.workload.code_digest:
         return reference.settings.model_dump(mode="json")
     return None
 
 
 def stored_result(folder: Path) -> Any:
-    """What stands in result.json."""
+    """Content of result.json."""
     return read_json(folder / "result.json")
 
 

@@ -1,4 +1,4 @@
-"""What rules say of one kind of run only: the base of `Trained` and `Foreign`."""
+"""Checks that depend on who trained a run: the base of `Trained` and `Foreign`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -6,30 +6,38 @@ from typing import Any
 
 from hpcai500.events.payloads import ONCE
 from hpcai500.events.vocabulary import Key
-from hpcai500.score.rules.evidence import Evidence, Finding
-
-CrossCheck = tuple[str, Any, Any]
-"""Name of a value that two files hold, what stands there, and what run.json makes it."""
+from hpcai500.score.rules.evidence import Evidence
+from hpcai500.score.rules.values import CrossCheck
 
 
 class Kind(ABC):
     """One run's evidence, by who trained it."""
 
     once: tuple[Key, ...] = ONCE
-    """Keys that stand exactly once in the log."""
+    """Keys that occur exactly once in the log."""
     not_captured: str
-    """What is said of layers that system.json lacks."""
+    """How a message describes layers that system.json lacks."""
     free_only: str = ""
-    """Why such a run is never compared at a stricter level than free; empty if it may be."""
+    """Why such a run is compared only at free level; empty if it may be compared at every level."""
 
     @abstractmethod
     def cross_checks(self) -> Iterator[CrossCheck]:
-        """Values of the log and of system.json that follow from run.json, beside those that all runs share."""
+        """Values of the log and of system.json that follow from run.json, beyond those that all runs share."""
 
-    def record_findings(self) -> Iterator[Finding]:
+    def identity_faults(self) -> Iterator[str]:
+        """Further breaches of rule 1.3."""
         yield from ()
 
-    def layer_findings(self) -> Iterator[Finding]:
+    def override_faults(self) -> Iterator[str]:
+        """Breaches of rule 1.6."""
+        yield from ()
+
+    def early_read_faults(self) -> Iterator[str]:
+        """Breaches of rule 1.7: data read before the clock started."""
+        yield from ()
+
+    def disclosure_faults(self) -> Iterator[str]:
+        """Further breaches of rule 4.7."""
         yield from ()
 
     @abstractmethod
@@ -38,7 +46,7 @@ class Kind(ABC):
 
     @abstractmethod
     def changes(self) -> Iterator[str]:
-        """Everything in which the run differs from its reference, allowed or not."""
+        """Every difference between the run and its reference, allowed or not."""
 
     @abstractmethod
     def notes(self, held: Sequence[Evidence]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The one place that asks who trained a run."""
+"""The only place that decides by who trained a run."""
 
 from hpcai500.score.rules.evidence import Evidence
 from hpcai500.score.rules.foreign_rules import Foreign

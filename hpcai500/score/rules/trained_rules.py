@@ -1,14 +1,14 @@
-"""Rules for runs that this harness trained: run.json decides every value of the log and of system.json."""
+"""Checks of runs that this program trained: run.json decides every value of the log and of system.json."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hpcai500.events.payloads import Dataset, GradientAccumulationSteps, OptName, Run
 from hpcai500.events.typed import payload
-from hpcai500.score.rules.evidence import Evidence, Finding, settings_of
-from hpcai500.score.rules.kind import CrossCheck, Kind
-from hpcai500.score.rules.layer_rules import model_differences
-from hpcai500.score.rules.record_rules import logged_values, shortened
+from hpcai500.score.rules.evidence import Evidence, settings_of
+from hpcai500.score.rules.kind import Kind
+from hpcai500.score.rules.structure import model_differences
+from hpcai500.score.rules.values import CrossCheck, logged_values, shortened
 from hpcai500.spec.reference import changes
 from hpcai500.spec.run import RunSpec
 from hpcai500.spec.workload import MOST_FLOP_BATCHES
@@ -55,40 +55,33 @@ class Trained(Kind):
             eight = {name: self._settings[name] for name in _TABLES_OF_LAYER_8}
             yield "system.json: Layer 8", system.layer(8), eight
 
-    def record_findings(self) -> Iterator[Finding]:
-        yield from self._framework()
-        yield from self._overrides()
-        yield from self._read_early()
-
-    def _framework(self) -> Iterator[Finding]:
+    def identity_faults(self) -> Iterator[str]:
         run = payload(self._evidence.events, Run)
         logged = run.value.torch_version if run else None
         if logged not in {kind.layers.get("5", {}).get("torch") for kind in self._evidence.system.kinds}:
-            yield "1.3", f"events.log: torch_version is {shortened(logged)}, and no node of system.json has it"
+            yield f"events.log: torch_version is {shortened(logged)}, but no node of system.json has it"
 
-    def _overrides(self) -> Iterator[Finding]:
-        told, overrides = self._settings, self._spec.overrides
+    def override_faults(self) -> Iterator[str]:
+        settings, overrides = self._settings, self._spec.overrides
         for key, value in overrides.items():
             table, _, name = key.partition(".")
-            if told.get(table, {}).get(name) != (list(value) if isinstance(value, tuple) else value):
-                here = told[table].get(name)
-                yield "1.6", f"run.json: {key} is recorded as overridden with {value!r}, and is {here!r}"
+            if settings.get(table, {}).get(name) != (list(value) if isinstance(value, tuple) else value):
+                here = settings[table].get(name)
+                yield f"run.json: {key} is recorded as overridden with {value!r}, but is {here!r}"
         original = settings_of(self._evidence.reference, self._spec)
         for table, values in (original or {}).items():
             for name, value in values.items():
-                if told[table].get(name) != value and f"{table}.{name}" not in overrides:
-                    yield "1.6", f"run.json: {table}.{name} is {told[table].get(name)!r}; its rules say {value!r}"
+                if settings[table].get(name) != value and f"{table}.{name}" not in overrides:
+                    here = settings[table].get(name)
+                    yield f"run.json: {table}.{name} is {here!r}, in workload.toml {value!r}, and not in overrides"
 
-    def _read_early(self) -> Iterator[Finding]:
+    def early_read_faults(self) -> Iterator[str]:
         num_batches = self._spec.settings.execution.num_flop_batches
         if num_batches > MOST_FLOP_BATCHES:
-            yield (
-                "1.7",
-                f"{num_batches} batches were to be read before the clock started, at most {MOST_FLOP_BATCHES} may",
-            )
+            yield f"{num_batches} batches are read before the clock starts, more than {MOST_FLOP_BATCHES}"
 
     def layers(self) -> dict[int, dict[str, Any]]:
-        """Layers 8 and 9 by run.json itself."""
+        """All nine layers; 8 and 9 from run.json."""
         system, settings = self._evidence.system, self._settings
         layers = {number: dict(system.layer(number)) for number in range(1, 10)}
         layers[7] |= {"code_digest": self._spec.workload.code_digest, **{t: settings[t] for t in ("model", "data")}}
@@ -110,4 +103,4 @@ class Trained(Kind):
 
     def notes(self, held: Sequence[Evidence]) -> Iterator[str]:
         if settings_of(self._evidence.reference, self._spec) is None:
-            yield "the workload is not the shipped one of this version: rule 1.6 was held against run.json alone"
+            yield "the workload is not the shipped one of this version: rule 1.6 was checked only within run.json"

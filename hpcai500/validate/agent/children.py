@@ -1,4 +1,4 @@
-"""Processes that measure for an agent: what hangs or crashes in one ends with it, and is named.
+"""Child processes that measure for an agent: one that hangs or crashes is killed, and named in a trouble.
 
 `python -m hpcai500.validate.agent.children STAGE FOLDER NODE [WORD…]` writes its own file of measurements.
 """
@@ -17,64 +17,50 @@ from pathlib import Path
 from typing import cast
 
 from hpcai500.launch.process import kill_tree
-from hpcai500.validate.agent.seat import Found, Place
-from hpcai500.validate.files import Stage, Trouble, append, read_order, read_plan
+from hpcai500.validate.agent.seat import Seat
+from hpcai500.validate.files import Observation, Stage, Trouble, append, read_order, read_plan
 
 _POLL_SEC = 0.05
 _READY = b"ready\n"
 _LATE_SEC = 10.0
-"""That a node waits beyond its own limit for one that began later, and gives a child up at the end of its own."""
-_TOLD = 4
+"""Time that a node waits beyond its own limit for one that started later and is still killing a late child."""
+_REPORTED = 4
 """Exit code of a child that has written its own trouble."""
+
+Child = subprocess.Popen[bytes]
 
 
 def run_children(
-    place: Place,
+    seat: Seat,
     stage: Stage,
     children: Sequence[Sequence[str]],
     *,
     in_step: str = "",
-    told: Sequence[Mapping[str, str]] | None = None,
-) -> Iterator[Found]:
-    """Start one child for each list of words, and wait for all: what became of those that did not end well.
+    environments: Sequence[Mapping[str, str]] | None = None,
+) -> Iterator[Observation]:
+    """Start one child for each list of words, wait for all, and yield a trouble for each that failed.
 
-    With `in_step`, a name for the moment, the `measure` of each yields None when it has imported what it needs, and
-    goes on when those of all nodes have; its time begins then. Who is not ready within a step's limit is ended before
-    the others are met: it holds them no longer, and costs them none of their own time.
+    With `in_step`, a name of the moment, `measure` yields None once it has imported what it needs. It continues
+    when the children of all nodes are ready; its time limit begins then. A child that is not ready in time is killed
+    before the barrier, so that it neither delays the others nor uses up their time.
 
-    `told` are variables of each child beside this process's own.
+    `environments` has variables for each child, in addition to this process's own.
     """
-    pipe = subprocess.PIPE if in_step else None
-    limit_sec = place.order.step_timeout_sec
     started = {
-        f"{stage} {' '.join(words)}".strip(): subprocess.Popen(
-            [*command(stage, place), *words],
-            env={**os.environ, **variables},
-            stdin=pipe,
-            stdout=pipe,
-            start_new_session=True,
-        )
-        for words, variables in zip(children, told or [{}] * len(children), strict=True)
+        f"{stage} {' '.join(words)}".strip(): _start(seat, stage, words, variables, pipe=bool(in_step))
+        for words, variables in zip(children, environments or [{}] * len(children), strict=True)
     }
     running = dict(started)
     try:
         if in_step:
-            deadline = time.monotonic() + limit_sec
-            for what in [what for what, child in started.items() if not _is_ready(child, deadline)]:
+            for what in _late(started, seat.order.step_timeout_sec):
                 kill_tree(running.pop(what))
-                yield _timeout(place, stage, f"{what} was not ready to measure within {limit_sec:g} s")
-            place.wait(f"{stage}: {in_step}", late_sec=_LATE_SEC)
-            place.step(stage, f"{in_step} at work")
+                yield _timeout(seat, stage, f"{what} was not ready to measure")
+            seat.wait(f"{stage}: {in_step}", late_sec=_LATE_SEC)
+            seat.step(stage, f"{in_step} at work")
             for child in running.values():
-                _let_go(child)
-        deadline = time.monotonic() + limit_sec
-        while any(child.poll() is None for child in running.values()) and time.monotonic() < deadline:
-            time.sleep(_POLL_SEC)
-        for what, child in running.items():
-            if (code := child.poll()) is None:
-                yield _timeout(place, stage, f"{what} did not end within {limit_sec:g} s")
-            elif code not in (0, _TOLD):
-                yield _failed(place, stage, what, code)
+                _release(child)
+        yield from _await(seat, stage, running)
     finally:
         for child in started.values():
             if child.poll() is None:
@@ -82,33 +68,66 @@ def run_children(
             child.communicate()
 
 
-def _is_ready(child: "subprocess.Popen[bytes]", deadline: float) -> bool:
-    """Whether by `deadline` it waits to be let go, or has ended."""
+def _start(seat: Seat, stage: Stage, words: Sequence[str], variables: Mapping[str, str], *, pipe: bool) -> Child:
+    stream = subprocess.PIPE if pipe else None
+    return subprocess.Popen(
+        [*command(stage, seat), *words],
+        env={**os.environ, **variables},
+        stdin=stream,
+        stdout=stream,
+        start_new_session=True,
+    )
+
+
+def _late(started: Mapping[str, Child], limit_sec: float) -> list[str]:
+    """Names of the children that are not ready within `limit_sec`."""
+    deadline = time.monotonic() + limit_sec
+    return [what for what, child in started.items() if not _is_ready(child, deadline)]
+
+
+def _is_ready(child: Child, deadline: float) -> bool:
+    """Whether by `deadline` the child waits to be released, or has ended."""
     assert child.stdout
     return bool(select.select([child.stdout], [], [], max(0.0, deadline - time.monotonic()))[0])
 
 
-def _let_go(child: "subprocess.Popen[bytes]") -> None:
+def _release(child: Child) -> None:
     assert child.stdin
     with suppress(BrokenPipeError):
         child.stdin.write(b"\n")
         child.stdin.flush()
 
 
-def _timeout(place: Place, stage: Stage, message: str) -> Trouble:
-    remedy = "see the node's log in the validation's folder, and dmesg on it for a hung driver, disk or network"
-    return Trouble(stage=stage, nodes=(place.node,), kind="timeout", message=message, remedy=remedy)
+def _await(seat: Seat, stage: Stage, running: Mapping[str, Child]) -> Iterator[Trouble]:
+    deadline = time.monotonic() + seat.order.step_timeout_sec
+    while any(child.poll() is None for child in running.values()) and time.monotonic() < deadline:
+        time.sleep(_POLL_SEC)
+    for what, child in running.items():
+        if (code := child.poll()) is None:
+            yield _timeout(seat, stage, f"{what} did not end")
+        elif code not in (0, _REPORTED):
+            yield _failure(seat, stage, what, code)
 
 
-def _failed(place: Place, stage: Stage, what: str, code: int) -> Trouble:
+def _timeout(seat: Seat, stage: Stage, what: str) -> Trouble:
+    return Trouble(
+        stage=stage,
+        nodes=(seat.node,),
+        kind="timeout",
+        message=f"{what} within {seat.order.step_timeout_sec:g} s",
+        remedy="see the node's log in the validation's folder, and dmesg on it for a hung driver, disk or network",
+    )
+
+
+def _failure(seat: Seat, stage: Stage, what: str, code: int) -> Trouble:
     ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    hint = "see whether the kernel ended it for want of memory: dmesg" if code == -signal.SIGKILL else ""
-    return Trouble(stage=stage, nodes=(place.node,), kind="failed", message=f"{what} {ended}", remedy=hint)
+    hint = "see in dmesg whether the kernel killed it for lack of memory" if code == -signal.SIGKILL else ""
+    return Trouble(stage=stage, nodes=(seat.node,), kind="failed", message=f"{what} {ended}", remedy=hint)
 
 
-def command(stage: Stage, place: Place) -> list[str]:
-    """What starts a child, but for its own words."""
-    return [sys.executable, "-m", "hpcai500.validate.agent.children", stage, str(place.folder), place.node]
+def command(stage: Stage, seat: Seat) -> list[str]:
+    """Command that starts a child, without the child's own words."""
+    return [sys.executable, "-m", "hpcai500.validate.agent.children", stage, str(seat.folder), seat.node]
 
 
 def _wait_for_others() -> None:
@@ -118,24 +137,23 @@ def _wait_for_others() -> None:
 
 def main() -> int:
     stage, folder, node, *words = sys.argv[1:]
-    place = Place(Path(folder), read_plan(Path(folder)), read_order(Path(folder)), node, None)
+    seat = Seat(Path(folder), read_plan(Path(folder)), read_order(Path(folder)), node, None)
     module = import_module(f"hpcai500.validate.agent.stages.{stage}")
-    measure: Callable[..., Iterable[Found | None]] = module.measure
+    measure: Callable[..., Iterable[Observation | None]] = module.measure
     writer = "-".join([node, stage, *(word for word in words if word.isalnum())])
     try:
-        for found in measure(place, *words):
+        for found in measure(seat, *words):
             if found:
-                append(place.folder, writer, [found])
+                append(seat.folder, writer, [found])
             else:
                 _wait_for_others()
     except Exception as error:
         traceback.print_exc()
         first = (str(error).strip() or "no reason given").splitlines()[0]
         message = f"{type(error).__name__}: {first}"
-        append(
-            place.folder, writer, [Trouble(stage=cast(Stage, stage), nodes=(node,), kind="failed", message=message)]
-        )
-        return _TOLD
+        trouble = Trouble(stage=cast(Stage, stage), nodes=(node,), kind="failed", message=message)
+        append(seat.folder, writer, [trouble])
+        return _REPORTED
     return 0
 
 

@@ -1,6 +1,6 @@
 """One node's part of a validation: `python -m hpcai500.validate.agent.main FOLDER [NODE]`.
 
-It needs no torch of its own: what computes runs in processes that it can end.
+It does not import torch: whatever computes runs in child processes that it can kill.
 """
 
 import os
@@ -14,11 +14,20 @@ from typing import Literal
 from hpcai500.errors import HpcAi500Error
 from hpcai500.system.addresses import own_address
 from hpcai500.validate.agent.meeting import LeftOutError, Meeting
-from hpcai500.validate.agent.seat import Found, Place
+from hpcai500.validate.agent.seat import Seat
 from hpcai500.validate.agent.stages import collectives, health, inventory, links, micro, storage, training
-from hpcai500.validate.files import Progress, Stage, Trouble, append, read_order, read_plan, write_progress
+from hpcai500.validate.files import (
+    Observation,
+    Progress,
+    Stage,
+    Trouble,
+    append,
+    read_order,
+    read_plan,
+    write_progress,
+)
 
-STAGES: dict[Stage, Callable[[Place], Iterable[Found]]] = {
+STAGES: dict[Stage, Callable[[Seat], Iterable[Observation]]] = {
     "inventory": inventory.run,
     "health": health.run,
     "micro": micro.run,
@@ -30,7 +39,7 @@ STAGES: dict[Stage, Callable[[Place], Iterable[Found]]] = {
 
 
 def attend(folder: Path, node: str) -> None:
-    """Go through the plan's stages, side by side with the other nodes; whatever happens, the end is written down."""
+    """Run the plan's stages in step with the other nodes. Whatever happens, the end is recorded."""
     write_progress(folder, node, Progress())
     plan, order = read_plan(folder), read_order(folder)
     finished: list[Stage] = []
@@ -38,14 +47,14 @@ def attend(folder: Path, node: str) -> None:
     try:
         if not order.alone:
             meeting = Meeting(order.members, node, folder, own_address(os.environ, single_node=False))
-        place = Place(folder, plan, order, node, meeting)
+        seat = Seat(folder, plan, order, node, meeting)
         for stage in plan.stages:
             write_progress(folder, node, Progress(stage=stage, finished=tuple(finished)))
-            place.wait(f"{stage}: start")
-            for found in guarded(stage, place):  # one by one: whoever is killed has told what it knew
+            seat.wait(f"{stage}: start")
+            for found in guarded(stage, seat):  # one by one, so that a killed agent has written what it found
                 append(folder, node, [found])
             finished.append(stage)
-        place.wait("end")
+        seat.wait("end")
     except (HpcAi500Error, OSError) as error:
         if missed := plan.stages[len(finished) :]:
             kind: Literal["timeout", "failed"] = "timeout" if isinstance(error, LeftOutError) else "failed"
@@ -55,16 +64,16 @@ def attend(folder: Path, node: str) -> None:
         meeting.close()
 
 
-def guarded(stage: Stage, place: Place) -> Iterable[Found]:
-    """What `stage` finds; one that breaks is a finding of its own, and the next one follows all the same."""
+def guarded(stage: Stage, seat: Seat) -> Iterable[Observation]:
+    """Observations of `stage`. If it fails, the failure is one of them, and the next stage runs all the same."""
     try:
-        yield from STAGES[stage](place)
+        yield from STAGES[stage](seat)
     except LeftOutError:
         raise
     except Exception as error:
         traceback.print_exc()
         message = f"{type(error).__name__}: {error}"
-        yield Trouble(stage=stage, nodes=(place.node,), kind="failed", message=message)
+        yield Trouble(stage=stage, nodes=(seat.node,), kind="failed", message=message)
 
 
 def main() -> int:

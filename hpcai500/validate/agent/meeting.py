@@ -1,8 +1,7 @@
-"""How the agents of one validation keep in step: a leader gathers a word from each, and waits for none longer than
-agreed.
+"""Barrier between the agents of one validation: a leader gathers a word from each, and waits no longer than agreed.
 
-The leader is a thread of the first node's agent. A node that does not come to a gathering in time is left out from
-then on, and all others learn of it at once. Where the leader itself is lost, the next node in order takes its place.
+The leader is a thread of the first node's agent. A node that misses a gathering's deadline is left out from then on,
+and all others learn of it at once. If the leader is lost, the next node in order becomes leader.
 Requests and answers are one line of JSON each, on a connection that stays open.
 """
 
@@ -21,18 +20,18 @@ from hpcai500.files import write_atomic
 
 ADDRESSES = "addresses"
 _MARGIN_SEC = 10.0
-"""That a node waits for the leader's answer beyond the gathering's own deadline."""
+"""Time that a node waits for the leader's answer beyond the gathering's deadline."""
 _POLL_SEC = 0.1
 _CLOCK_QUESTIONS = 8
 _LINGER_SEC = 5.0
 
 
 class LeftOutError(MachineError):
-    """This node came too late, and the others went on without it."""
+    """This node came too late, and the others continued without it."""
 
 
 class _Board:
-    """What the leader knows: words by gathering, and who is still expected."""
+    """The leader's state: words by gathering, and the members still expected."""
 
     def __init__(self, members: Sequence[str]) -> None:
         self._members = list(members)
@@ -41,7 +40,7 @@ class _Board:
         self._changed = threading.Condition()
 
     def leave(self, node: str) -> None:
-        """Expect `node` no more: its connection is gone."""
+        """Stop expecting `node`: its connection is gone."""
         with self._changed:
             self._members = [member for member in self._members if member != node]
             self._changed.notify_all()
@@ -51,9 +50,9 @@ class _Board:
             return bool(self._members)
 
     def gather(self, name: str, node: str, word: Any, timeout_sec: float) -> dict[str, Any] | None:
-        """All words of the gathering `name`, once every member has come, or `timeout_sec` after this one did.
+        """All words of the gathering `name`, once every member has come or `timeout_sec` have passed.
 
-        None for a node that comes to a gathering that is over, or that was left out of an earlier one.
+        None if the gathering is over, or if `node` was left out of an earlier one.
         """
         deadline = time.monotonic() + timeout_sec
         with self._changed:
@@ -97,10 +96,10 @@ class _Handler(socketserver.StreamRequestHandler):
 
 
 class Meeting:
-    """One node's seat among `members`, who find each other by files in `folder`."""
+    """One node's connection to the other `members`, which find each other by files in `folder`."""
 
     def __init__(self, members: Sequence[str], node: str, folder: Path, address: str) -> None:
-        """Open this node's own server at `address`, and write it down for the others."""
+        """Open this node's own server at `address`, and write the address to a file for the others."""
         self.members = list(members)
         self.node = node
         self._folder = folder
@@ -117,7 +116,7 @@ class Meeting:
         return self._order[0]
 
     def gather(self, name: str, word: Any = None, *, timeout_sec: float) -> dict[str, Any]:
-        """The word of every member that came to the gathering `name`; `members` are those from then on.
+        """Words of the members that came to the gathering `name`; only they are `members` from then on.
 
         Raises:
             LeftOutError: if the others did not wait for this node.
@@ -127,18 +126,19 @@ class Meeting:
             with suppress(OSError, ValueError):
                 answer = self._ask(asked, timeout_sec)
                 if answer is None:
-                    raise LeftOutError(f"{self.node} came too late to {name}: the others went on without it")
+                    raise LeftOutError(f"{self.node} came too late to {name}: the others continued without it")
                 self.members = [member for member in self.members if member in answer]
                 return dict(answer)
             lost = self._order.pop(0)
-            self._server.board.leave(lost)  # where this node leads now, it waits for that one no more
+            self._server.board.leave(lost)  # if this node is the leader now, it must not wait for the lost one
             self.close_connection()
             if lost == self.node or not self._order:
                 raise LeftOutError(f"{self.node} reaches no other node")
 
     def clock_offset(self) -> tuple[float, float]:
-        """`(offset, uncertainty)` in seconds of this node's clock to the leader's, as NTP estimates it (RFC 5905,
-        section 8): of several exchanges the one with the shortest round trip counts; half of that is the uncertainty.
+        """`(offset, uncertainty)` in seconds of this node's clock to the leader's, estimated as by NTP (RFC 5905, 8).
+
+        The exchange with the shortest round trip counts; half of that round trip is the uncertainty.
 
         Raises:
             MachineError: if the leader does not answer.
@@ -161,7 +161,7 @@ class Meeting:
         self._connection = None
 
     def close(self) -> None:
-        """Leave; a leader first lets the others have their last answer."""
+        """Leave. A leader first waits until the others have their last answer."""
         self.close_connection()
         deadline = time.monotonic() + _LINGER_SEC
         while self._server.board.has_members() and self.leader == self.node and time.monotonic() < deadline:
@@ -190,7 +190,7 @@ class Meeting:
 
 
 def _keep_alive(connection: socket.socket) -> None:
-    """Have the kernel notice within about 15 s that the machine on the other side is gone."""
+    """Let the kernel notice within about 15 s that the other machine is gone."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2)
@@ -198,10 +198,10 @@ def _keep_alive(connection: socket.socket) -> None:
 
 
 def read_address(folder: Path, node: str, timeout_sec: float) -> tuple[str, int]:
-    """Where `node` listens.
+    """Address and port on which `node` listens.
 
     Raises:
-        TimeoutError: if it does not say so in time.
+        TimeoutError: if it writes no address in time.
     """
     deadline = time.monotonic() + timeout_sec
     while True:
@@ -209,5 +209,5 @@ def read_address(folder: Path, node: str, timeout_sec: float) -> tuple[str, int]
             address, port = (folder / ADDRESSES / node).read_text(encoding="ascii").split()
             return address, int(port)
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{node} has told no address")
+            raise TimeoutError(f"{node} has written no address")
         time.sleep(_POLL_SEC)

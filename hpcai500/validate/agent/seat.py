@@ -1,4 +1,4 @@
-"""One node's place in a validation: what every stage is given, and how far the node has come."""
+"""One node's seat in a validation: what every stage is given, and the node's progress."""
 
 import threading
 import time
@@ -9,25 +9,23 @@ from typing import NamedTuple
 
 from hpcai500.errors import HpcAi500Error
 from hpcai500.validate.agent.meeting import Meeting
-from hpcai500.validate.files import Measurement, Order, Plan, Progress, Stage, Trouble, read_progress, write_progress
+from hpcai500.validate.files import Order, Plan, Progress, Stage, read_progress, write_progress
 
 BEAT_SEC = 5.0
-"""Between two signs of life of a node that waits."""
-
-Found = Measurement | Trouble
+"""Interval between signs of life while a node waits."""
 
 
-class Place(NamedTuple):
+class Seat(NamedTuple):
     folder: Path
     plan: Plan
     order: Order
     node: str
     meeting: Meeting | None
-    """None where the node runs by itself."""
+    """None if the node runs by itself."""
 
     @property
     def members(self) -> list[str]:
-        """The nodes that are still there."""
+        """Nodes that still take part."""
         return self.meeting.members if self.meeting else [self.node]
 
     @property
@@ -35,9 +33,9 @@ class Place(NamedTuple):
         return self.members[0] == self.node
 
     def wait(self, name: str, word: object = None, *, late_sec: float = 0.0) -> dict[str, object]:
-        """The word of each member at this point; alone, one's own. Meanwhile the node shows that it lives.
+        """Wait for all members, showing signs of life, and return the word of each; of this node only if it is alone.
 
-        The others are given a step's limit, and `late_sec` more.
+        Members that take longer than a step's limit plus `late_sec` are left out.
         """
         if self.meeting is None:
             return {self.node: word}
@@ -47,7 +45,7 @@ class Place(NamedTuple):
 
     @contextmanager
     def _beating(self, limit_sec: float) -> Iterator[None]:
-        """For `limit_sec` at most: who then still waits reaches nobody, and is to be given up."""
+        """Show signs of life for up to `limit_sec`. A node that still waits then reaches nobody."""
         is_over = threading.Event()
         deadline = time.monotonic() + limit_sec
 
@@ -67,6 +65,6 @@ class Place(NamedTuple):
             thread.join()
 
     def step(self, stage: Stage, name: str) -> None:
-        """Show that the node goes on."""
+        """Record the step that the node is at."""
         progress = read_progress(self.folder, self.node) or Progress()
         write_progress(self.folder, self.node, progress.model_copy(update={"stage": stage, "step": name}))

@@ -1,11 +1,9 @@
-"""A validation kept as the measure of later ones."""
-
-from __future__ import annotations
+"""A validation stored as the reference of later ones."""
 
 from collections import defaultdict
 from collections.abc import Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -14,28 +12,26 @@ from hpcai500.errors import InputError, ShortfallError
 from hpcai500.files import read_json, write_json
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.validate.files import Plan, Stage
+from hpcai500.validate.judge.assessment import Assessment
 from hpcai500.validate.judge.bounds import PeerRule, centre_and_scale, factor, relative_bound
 from hpcai500.validate.judge.deviations import Deviation, by_size
-from hpcai500.validate.judge.findings import Finding
+from hpcai500.validate.judge.findings import Finding, Kind
 from hpcai500.validate.judge.peers import Excuse, Lack, column, is_excused, missing_finding
 from hpcai500.validate.judge.reading import Key, Series, Subject
 
-if TYPE_CHECKING:
-    from hpcai500.validate.judge.verdict import Report
-
 _SAME = 1e-6
-"""Part of the value within which what must be equal is unchanged."""
+"""Relative tolerance within which a value that must be equal is unchanged."""
 
 
 class BaselineValue(Frozen):
-    """Of one node, device, link or set of nodes."""
+    """Value of one node, device, link or set of nodes."""
 
     nodes: tuple[str, ...]
     device: str = ""
     median: float | str
-    """Over repeats of the measurement; the last text."""
+    """Median over repeats of the measurement; for texts, the last one."""
     spread: Annotated[float, Field(ge=0)] = 0.0
-    """Standard deviation that the MAD of the repeats stands for."""
+    """Standard deviation of the repeats, estimated by their MAD."""
     repeats: Annotated[int, Field(ge=1)] = 1
 
 
@@ -46,7 +42,7 @@ class BaselineMetric(Frozen):
     unit: str
     better: Literal["higher", "lower", "same"]
     median: float | None
-    """Over `values`; nothing for texts."""
+    """Median over `values`; None for texts."""
     spread: float | None
     values: Annotated[tuple[BaselineValue, ...], Field(min_length=1)]
 
@@ -54,40 +50,40 @@ class BaselineMetric(Frozen):
     def _one_kind(self) -> Self:
         is_text = self.median is None
         if (self.spread is None) != is_text or any(isinstance(one.median, str) != is_text for one in self.values):
-            raise ValueError(f"{self.metric}: figures and texts in one metric")
+            raise ValueError(f"{self.metric}: both figures and texts in one metric")
         return self
 
 
 class Baseline(Frozen):
-    """The file of `--save-baseline`."""
+    """Content of the file of `--save-baseline`."""
 
     schema_version: Literal[1] = 1
     system: str
     partition: str
     date: str
-    """When the validation started: UTC, ISO 8601."""
+    """Start of the validation: UTC, ISO 8601."""
     hpcai500_version: str
     level: Literal[1, 2, 3]
     left_out: tuple[str, ...]
-    """Nodes that failed then."""
+    """Nodes that failed in this validation."""
     metrics: tuple[BaselineMetric, ...]
 
 
-def save_baseline(report: Report, path: Path) -> tuple[str, ...]:
-    """Keep `report`'s figures in `path`, without nodes that failed; those are returned.
+def save_baseline(assessment: Assessment, path: Path) -> tuple[str, ...]:
+    """Store the figures in `path`, without those of failed nodes; return the failed nodes.
 
     Raises:
         ShortfallError: if no node is left.
     """
-    plan = report.plan
-    failed = {name for finding in report.findings if finding.severity == "fail" for name in finding.nodes}
+    plan = assessment.plan
+    failed = {name for finding in assessment.findings if finding.severity == "fail" for name in finding.nodes}
     left_out = tuple(name for name in plan.nodes if name in failed)
     if len(left_out) == len(plan.nodes):
         raise ShortfallError(
-            f"{path}: no node passed, so there is nothing to keep",
-            "mend what the report names, or judge without --baseline and --expected where these are what is outdated",
+            f"{path}: no node passed, so there is nothing to store",
+            "fix what the report names; if --baseline or --expected is outdated, validate without it",
         )
-    metrics = [_metric(series, failed) for series in report.series.values()]
+    metrics = [_metric(series, failed) for series in assessment.series.values()]
     baseline = Baseline(
         system=plan.system,
         partition=plan.partition,
@@ -127,22 +123,26 @@ def _value(subject: Subject, values: list[float | str]) -> BaselineValue:
 
 
 def parse_baseline(path: Path) -> Baseline:
-    """Raises InputError for what is no baseline."""
+    """Read a baseline.
+
+    Raises:
+        InputError: if the file is not a baseline.
+    """
     return parse(Baseline, read_json(path), path)
 
 
 def read_baseline(path: Path, plan: Plan, *, any_baseline: bool = False) -> Baseline:
-    """The baseline in `path`, if it may measure `plan`.
+    """The baseline in `path`, if it is for the system and partition of `plan`.
 
     Raises:
-        InputError: if it is of another system or partition, unless `any_baseline`; or no baseline at all.
+        InputError: if it is for another system or partition, unless `any_baseline`; or not a baseline.
     """
     baseline = parse_baseline(path)
-    of = (baseline.system, baseline.partition)
-    if of != (plan.system, plan.partition) and not any_baseline:
+    identity = (baseline.system, baseline.partition)
+    if identity != (plan.system, plan.partition) and not any_baseline:
         raise InputError(
-            f"{path}: baseline of {_name(*of)}, not of {_name(plan.system, plan.partition)}",
-            "give one of this partition, or --any-baseline to compare all the same",
+            f"{path}: baseline of {_name(*identity)}, not of {_name(plan.system, plan.partition)}",
+            "give one of this partition, or add --any-baseline to use it all the same",
         )
     return baseline
 
@@ -150,7 +150,7 @@ def read_baseline(path: Path, plan: Plan, *, any_baseline: bool = False) -> Base
 def lost_since(
     series: dict[Key, Series], baseline: Baseline, answered: dict[Stage, set[str]], excused: Set[Excuse]
 ) -> list[Finding]:
-    """What a node had then and lacks now, a device or a link, of metrics measured in stages that it answered."""
+    """Findings for metrics of the baseline that a node, device or link lacks now, in stages that it answered."""
     lacking: dict[tuple[Stage, tuple[str, ...]], list[Lack]] = defaultdict(list)
     for then in baseline.metrics:
         now = series.get(Key(then.stage, then.metric, then.num_nodes))
@@ -174,7 +174,7 @@ def _name(system: str, partition: str) -> str:
 def compare_baseline(
     series: dict[Key, Series], baseline: Baseline, rules: tuple[PeerRule, ...]
 ) -> tuple[list[Deviation], list[str]]:
-    """Who is worse than then, each against its own value, a new node against the median; and remarks."""
+    """Values that are worse than the baseline, and remarks. A new node is compared with the baseline's median."""
     found: list[Deviation] = []
     not_measured, other_unit = 0, []
     for then in baseline.metrics:
@@ -196,14 +196,14 @@ def compare_baseline(
         remarks.append(f"baseline: {num_new} metrics measured now are not in it")
     if other_unit:
         shown = ", ".join(other_unit[:5])
-        remarks.append(f"baseline: {len(other_unit)} metrics mean something else now, not compared: {shown}")
+        remarks.append(f"baseline: {len(other_unit)} metrics changed unit or meaning, not compared: {shown}")
     return found, remarks
 
 
 def _changed(now: Series, then: BaselineMetric) -> list[Deviation]:
     before = {Subject(value.nodes, value.device): value.median for value in then.values}
     return [
-        Deviation("baseline", "warn", now, subject, values[-1], before[subject], 1.0)
+        Deviation(Kind.BASELINE, "warn", now, subject, values[-1], before[subject], 1.0)
         for subject, values in now.values.items()
         if subject in before and values[-1] != before[subject]
     ]
@@ -227,7 +227,7 @@ def _worse(now: Series, then: BaselineMetric, rules: tuple[PeerRule, ...]) -> li
         size = worse / abs(reference) if now.better != "same" else abs(worse / reference)
         noise = own.spread if own is not None else then.spread
         if size > relative and abs(worse) > bound * noise:
-            remark = "" if own is not None else "a new node, against the median"
+            remark = "" if own is not None else "a new node, compared with the median"
             severity = by_size(size, relative) if now.better != "same" else "warn"
-            found.append(Deviation("baseline", severity, now, subject, float(value), reference, size, remark))
+            found.append(Deviation(Kind.BASELINE, severity, now, subject, float(value), reference, size, remark))
     return found

@@ -1,22 +1,22 @@
-"""One metric of one subject that is off: what the comparisons find and findings are made of."""
+"""One metric of one subject that is off: the result of a comparison, of which findings are made."""
 
 from typing import Literal, NamedTuple
 
-from hpcai500.validate.judge.findings import Kind
+from hpcai500.validate.judge.findings import Kind, Severity
 from hpcai500.validate.judge.reading import Series, Subject
 
 
 class Deviation(NamedTuple):
     kind: Kind
-    """`peers`, `links`, `baseline`, `expected`, `better`."""
-    severity: Literal["fail", "warn", "note"]
+    """One of PEERS, LINKS, BASELINE, EXPECTED, BETTER."""
+    severity: Severity
     series: Series
     subject: Subject
     value: float | str
     reference: float | str
-    """Of the peers, the baseline or the site's file."""
+    """Value of the peers, the baseline or the site's file."""
     size: float
-    """Part of the reference by which the value is worse; what findings of one severity are sorted by."""
+    """Part of the reference by which the value is worse. Findings of one severity are sorted by it."""
     remark: str = ""
 
 

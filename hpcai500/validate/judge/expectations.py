@@ -1,4 +1,4 @@
-"""The site's expected values: a TOML file that says how fast a healthy node is, and how far peers may differ."""
+"""The site's expected values: a TOML file with the speed of a healthy node and how far peers may differ."""
 
 import tomllib
 from collections.abc import Sequence
@@ -12,19 +12,20 @@ from hpcai500.errors import InputError, SpecError, similar
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.validate.judge.bounds import PeerRule, matches
 from hpcai500.validate.judge.deviations import Deviation
+from hpcai500.validate.judge.findings import Kind
 from hpcai500.validate.judge.peers import column
 from hpcai500.validate.judge.reading import Key, Series
 
 
 class Expectation(Frozen):
-    """`[[expect]]`: a value, and how far a healthy node may be from it, as ReFrame's references say it."""
+    """`[[expect]]`: a value and how far a healthy node may be from it, as in ReFrame's references."""
 
     metric: str
-    """A glob over `metric` or `stage/metric`."""
+    """Glob over `metric` or `stage/metric`."""
     reference: float | int | str
-    """A text must be met exactly."""
+    """Expected value; a text must be equal."""
     lower: float | int | None = None
-    """Part of the reference, `-0.05` for 5 % below it; of a reference of 0, in `unit`. Nothing: no bound."""
+    """Bound as a part of the reference, `-0.05` for 5 % below it; in `unit` if the reference is 0. None: no bound."""
     upper: float | int | None = None
     unit: str = ""
     severity: Literal["fail", "warn"] = "fail"
@@ -42,7 +43,7 @@ class Expectation(Frozen):
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The lowest and the highest good value, in `unit`."""
+        """Lowest and highest good value, in `unit`."""
         assert not isinstance(self.reference, str)
         unit = abs(self.reference) or 1.0
         low = -np.inf if self.lower is None else self.reference + self.lower * unit
@@ -51,14 +52,19 @@ class Expectation(Frozen):
 
 
 class SiteValues(Frozen):
-    """The whole file."""
+    """Content of the file."""
 
     expect: tuple[Expectation, ...] = ()
     peers: tuple[PeerRule, ...] = ()
 
 
 def read_site_values(path: Path) -> SiteValues:
-    """Raises InputError where there is no such file, SpecError for a key or value that is wrong."""
+    """Read the file of `--expected`.
+
+    Raises:
+        InputError: if there is no such file.
+        SpecError: for a wrong key or value.
+    """
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -71,7 +77,7 @@ def read_site_values(path: Path) -> SiteValues:
 def compare_expected(
     series: dict[Key, Series], expected: Sequence[Expectation], source: str
 ) -> tuple[list[Deviation], list[str]]:
-    """Who lies outside, and a remark on each expectation that names nothing that was measured.
+    """Values out of bounds, and a remark for each expectation whose metric was not measured.
 
     Raises:
         SpecError: if a unit is not that of the metric, or a number is expected of a text.
@@ -98,22 +104,21 @@ def _check(one: Expectation, series: Series, source: str) -> None:
         )
     if isinstance(one.reference, str) != series.is_text:
         kind = "a text" if series.is_text else "a number"
-        raise SpecError(f"{source}: {one.metric}: {metric} is {kind}, the reference is not", "give one of its kind")
+        raise SpecError(f"{source}: {one.metric}: {metric} is {kind}, the reference is not", f"write {kind}")
 
 
 def _outside(one: Expectation, series: Series) -> list[Deviation]:
     if isinstance(one.reference, str):
         wrong = ((subject, values) for subject, values in series.values.items() if set(values) != {one.reference})
         return [
-            Deviation("expected", one.severity, series, subject, values[0], one.reference, 1.0)
+            Deviation(Kind.EXPECTED, one.severity, series, subject, values[0], one.reference, 1.0)
             for subject, values in wrong
         ]
     subjects, values = column(series)
     low, high = one.limits
     unit = abs(one.reference) or 1.0
     return [
-        Deviation(
-            "expected", one.severity, series, subjects[index], float(values[index]), float(one.reference),
+        Deviation(Kind.EXPECTED, one.severity, series, subjects[index], float(values[index]), float(one.reference),
             abs(float(values[index]) - one.reference) / unit,
             f"lowest {low:.6g}" if values[index] < low else f"highest {high:.6g}",
         )

@@ -1,4 +1,4 @@
-"""Each node against the others: figures by the median and MAD, texts by the majority."""
+"""Comparison of each node with the others: figures by median and MAD, texts by majority."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence, Set
@@ -19,16 +19,16 @@ from hpcai500.validate.judge.bounds import (
     shortfall,
 )
 from hpcai500.validate.judge.deviations import Deviation, by_size
-from hpcai500.validate.judge.findings import Finding
+from hpcai500.validate.judge.findings import Finding, Kind
 from hpcai500.validate.judge.reading import Key, Series, Subject
 from hpcai500.validate.judge.remedies import remedy
 
 _SAME = 1e-6
-"""Part of the median within which two losses are the same."""
+"""Relative tolerance within which two losses are equal."""
 
 
 class Column(NamedTuple):
-    """A numeric series as arrays; a subject that was measured again counts with its median."""
+    """A numeric series as arrays; a subject that was measured several times has its median."""
 
     subjects: list[Subject]
     values: Array
@@ -43,7 +43,7 @@ def column(series: Series) -> Column:
 
 
 def compare_figures(series: Series, rules: Sequence[PeerRule]) -> tuple[list[Deviation], Finding | None]:
-    """Who is off on either side; and a finding on the whole where values lie too far apart to tell."""
+    """Deviations on either side, and a finding if values spread too far to tell which is slow."""
     relative = relative_bound(series.key, rules)
     subjects, values = column(series)
     if relative is None or len(values) < FEWEST:
@@ -55,7 +55,7 @@ def compare_figures(series: Series, rules: Sequence[PeerRule]) -> tuple[list[Dev
     is_off = (np.abs(part) > relative) & beyond_noise(values, centre, scale, series.better)
     found = [
         Deviation(
-            "peers" if part[index] > 0 else "better",
+            Kind.PEERS if part[index] > 0 else Kind.BETTER,
             by_size(part[index], relative) if part[index] > 0 else "note",
             series,
             subjects[index],
@@ -69,7 +69,7 @@ def compare_figures(series: Series, rules: Sequence[PeerRule]) -> tuple[list[Dev
 
 
 def compare_sameness(series: Series) -> list[Finding]:
-    """Who disagrees in what must be equal: with the strict majority, or, without one, who stands against whom."""
+    """Findings in a series that must be equal: each minority value, or all values if there is no strict majority."""
     is_discrete = series.is_text or all(
         isinstance(value, float) and value.is_integer() for values in series.values.values() for value in values
     )
@@ -86,25 +86,25 @@ def _compare_discrete(series: Series) -> list[Finding]:
     ordered = sorted(camps, key=lambda value: (-len(camps[value]), str(value)))
     most = ordered[0]
     if 2 * len(camps[most]) > len(series.values):
-        return [_odd(series, value, camps[value], most, len(camps[most])) for value in ordered[1:]]
+        return [_minority_finding(series, value, camps[value], most, len(camps[most])) for value in ordered[1:]]
     shown = "; ".join(f"{figure(value, series.unit)} on {node_list(_nodes(camps[value]))}" for value in ordered[:4])
-    more = f"; and {len(ordered) - 4} values more" if len(ordered) > 4 else ""
+    more = f"; and {len(ordered) - 4} more values" if len(ordered) > 4 else ""
     return [
         Finding(
             severity="fail",
-            kind="split",
+            kind=Kind.SPLIT,
             stage=series.key.stage,
             nodes=tuple(_nodes(subject for camp in camps.values() for subject in camp)),
             metric=series.key.metric,
             unit=series.unit,
-            message=f"nodes disagree in {series.key.metric} and none has the majority: {shown}{more}",
-            remedy=remedy("split", series.key),
+            message=f"nodes disagree in {series.key.metric}, and no value has the majority: {shown}{more}",
+            remedy=remedy(Kind.SPLIT, series.key),
         )
     ]
 
 
 def _compare_nearly_equal(series: Series) -> list[Finding]:
-    """Losses: off beyond a millionth, and beyond what the others' noise explains."""
+    """Findings in losses: those that differ by more than a millionth, and by more than the others' noise."""
     subjects, values = column(series)
     if len(values) < 2:
         return []
@@ -121,30 +121,33 @@ def _compare_nearly_equal(series: Series) -> list[Finding]:
             f"{figure(float(value), series.unit, 9)} on {subject}"
             for subject, value in zip(subjects, values, strict=True)
         )
-        message = f"nodes disagree in {series.key.metric} and two cannot tell which is right: {pairs}"
+        message = f"nodes disagree in {series.key.metric}, and two values cannot show which is right: {pairs}"
         return [
             Finding(
                 severity="fail",
-                kind="split",
+                kind=Kind.SPLIT,
                 stage=series.key.stage,
                 nodes=tuple(_nodes(subjects)),
                 metric=series.key.metric,
                 unit=series.unit,
                 message=message,
-                remedy=remedy("split", series.key),
+                remedy=remedy(Kind.SPLIT, series.key),
             )
         ]
     num_others = int((~is_off).sum())
     return [
-        _odd(series, float(values[index]), [subjects[index]], centre, num_others) for index in np.flatnonzero(is_off)
+        _minority_finding(series, float(values[index]), [subjects[index]], centre, num_others)
+        for index in np.flatnonzero(is_off)
     ]
 
 
-def _odd(series: Series, value: float | str, subjects: list[Subject], most: float | str, num_others: int) -> Finding:
+def _minority_finding(
+    series: Series, value: float | str, subjects: list[Subject], most: float | str, num_others: int
+) -> Finding:
     devices = {subject.device for subject in subjects}
     return Finding(
         severity="fail",
-        kind="differs",
+        kind=Kind.DIFFERS,
         stage=series.key.stage,
         nodes=tuple(_nodes(subjects)),
         device=devices.pop() if len(devices) == 1 else "",
@@ -154,7 +157,7 @@ def _odd(series: Series, value: float | str, subjects: list[Subject], most: floa
         reference=most,
         message=f"{series.key.metric} is {figure(value, series.unit, 9)}; "
         f"{num_others} {'other has' if num_others == 1 else 'others have'} {figure(most, series.unit, 9)}",
-        remedy=remedy("differs", series.key),
+        remedy=remedy(Kind.DIFFERS, series.key),
     )
 
 
@@ -164,7 +167,7 @@ def _spread(series: Series, values: Array, centre: float, scale: float, relative
     low, high = (figure(float(end), series.unit) for end in (values.min(), values.max()))
     return Finding(
         severity="warn",
-        kind="spread",
+        kind=Kind.SPREAD,
         stage=series.key.stage,
         nodes=(),
         metric=series.key.metric,
@@ -173,7 +176,7 @@ def _spread(series: Series, values: Array, centre: float, scale: float, relative
         reference=2 * relative,
         message=f"{series.key.metric} spreads too far between nodes to tell which is slow: {low} to {high}, "
         f"robust deviation {100 * scale / abs(centre):.3g} % of the median",
-        remedy=remedy("spread", series.key),
+        remedy=remedy(Kind.SPREAD, series.key),
     )
 
 
@@ -182,7 +185,7 @@ def _nodes(subjects: Iterable[Subject]) -> list[str]:
 
 
 class Lack(NamedTuple):
-    """One metric that is missing, of a node or of a device of it."""
+    """One missing metric of a node or of one of its devices."""
 
     device: str
     metric: str
@@ -192,12 +195,12 @@ class Lack(NamedTuple):
 
 
 class Excuse(NamedTuple):
-    """What a trouble explains: a metric that a node lacks in a stage, or all of them."""
+    """What a trouble explains: one metric that a node lacks in a stage, or all metrics."""
 
     stage: Stage
     node: str
     lack: Lack | None = None
-    """None: whatever it lacks."""
+    """The metric; None for all metrics."""
 
 
 def is_excused(excused: Set[Excuse], stage: Stage, node: str, lack: Lack) -> bool:
@@ -205,7 +208,7 @@ def is_excused(excused: Set[Excuse], stage: Stage, node: str, lack: Lack) -> boo
 
 
 def missing(series: dict[Key, Series], answered: dict[Stage, set[str]], excused: Set[Excuse]) -> list[Finding]:
-    """Metrics of single nodes that most nodes have and some lack: one finding for nodes that lack the same."""
+    """Metrics of single nodes that most nodes have and some lack: one finding for all nodes with the same gaps."""
     lacking: dict[tuple[Stage, str], list[Lack]] = defaultdict(list)
     for key, one in series.items():
         if key.num_nodes != 1:
@@ -232,11 +235,11 @@ def missing_finding(
     count = f"{len(lacks)} metrics {whose}, first: " if len(lacks) > 1 else ""
     return Finding(
         severity="fail",
-        kind="missing",
+        kind=Kind.MISSING,
         stage=stage,
         nodes=tuple(sorted(nodes)),
         metric=lacks[0].metric,
         message=f"did not report {count}{lacks[0]}",
-        remedy=remedy("missing", None),
+        remedy=Kind.MISSING.remedy,
         details=tuple(map(str, lacks[1:50])),
     )

@@ -1,4 +1,4 @@
-"""What stages left in a validation's folder, as series to be compared; what cannot be read becomes a finding."""
+"""Measurements in a validation's folder, as series to compare. Lines that cannot be read become troubles."""
 
 import stat
 from collections import Counter, defaultdict
@@ -17,7 +17,7 @@ from hpcai500.validate.files import MEASUREMENTS, PLAN, Measurement, Plan, Stage
 _LONGEST_LINE = 1 << 20
 _LONGEST_TEXT = 1_000
 _MOST_LINES = 2_000_000
-"""Of one writer: a file that grows without end must not hold the report."""
+"""Lines read per writer: a file that grows without end must not block the report."""
 _NEEDS_OTHERS = ("links", "collectives")
 
 
@@ -35,7 +35,7 @@ _LINE: TypeAdapter[_MeasurementLine | _TroubleLine] = TypeAdapter(
 
 
 class Subject(NamedTuple):
-    """What a metric is of: a node, a device of it, a link (two nodes) or a set of nodes."""
+    """What was measured: a node, one of its devices, a link (two nodes) or a set of nodes."""
 
     nodes: tuple[str, ...]
     device: str = ""
@@ -46,7 +46,7 @@ class Subject(NamedTuple):
 
 
 class Key(NamedTuple):
-    """What may be compared with what: one metric over as many nodes."""
+    """Identity of a series: values are comparable if metric and number of nodes are the same."""
 
     stage: Stage
     metric: str
@@ -55,7 +55,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One metric of every subject that has it, in `unit`; several values of one subject where it was repeated."""
+    """One metric of all subjects that have it, in `unit`; several values per subject if it was repeated."""
 
     key: Key
     unit: str
@@ -68,9 +68,9 @@ class Reading(NamedTuple):
     plan: Plan
     series: dict[Key, Series]
     troubles: list[Trouble]
-    """Those of the stages, and of files that could not be read."""
+    """Troubles from stages, and from files that could not be read."""
     answered: dict[Stage, set[str]]
-    """Nodes of the plan that a line of the stage names, save to say that they were not reached."""
+    """Nodes of the plan that a line of the stage names, other than as unreachable."""
 
 
 class _Meaning(NamedTuple):
@@ -83,7 +83,7 @@ def read(folder: Path) -> Reading:
     """The plan and all measurements below `folder`.
 
     Raises:
-        InputError: if there is no plan, or none that can be read; never for what a node wrote.
+        InputError: if the plan is missing or cannot be read; never because of what a node wrote.
     """
     plan = _plan(folder)
     found: dict[Key, dict[_Meaning, dict[Subject, list[float | str]]]] = defaultdict(lambda: defaultdict(dict))
@@ -107,31 +107,31 @@ def read(folder: Path) -> Reading:
             key = Key(line.stage, line.metric, len(subject.nodes))
             found[key][meaning].setdefault(subject, []).append(value)
     if strangers:
-        troubles.append(_strangers(plan, strangers))
+        troubles.append(_unknown_nodes(plan, strangers))
     series = {key: _series(key, meanings, troubles) for key, meanings in sorted(found.items())}
     return Reading(plan, series, troubles, answered)
 
 
 def needed(plan: Plan) -> tuple[Stage, ...]:
-    """The stages that every node must answer: a node alone has no links."""
+    """Stages that every node must answer: a single node has no links."""
     return tuple(stage for stage in plan.stages if len(plan.nodes) > 1 or stage not in _NEEDS_OTHERS)
 
 
 def _plan(folder: Path) -> Plan:
     path = folder / PLAN
     if not path.is_file():
-        raise InputError(f"{path}: no such file", "give the folder of a validation, which `hpcai500 validate` names")
+        raise InputError(f"{path}: no such file", "give the folder of a validation, as `hpcai500 validate` prints it")
     plan = parse(Plan, read_json(path), path)
     if not plan.nodes or len(set(plan.nodes)) != len(plan.nodes):
-        raise InputError(f"{path}: nodes must be given, each once", "validate again: this file was changed")
+        raise InputError(f"{path}: nodes must be listed, each once", "validate again: this file was changed")
     return plan
 
 
 def _lines(folder: Path, troubles: list[Trouble]) -> Iterator[_MeasurementLine | _TroubleLine]:
-    place = folder / MEASUREMENTS
+    measurements = folder / MEASUREMENTS
     try:
-        paths = sorted(path for path in place.iterdir() if path.suffix == ".jsonl")
-    except OSError:  # nothing was written: then no node answered
+        paths = sorted(path for path in measurements.iterdir() if path.suffix == ".jsonl")
+    except OSError:  # nothing was written, so no node answered
         return
     for path in paths:
         faults: list[str] = []
@@ -148,15 +148,15 @@ def _lines(folder: Path, troubles: list[Trouble]) -> Iterator[_MeasurementLine |
                     kind="failed",
                     severity="warn",
                     message=f"{MEASUREMENTS}/{path.name}: {faults[0]}{more}",
-                    remedy="What these lines held is not judged: validate again if a figure is missed. A torn last "
-                    "line means that its writer was ended, or that the disk was full.",
+                    remedy="These lines are not judged: validate again if a figure is missing. A torn last line "
+                    "means that its writer was killed, or that the disk was full.",
                 )
             )
 
 
 def _file(path: Path, faults: list[str]) -> Iterator[_MeasurementLine | _TroubleLine]:
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would hold us for ever
-        faults.append("not a plain file")
+    if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe could block for ever
+        faults.append("not a regular file")
         return
     with path.open("rb") as file:
         for number in range(1, _MOST_LINES + 1):
@@ -178,7 +178,7 @@ def _file(path: Path, faults: list[str]) -> Iterator[_MeasurementLine | _Trouble
         faults.append(f"more than {_MOST_LINES:,} lines; the rest is not read")
 
 
-def _strangers(plan: Plan, strangers: Counter[str]) -> Trouble:
+def _unknown_nodes(plan: Plan, strangers: Counter[str]) -> Trouble:
     shown = ", ".join(repr(name[:60]) for name in sorted(strangers)[:5])
     more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
     return Trouble(
@@ -186,13 +186,13 @@ def _strangers(plan: Plan, strangers: Counter[str]) -> Trouble:
         nodes=(),
         kind="failed",
         severity="warn",
-        message=f"{strangers.total()} lines are of nodes outside the plan and are not judged: {shown}{more}",
-        remedy="Give every validation a folder of its own, and let nodes name themselves as Slurm does.",
+        message=f"{strangers.total()} lines are about nodes outside the plan and are not judged: {shown}{more}",
+        remedy="Give each validation its own folder, and name nodes as Slurm does.",
     )
 
 
 def _series(key: Key, meanings: dict[_Meaning, dict[Subject, list[float | str]]], troubles: list[Trouble]) -> Series:
-    """Of what most subjects mean by the metric; another unit, direction or type is a trouble of its nodes."""
+    """Series with the unit, direction and type of most subjects; others are troubles of their nodes."""
     meaning = max(meanings, key=lambda one: (len(meanings[one]), one))
     for other in meanings:
         if other != meaning:

@@ -1,8 +1,8 @@
-"""Links against all links, and slow links laid at the door of the node that they share.
+"""Comparison of each link with all links; slow links that share a node are blamed on that node.
 
-A bad adapter slows all N - 1 links of its node: among few nodes that is half of all links or more, and the plain
-median would take the slow ones for the rule. So every node first gives its own typical link (the better of the two
-middle ones), and the median over nodes is the centre; the scale likewise. That holds until half of the nodes are bad.
+A bad adapter slows all N - 1 links of its node. Among few nodes that is half of all links or more, and the plain
+median would be that of slow links. So each node first gives its typical link (the better of the two middle ones), and
+the centre is the median over nodes; likewise the scale. That works until half of the nodes are bad.
 """
 
 from collections import defaultdict
@@ -20,12 +20,13 @@ from hpcai500.validate.judge.bounds import (
     shortfall,
 )
 from hpcai500.validate.judge.deviations import Deviation, by_size
+from hpcai500.validate.judge.findings import Kind
 from hpcai500.validate.judge.peers import column
 from hpcai500.validate.judge.reading import Series, Subject
 
 
 def compare_links(series: Series, rules: Sequence[PeerRule]) -> list[Deviation]:
-    """Slow links; those of a node most of whose links are slow (and at least two) are one deviation of that node."""
+    """Slow links. If most links of a node are slow, and at least two, they are one deviation of that node."""
     relative = relative_bound(series.key, rules)
     links = column(series)
     if relative is None or len(links.values) < FEWEST:
@@ -44,13 +45,15 @@ def compare_links(series: Series, rules: Sequence[PeerRule]) -> list[Deviation]:
         num_all = len(of_node[name])
         remark = f"{len(own)} of its {num_all} links"
         found.append(
-            Deviation("links", by_size(size, relative), series, Subject((name,)), value, centre, size, remark)
+            Deviation(Kind.LINKS, by_size(size, relative), series, Subject((name,)), value, centre, size, remark)
         )
         slow.difference_update(own)
     for index in sorted(slow):
         size = float(part[index])
         value = float(links.values[index])
-        found.append(Deviation("links", by_size(size, relative), series, links.subjects[index], value, centre, size))
+        found.append(
+            Deviation(Kind.LINKS, by_size(size, relative), series, links.subjects[index], value, centre, size)
+        )
     return found
 
 
@@ -71,13 +74,13 @@ def _centre_and_scale(values: Array, of_node: dict[str, list[int]], *, is_lower:
 
 
 def _middle(values: Array, *, better_is_low: bool) -> float:
-    """The median; of two middle values the better."""
+    """Median; the better of two middle values."""
     ordered = np.sort(values)
     return float(ordered[(len(ordered) - 1) // 2 if better_is_low else len(ordered) // 2])
 
 
 def _culprits(of_node: dict[str, list[int]], slow: set[int]) -> list[tuple[str, list[int]]]:
-    """Nodes with at least two slow links that no worse node explains, and these more than half of its others."""
+    """Nodes with their slow links: at least two that no worse node explains, and over half of those that remain."""
     links = {name: set(own) for name, own in of_node.items()}
     ends = defaultdict(list)
     for name, own in links.items():

@@ -1,62 +1,32 @@
-"""Pass, warn or fail: everything that stages found and comparisons show, worst first."""
+"""Judgement of a validation: all findings from troubles and comparisons, worst first."""
 
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from hpcai500.text import counted, natural
-from hpcai500.validate.files import Plan, Stage, Trouble
+from hpcai500.validate.files import Stage, Trouble
+from hpcai500.validate.judge.assessment import Assessment
 from hpcai500.validate.judge.baseline import compare_baseline, lost_since, read_baseline
-from hpcai500.validate.judge.bounds import FEWEST, PeerRule, relative_bound
+from hpcai500.validate.judge.bounds import FEWEST, relative_bound
 from hpcai500.validate.judge.deviations import Deviation
 from hpcai500.validate.judge.expectations import SiteValues, compare_expected, read_site_values
-from hpcai500.validate.judge.findings import KINDS, SEVERITIES, Finding
-from hpcai500.validate.judge.merging import findings_of, merge_equal, of_troubles
+from hpcai500.validate.judge.findings import SEVERITIES, Finding, Kind
+from hpcai500.validate.judge.merging import findings_of, findings_of_troubles, merge_equal
 from hpcai500.validate.judge.peers import Excuse, Lack, column, compare_figures, compare_sameness, missing
 from hpcai500.validate.judge.reading import Key, Reading, Series, needed, read
-from hpcai500.validate.judge.remedies import remedy
 from hpcai500.validate.judge.slow_links import compare_links
-
-Verdict = Literal["pass", "warn", "fail"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    plan: Plan
-    findings: tuple[Finding, ...]
-    """Worst first."""
-    series: dict[Key, Series]
-    answered: dict[Stage, set[str]]
-    rules: tuple[PeerRule, ...]
-    """Of the site's file: how far healthy nodes may differ."""
-    remarks: tuple[str, ...]
-    """What was compared with what, and what could not be."""
-
-    @property
-    def verdict(self) -> Verdict:
-        return verdict_of(self.findings)
-
-    @property
-    def exit_code(self) -> int:
-        return 1 if self.verdict == "fail" else 0
-
-
-def verdict_of(findings: tuple[Finding, ...] | list[Finding]) -> Verdict:
-    severities = {finding.severity for finding in findings}
-    return "fail" if "fail" in severities else "warn" if "warn" in severities else "pass"
 
 
 def judge(
     folder: Path, *, baseline: Path | None = None, expected: Path | None = None, any_baseline: bool = False
-) -> Report:
-    """The verdict on the validation in `folder`, also against a stored baseline and the site's values.
+) -> Assessment:
+    """Judge the validation in `folder`, and compare it with a stored baseline and the site's values if given.
 
     Raises:
-        InputError: for a plan, baseline or file of values that cannot be read, or a baseline of another partition
-            unless `any_baseline`; never for what nodes wrote.
+        InputError: if the plan, the baseline or the file of values cannot be read, or the baseline is of another
+            partition without `any_baseline`; never because of what nodes wrote.
     """
     reading = read(folder)
     reading.series.update(scaling_efficiency(reading.series))
@@ -67,20 +37,20 @@ def judge(
     lost: list[Finding] = []
     if baseline:
         kept = read_baseline(baseline, reading.plan, any_baseline=any_baseline)
-        more, said = compare_baseline(reading.series, kept, site.peers)
+        more, noted = compare_baseline(reading.series, kept, site.peers)
         deviations += more
-        remarks += said
+        remarks += noted
         lost = lost_since(reading.series, kept, reading.answered, excused)
     if expected:
-        more, said = compare_expected(reading.series, site.expect, str(expected))
+        more, noted = compare_expected(reading.series, site.expect, str(expected))
         deviations += more
-        remarks += said
+        remarks += noted
     findings = merge_equal(findings) + findings_of(deviations, reading.series)
-    findings += _silent(reading, of_troubles([_weighed(trouble, reading) for trouble in reading.troubles]))
+    findings += _silent(reading, findings_of_troubles([_weighed(trouble, reading) for trouble in reading.troubles]))
     among = missing(reading.series, reading.answered, excused)
-    told = {(one.stage, name) for one in among for name in one.nodes}
-    findings += among + [one for one in lost if not told.intersection((one.stage, name) for name in one.nodes)]
-    return Report(
+    reported = {(one.stage, name) for one in among for name in one.nodes}
+    findings += among + [one for one in lost if not reported.intersection((one.stage, name) for name in one.nodes)]
+    return Assessment(
         plan=reading.plan,
         findings=tuple(sorted(findings, key=_order)),
         series=reading.series,
@@ -91,18 +61,18 @@ def judge(
 
 
 def _is_skip(trouble: Trouble) -> bool:
-    """Whether it says no more than why one metric was not measured."""
+    """Whether it only explains why one metric was not measured."""
     return trouble.kind == "failed" and trouble.severity == "warn" and bool(trouble.metric)
 
 
 def _excuses(trouble: Trouble) -> list[Excuse]:
-    """What it explains if it is missing: one metric, or all of a node's in the stage."""
+    """Missing metrics that it explains: one metric, or all of a node in the stage."""
     lack = Lack(trouble.device, trouble.metric) if _is_skip(trouble) else None
     return [Excuse(trouble.stage, name, lack) for name in trouble.nodes]
 
 
 def _weighed(trouble: Trouble, reading: Reading) -> Trouble:
-    """What a node skips and most measure is a failure."""
+    """The trouble as a failure if it skips a metric that most nodes measure; otherwise unchanged."""
     series = reading.series.get(Key(trouble.stage, trouble.metric, 1))
     if series is None or not _is_skip(trouble):
         return trouble
@@ -116,11 +86,11 @@ def _order(finding: Finding) -> tuple[int, int, float, list[tuple[tuple[int, str
     if isinstance(finding.value, float) and isinstance(finding.reference, float) and finding.reference:
         size = -abs(finding.value / finding.reference - 1)
     names = [natural(name) for name in finding.nodes[:2]]
-    return SEVERITIES.index(finding.severity), KINDS.index(finding.kind), size, names, finding.message
+    return SEVERITIES.index(finding.severity), list(Kind).index(finding.kind), size, names, finding.message
 
 
 def scaling_efficiency(series: dict[Key, Series]) -> dict[Key, Series]:
-    """Samples a second of one node where all train together, over the median where each trains alone."""
+    """Series of samples per second per node in training together, over the median of nodes training alone."""
     alone = series.get(Key("training", "alone_samples_per_sec", 1))
     centre = float(np.median(column(alone).values)) if alone and not alone.is_text else 0.0
     found = {}
@@ -163,39 +133,39 @@ def _remarks(reading: Reading, site: SiteValues) -> list[str]:
     stages = sorted({key.stage for key in few})
     return [
         f"peers: not compared in {counted(len(few), 'metric')} of {', '.join(stages)}: fewer than "
-        f"{FEWEST} values are too few to tell which is slow; --baseline or --expected can"
+        f"{FEWEST} values are too few to find a slow one; use --baseline or --expected"
     ]
 
 
 def _silent(reading: Reading, found: list[Finding]) -> list[Finding]:
-    """`found` of troubles, and nodes that never answered a stage, unless a trouble says why."""
+    """Findings of troubles, and of nodes that did not answer a stage, unless a trouble explains it."""
     stages = needed(reading.plan)
     lacks = {
         name: tuple(stage for stage in stages if name not in reading.answered.get(stage, set()))
         for name in reading.plan.nodes
     }
-    told: set[str] = set()
+    explained: set[str] = set()
     for index, one in enumerate(found):
-        if one.kind == "unreachable":
-            told.update(one.nodes)
+        if one.kind is Kind.UNREACHABLE:
+            explained.update(one.nodes)
             also = tuple(
                 stage for stage in stages if stage != one.stage and any(stage in lacks[name] for name in one.nodes)
             )
             found[index] = one.model_copy(update={"further_stages": also})
     silent: dict[tuple[Stage, ...], list[str]] = defaultdict(list)
     for name, lacking in lacks.items():
-        if lacking and name not in told:
+        if lacking and name not in explained:
             silent[lacking].append(name)
     return found + [
         Finding(
             severity="fail",
-            kind="no_answer",
+            kind=Kind.NO_ANSWER,
             stage=lacking[0],
             further_stages=lacking[1:],
             nodes=tuple(nodes),
             message=f"no answer in {', '.join(lacking)}"
             + (" (any stage)" if len(lacking) == len(stages) else f" (answered {len(stages) - len(lacking)} others)"),
-            remedy=remedy("no_answer", None),
+            remedy=Kind.NO_ANSWER.remedy,
         )
         for lacking, nodes in silent.items()
     ]

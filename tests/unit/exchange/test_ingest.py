@@ -60,8 +60,8 @@ def test_a_foreign_log_is_checked_ranked_shown_compared_and_packed_like_any_run(
     changes = "\n".join(report.changes)
     assert "Layer 5 (Framework, stated): framework 'awk 5.2'" in changes
     assert "Layer 8 (Hyper parameters, stated): global_batch_size 64, opt_name 'guessing'" in changes
-    assert any("Layers 1, 2, 3, 4, 5, 6, 7, 8, 9 are as it states them" in note for note in report.notes)
-    assert any("own clock alone" in note for note in report.notes)
+    assert any("Layers 1, 2, 3, 4, 5, 6, 7, 8, 9 are stated by it, not captured" in note for note in report.notes)
+    assert any("timed only by" in note for note in report.notes)
     code, out, _ = hpcai500("rank", "--json", results)
     (entry,) = json.loads(out)["lists"][0]["entries"]
     assert entry["vflops"]["mean"] == pytest.approx(vflops)
@@ -129,7 +129,7 @@ BAD = [
     ),
     (change("hpcai500.layer", value=[1]), "hpcai500.layer: value: input should be an object"),
     (lambda records: records.insert(30, records[20]), ""),
-    (lambda records: records.insert(30, records[12]), "opt_base_learning_rate stands 2 times"),
+    (lambda records: records.insert(30, records[12]), "opt_base_learning_rate occurs 2 times"),
     (change("submission_platform", value="x" * 201), "a.log:4: submission_platform: value: string should have at"),
     (change("submission_platform", value="x" * 300), "a.log:4: submission_platform: value: string should have at"),
     (change("submission_org", value=None), "a.log:3: submission_org: value"),
@@ -265,7 +265,7 @@ def test_the_notes_say_that_the_count_rests_on_the_program_s_own_table(ingest, r
     assert rules(results) == []
     (report,) = check([results])
     # by hand: 4 epochs x 1,408 samples x 3e18 FLOPs over 40.4 s, on one rank
-    assert f"{4 * 1408 * 3e18 / 40.4:.4g} FLOPS a rank" in "\n".join(report.notes)
+    assert f"{4 * 1408 * 3e18 / 40.4:.4g} FLOPS per rank" in "\n".join(report.notes)
 
 
 def without(number):

@@ -9,18 +9,18 @@ from hpcai500.launch.layout import Layout
 from hpcai500.system.devices import num_gpus
 from hpcai500.validate.agent.children import run_children
 from hpcai500.validate.agent.schedule import groups, growing_sizes
-from hpcai500.validate.agent.seat import Found, Place
-from hpcai500.validate.files import Measurement, Trouble
+from hpcai500.validate.agent.seat import Seat
+from hpcai500.validate.files import Measurement, Observation, Trouble
 
 if TYPE_CHECKING:
     from hpcai500.micro.sample import Sample
 
 BUDGET_SEC = {1: 4.0, 2: 15.0, 3: 30.0}
-"""Of a set, by level."""
+"""Time for one group, by level."""
 SIZES = {1: (1 << 10, 1 << 20), 2: (1 << 10, 1 << 20, 1 << 24), 3: (1 << 10, 1 << 16, 1 << 20, 1 << 24, 1 << 28)}
-"""Bytes of a message."""
+"""Message sizes in bytes, by level."""
 _MOST_ON_HOST = 1 << 24
-"""Between processors: 256 MiB take 2 GB of a rank, with what they are compared to, more than jobs may have."""
+"""Limit between CPUs: with its copies for comparison, 256 MiB would take 2 GB per rank, more than a job may have."""
 _NAMES = {
     1: ("all_reduce",),
     2: ("all_reduce", "all_gather"),
@@ -28,22 +28,22 @@ _NAMES = {
 }
 
 
-def run(place: Place) -> Iterator[Found]:
-    """One rank a GPU, or one a node without any."""
+def run(seat: Seat) -> Iterator[Observation]:
+    """One rank per GPU, or one per node without GPUs."""
     local_size = max(1, num_gpus())
-    for size in growing_sizes(len(place.members)):
-        place.step("collectives", f"{size} nodes")
-        place.wait(f"collectives: {size} nodes")
-        for group in groups(place.members, size):
-            if place.node in group:
+    for size in growing_sizes(len(seat.members)):
+        seat.step("collectives", f"{size} nodes")
+        seat.wait(f"collectives: {size} nodes")
+        for group in groups(seat.members, size):
+            if seat.node in group:
                 words = [(",".join(group), str(rank)) for rank in range(local_size)]
-                first = group.index(place.node) * local_size
-                told = rank_variables(first, local_size, local_size * len(group), f"{len(group)}-{group[0]}")
-                yield from run_children(place, "collectives", words, told=told)
+                first = group.index(seat.node) * local_size
+                variables = rank_variables(first, local_size, local_size * len(group), f"{len(group)}-{group[0]}")
+                yield from run_children(seat, "collectives", words, environments=variables)
 
 
-def measure(place: Place, names: str, local_rank: str) -> Iterator[Found]:
-    """In a process of its own: one rank among those of the nodes `names`."""
+def measure(seat: Seat, names: str, local_rank: str) -> Iterator[Observation]:
+    """In a child process: one rank among those of the nodes `names`."""
     from hpcai500.micro.collectives import measure_collectives
     from hpcai500.ranks.joining import join
     from hpcai500.ranks.placement import take_cores
@@ -51,9 +51,9 @@ def measure(place: Place, names: str, local_rank: str) -> Iterator[Found]:
 
     group, ranks_a_node = names.split(","), max(1, num_gpus())
     layout = Layout(launcher=PerNode.name, nodes=len(group), procs_per_node=ranks_a_node)
-    ranks = join(layout, place.folder / ADDRESSES, os.environ)
+    ranks = join(layout, seat.folder / ADDRESSES, os.environ)
     take_cores(ranks, os.environ)
-    level = place.plan.level
+    level = seat.plan.level
     sizes = [size for size in SIZES[level] if num_gpus() or size <= _MOST_ON_HOST]
     findings = measure_collectives(ranks, sizes=sizes, budget_sec=BUDGET_SEC[level], names=_NAMES[level])
     ranks.close()
@@ -66,7 +66,7 @@ def measure(place: Place, names: str, local_rank: str) -> Iterator[Found]:
                 stage="collectives", nodes=blamed(sample, group, ranks_a_node), kind="wrong_result",
                 metric=sample.metric,
                 message=f"{sample.name} gives a wrong result over {len(group)} nodes",
-                remedy="drain the node, test its memory and network: whatever it sends cannot be trusted",
+                remedy="drain the node and test its memory and network: nothing that it sends can be trusted",
             )  # fmt: skip
         yield Measurement(
             stage="collectives", metric=sample.metric, unit=sample.unit, value=sample.value, better=sample.better,
@@ -75,5 +75,5 @@ def measure(place: Place, names: str, local_rank: str) -> Iterator[Found]:
 
 
 def blamed(sample: "Sample", group: Sequence[str], ranks_a_node: int) -> tuple[str, ...]:
-    """The nodes of the ranks that got a wrong result; all of the group if none of them is named."""
+    """Nodes of the ranks that got a wrong result; the whole group if no rank is named."""
     return tuple(sorted({group[rank // ranks_a_node] for rank in sample.wrong_ranks})) or tuple(sorted(group))

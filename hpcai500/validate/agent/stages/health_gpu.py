@@ -1,16 +1,16 @@
-"""Health of a node's GPUs, as NVML tells it: NVIDIA's own library, of which nvidia-smi and DCGM are made."""
+"""Health of a node's GPUs, from NVML, NVIDIA's library under nvidia-smi and DCGM."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Literal
 
-from hpcai500.validate.agent.seat import Found, Place
-from hpcai500.validate.files import Measurement, Trouble
+from hpcai500.validate.agent.seat import Seat
+from hpcai500.validate.files import Measurement, Observation, Trouble
 
 HOT_CELSIUS = 85
-"""Where no limit of its own is told; data-centre GPUs slow down at about 87."""
+"""Limit for a GPU that reports none; data-centre GPUs slow down at about 87."""
 _MARGIN_CELSIUS = 5
-"""Below the GPU's own slowdown limit."""
+"""Distance from the GPU's own slowdown limit at which to warn."""
 _MOST_NVLINKS = 18
 _VOLATILE, _AGGREGATE = 0, 1
 """nvmlEccCounterType_t."""
@@ -18,16 +18,16 @@ _CORRECTED, _UNCORRECTED = 0, 1
 """nvmlMemoryErrorType_t."""
 
 SLOWED = {
-    0x8: ("hardware slowdown", "fail", "see power supply and cooling"),
-    0x20: ("software thermal slowdown", "warn", "see the cooling of its rack"),
-    0x40: ("hardware thermal slowdown", "fail", "see fans, airflow and thermal paste: the GPU protects itself"),
-    0x80: ("hardware power brake", "fail", "see power supplies: the machine asks its GPUs to slow down"),
+    0x8: ("hardware slowdown", "fail", "check power supply and cooling"),
+    0x20: ("software thermal slowdown", "warn", "check the cooling of its rack"),
+    0x40: ("hardware thermal slowdown", "fail", "check fans, airflow and thermal paste: the GPU protects itself"),
+    0x80: ("hardware power brake", "fail", "check power supplies: the machine asks its GPUs to slow down"),
 }  # fmt: skip
-"""nvmlClocksEventReasons: those that a healthy GPU never has. A power cap (0x4) is a site's choice, idle no fault."""
+"""nvmlClocksEventReasons that a healthy GPU never has. A power cap (0x4) is a site's choice; idle is no fault."""
 
 
 class Gpu:
-    """One GPU, asked by NVML's names; what it does not know is None."""
+    """One GPU, queried by NVML's function names; unknown answers are None."""
 
     def __init__(self, nvml: Any, index: int) -> None:
         self._nvml = nvml
@@ -40,30 +40,30 @@ class Gpu:
         return None
 
 
-def gpu_health(place: Place) -> Iterator[Found]:
+def gpu_health(seat: Seat) -> Iterator[Observation]:
     try:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # no driver, no library: inventory shows a node that lacks what others have
+    except Exception:  # no driver or library: inventory reports a node that lacks what others have
         return
     for index in range(pynvml.nvmlDeviceGetCount()):
         try:
             gpu = Gpu(pynvml, index)
         except pynvml.NVMLError as error:
-            message = f"the driver does not reach this GPU: {error}"
+            message = f"the driver cannot reach this GPU: {error}"
             remedy = "look for Xid messages in dmesg; reset the GPU, or reboot the node"
             yield Trouble(
-                stage="health", nodes=(place.node,), device=f"gpu{index}", kind="unhealthy", message=message,
+                stage="health", nodes=(seat.node,), device=f"gpu{index}", kind="unhealthy", message=message,
                 remedy=remedy,
             )  # fmt: skip
             continue
         for check in (memory_errors, throttling, pcie, nvlinks, state):
-            yield from check(place.node, gpu)
+            yield from check(seat.node, gpu)
 
 
-def memory_errors(node: str, gpu: Gpu) -> Iterable[Found]:
-    """ECC errors since the driver was loaded, and rows of memory that were replaced."""
+def memory_errors(node: str, gpu: Gpu) -> Iterable[Observation]:
+    """ECC errors since the driver was loaded, and remapped memory rows."""
     mode = gpu.ask("nvmlDeviceGetEccMode")
     if mode is not None:
         yield _same(node, gpu, "ecc_mode", "on" if mode[0] else "off")
@@ -74,7 +74,7 @@ def memory_errors(node: str, gpu: Gpu) -> Iterable[Found]:
                 continue
             yield _number(node, gpu, f"ecc_{name}{span}", "count", count, "lower")
             if count and kind == _UNCORRECTED and counter == _VOLATILE:
-                remedy = "drain the node, reset the GPU; replace it if they come again"
+                remedy = "drain the node and reset the GPU; replace it if the errors come back"
                 yield _unhealthy(node, gpu, "ecc_uncorrected", "uncorrected ECC errors", remedy)
     rows = gpu.ask("nvmlDeviceGetRemappedRows")
     if rows is None:
@@ -82,13 +82,13 @@ def memory_errors(node: str, gpu: Gpu) -> Iterable[Found]:
     corrected, uncorrected, pending, failed = rows
     yield _number(node, gpu, "remapped_rows", "count", corrected + uncorrected, "lower")
     if failed:
-        yield _unhealthy(node, gpu, "remapped_rows", "a row of memory could not be replaced", "replace the GPU")
+        yield _unhealthy(node, gpu, "remapped_rows", "a memory row could not be remapped", "replace the GPU")
     elif pending:
         remedy = "reset the GPU, or reboot the node"
-        yield _unhealthy(node, gpu, "remapped_rows", "a row of memory waits to be replaced", remedy)
+        yield _unhealthy(node, gpu, "remapped_rows", "a memory row waits to be remapped", remedy)
 
 
-def throttling(node: str, gpu: Gpu) -> Iterable[Found]:
+def throttling(node: str, gpu: Gpu) -> Iterable[Observation]:
     reasons = gpu.ask("nvmlDeviceGetCurrentClocksEventReasons")
     if reasons is None:
         reasons = gpu.ask("nvmlDeviceGetCurrentClocksThrottleReasons")
@@ -101,11 +101,11 @@ def throttling(node: str, gpu: Gpu) -> Iterable[Found]:
         limit = gpu.ask("nvmlDeviceGetTemperatureThreshold", 1)  # NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
         if celsius >= (limit - _MARGIN_CELSIUS if limit else HOT_CELSIUS):
             yield _unhealthy(node, gpu, "temperature_celsius", "close to the temperature at which it slows down",
-                             "see fans, airflow and the room", "warn")  # fmt: skip
+                             "check fans, airflow and the room", "warn")  # fmt: skip
 
 
-def pcie(node: str, gpu: Gpu) -> Iterable[Found]:
-    """The width and generation that the slot has agreed on, against the most that GPU and board can together."""
+def pcie(node: str, gpu: Gpu) -> Iterable[Observation]:
+    """Negotiated width and generation of the slot, compared with the most that GPU and board support together."""
     for name, current, most in (
         ("width", "nvmlDeviceGetCurrPcieLinkWidth", "nvmlDeviceGetMaxPcieLinkWidth"),
         ("generation", "nvmlDeviceGetCurrPcieLinkGeneration", "nvmlDeviceGetMaxPcieLinkGeneration"),
@@ -118,14 +118,14 @@ def pcie(node: str, gpu: Gpu) -> Iterable[Found]:
             continue
         message = f"PCIe {name} is {now}, not {best}"
         if name == "width":
-            yield _unhealthy(node, gpu, "pcie_width", message, "reseat the card, see its riser and slot")
-        elif gpu.ask("nvmlDeviceGetPerformanceState") == 0:  # an idle link sleeps in a lower generation
+            yield _unhealthy(node, gpu, "pcie_width", message, "reseat the card; check its riser and slot")
+        elif gpu.ask("nvmlDeviceGetPerformanceState") == 0:  # an idle link drops to a lower generation
             yield _unhealthy(
-                node, gpu, "pcie_generation", message, "see the slot's setting in the BIOS, reseat the card"
+                node, gpu, "pcie_generation", message, "check the slot's setting in the BIOS; reseat the card"
             )
 
 
-def nvlinks(node: str, gpu: Gpu) -> Iterable[Found]:
+def nvlinks(node: str, gpu: Gpu) -> Iterable[Observation]:
     states = [gpu.ask("nvmlDeviceGetNvLinkState", link) for link in range(_MOST_NVLINKS)]
     known = [link for link, state in enumerate(states) if state is not None]
     if not known:
@@ -134,12 +134,12 @@ def nvlinks(node: str, gpu: Gpu) -> Iterable[Found]:
     yield _same(node, gpu, "nvlinks_up", str(len(known) - len(down)))
     if down and len(down) < len(known):  # all down: a board without a bridge
         numbers = ", ".join(map(str, down))
-        remedy = "see `nvidia-smi nvlink -e`, fabric manager, and the bridge or board"
+        remedy = "check `nvidia-smi nvlink -e`, the fabric manager, and the bridge or board"
         yield _unhealthy(node, gpu, "nvlinks_up", f"NVLink {numbers} is down", remedy)
 
 
-def state(node: str, gpu: Gpu) -> Iterable[Found]:
-    """What steers speed: clocks, power limit, persistence."""
+def state(node: str, gpu: Gpu) -> Iterable[Observation]:
+    """Settings that affect speed: clocks, power limit, persistence."""
     for metric, question, arguments in (
         ("max_sm_clock_mhz", "nvmlDeviceGetMaxClockInfo", (1,)),
         ("max_memory_clock_mhz", "nvmlDeviceGetMaxClockInfo", (2,)),

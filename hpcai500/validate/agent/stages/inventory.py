@@ -1,24 +1,24 @@
-"""What each node is, in Layers 1 to 5: all of it must be the same on all nodes."""
+"""Layers 1 to 5 of each node, which must be the same on all nodes."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hpcai500.validate.agent.children import run_children
-from hpcai500.validate.agent.seat import Found, Place
-from hpcai500.validate.files import Measurement
+from hpcai500.validate.agent.seat import Seat
+from hpcai500.validate.files import Measurement, Observation
 
 _LEFT_OUT = ("environment.CUDA_VISIBLE_DEVICES",)
-"""Slurm's to choose, node by node."""
+"""Keys that Slurm chooses node by node."""
 _MEMORY_GRAIN_BYTES = 1 << 30
-"""The kernel keeps a little more of it on one node than on another."""
+"""Rounding of memory sizes: the kernel reserves slightly different amounts on equal nodes."""
 
 
-def run(place: Place) -> Iterable[Found]:
-    return run_children(place, "inventory", [()])
+def run(seat: Seat) -> Iterable[Observation]:
+    return run_children(seat, "inventory", [()])
 
 
-def measure(place: Place) -> Iterator[Found]:
-    """On the node, in a process of its own: torch is asked too."""
+def measure(seat: Seat) -> Iterator[Observation]:
+    """In a child process, since torch is imported."""
     from hpcai500.system.hardware import hardware
     from hpcai500.system.software import acceleration_libraries, communication_libraries, framework, operating_system
 
@@ -31,14 +31,14 @@ def measure(place: Place) -> Iterator[Found]:
             if key not in _LEFT_OUT:
                 yield Measurement(
                     stage="inventory", metric=metric_name(f"layer{number}.{key}"), unit="", value=value,
-                    better="same", nodes=(place.node,),
+                    better="same", nodes=(seat.node,),
                 )  # fmt: skip
 
 
 def flattened(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted key and text of each leaf, `gpus.0.model`, and of each list its length, `gpus.count`.
+    """Dotted key and text of each leaf, such as `gpus.0.model`, and the length of each list, such as `gpus.count`.
 
-    A node that lacks a device has all the others' leaves: its length alone differs.
+    A node that lacks a device has the other devices' leaves: only the length differs.
     """
     if isinstance(value, list):
         yield f"{key}.count", str(len(value))
@@ -53,6 +53,6 @@ def flattened(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def metric_name(text: str) -> str:
-    """As a metric may be called: small letters, figures, points and underscores."""
+    """Valid metric name made from `text`: lower-case letters, digits, dots and underscores."""
     return "".join(letter if letter.isalnum() and letter.isascii() else "." if letter == "." else "_"
                    for letter in text.lower())[:120]  # fmt: skip

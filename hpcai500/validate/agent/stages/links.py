@@ -1,6 +1,6 @@
-"""Every pair of nodes: latency and bandwidth of the way between them, by TCP, in rounds of disjoint pairs.
+"""Latency and bandwidth between every pair of nodes, by TCP, in rounds of disjoint pairs.
 
-What a fabric's own protocol (InfiniBand verbs, NVLink) can do is measured by the collectives between GPUs.
+The collectives between GPUs measure a fabric's own protocol (InfiniBand verbs, NVLink).
 """
 
 import os
@@ -14,63 +14,63 @@ from hpcai500.files import write_atomic
 from hpcai500.system.addresses import own_address
 from hpcai500.validate.agent.meeting import ADDRESSES, read_address
 from hpcai500.validate.agent.schedule import rounds
-from hpcai500.validate.agent.seat import Found, Place
-from hpcai500.validate.files import Measurement, Trouble
+from hpcai500.validate.agent.seat import Seat
+from hpcai500.validate.files import Measurement, Observation, Trouble
 
 MOST_ROUNDS = {1: 15, 2: 255, 3: 100_000}
-"""By level, so that the first stays short on a big partition: each node is then measured with so many others."""
+"""Rounds by level: each node is measured with so many others, so that level 1 stays short on a big partition."""
 MEASURE_SEC = {1: 0.3, 2: 1.0, 3: 2.0}
-"""In each direction."""
+"""Time per direction, by level."""
 _PAIR_TIMEOUT_SEC = 10.0
 _NUM_PINGS = 200
 _BLOCK_BYTES = 1 << 20
 _LEAST_SEC = 0.05
-"""A transfer that takes less is made larger."""
+"""Shortest time of a transfer that is measured; a faster one is made larger."""
 _MOST_BYTES = 256 << 20
 _ACK = b"\x06"
 
 
-def run(place: Place) -> Iterator[Found]:
-    if len(place.members) < 2:
+def run(seat: Seat) -> Iterator[Observation]:
+    if len(seat.members) < 2:
         return
     address = own_address(os.environ, single_node=False)
     with socket.create_server((address, 0)) as server:
         server.settimeout(_PAIR_TIMEOUT_SEC)
-        write_atomic(place.folder / ADDRESSES / f"{place.node}.links", f"{address} {server.getsockname()[1]}\n")
-        for number, pairs in enumerate(rounds(list(place.members))):
-            if number >= MOST_ROUNDS[place.plan.level]:
+        write_atomic(seat.folder / ADDRESSES / f"{seat.node}.links", f"{address} {server.getsockname()[1]}\n")
+        for number, pairs in enumerate(rounds(list(seat.members))):
+            if number >= MOST_ROUNDS[seat.plan.level]:
                 return
-            place.step("links", f"round {number + 1}")
-            place.wait(f"links: round {number}")
+            seat.step("links", f"round {number + 1}")
+            seat.wait(f"links: round {number}")
             for left, right in pairs:
-                if place.node in (left, right) and {left, right} <= set(place.members):
-                    yield from _measure_pair(place, server, left, right)
+                if seat.node in (left, right) and {left, right} <= set(seat.members):
+                    yield from _measure_pair(seat, server, left, right)
 
 
-def _measure_pair(place: Place, server: socket.socket, left: str, right: str) -> Iterator[Found]:
-    """`left` asks and measures, `right` answers."""
+def _measure_pair(seat: Seat, server: socket.socket, left: str, right: str) -> Iterator[Observation]:
+    """Measurement by `left`; `right` answers."""
     nodes = tuple(sorted((left, right)))
     try:
-        if place.node == right:
+        if seat.node == right:
             answer(server)
             return
         connection = socket.create_connection(
-            read_address(place.folder, f"{right}.links", _PAIR_TIMEOUT_SEC), timeout=_PAIR_TIMEOUT_SEC
+            read_address(seat.folder, f"{right}.links", _PAIR_TIMEOUT_SEC), timeout=_PAIR_TIMEOUT_SEC
         )
         with connection:
-            latency_sec, there, back = ask(connection, MEASURE_SEC[place.plan.level])
+            latency_sec, there, back = ask(connection, MEASURE_SEC[seat.plan.level])
     except TimeoutError:
         yield Trouble(
             stage="links", nodes=nodes, kind="timeout", metric="link_bytes_per_sec",
             message=f"no answer over this link within {_PAIR_TIMEOUT_SEC:g} s",
-            remedy="see cable, port and switch of both nodes",
+            remedy="check cable, port and switch of both nodes",
         )  # fmt: skip
         return
     except OSError as error:
         yield Trouble(
             stage="links", nodes=nodes, kind="failed", metric="link_bytes_per_sec",
-            message=f"no way over this link: {error.strerror or error}",
-            remedy="see `ip addr` on both, firewalls between them, and network_interface in the site's profile",
+            message=f"cannot connect over this link: {error.strerror or error}",
+            remedy="check `ip addr` on both, firewalls between them, and network_interface in the site's profile",
         )  # fmt: skip
         return
     detail = f"{left} to {right} {there:.4g} B/s, back {back:.4g} B/s"
@@ -85,9 +85,9 @@ def _measure_pair(place: Place, server: socket.socket, left: str, right: str) ->
 
 
 def ask(connection: socket.socket, measure_sec: float) -> tuple[float, float, float]:
-    """Latency in seconds, and bytes a second to the other side and back: medians.
+    """Median latency in seconds, and median bytes per second to the other side and back.
 
-    The line `send N` announces N bytes, which the other side acknowledges; `want N` asks it for them.
+    The line `send N` announces N bytes, which the other side acknowledges. `want N` requests N bytes.
     """
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     round_trips = [_want(connection, 1) for _ in range(_NUM_PINGS)]
@@ -98,7 +98,7 @@ def ask(connection: socket.socket, measure_sec: float) -> tuple[float, float, fl
 
 
 def answer(server: socket.socket) -> None:
-    """The other side of `ask`, for one visitor."""
+    """The other side of `ask`, for one connection."""
     connection, _ = server.accept()
     with connection:
         connection.settimeout(_PAIR_TIMEOUT_SEC)
@@ -115,7 +115,7 @@ def answer(server: socket.socket) -> None:
 
 
 def _bytes_per_sec(transfer: Callable[[int], float], measure_sec: float) -> float:
-    """The median over transfers that take long enough to be timed, for `measure_sec` in all, three at least."""
+    """Median rate of transfers that take long enough to be timed: at least three, for `measure_sec` in total."""
     size = _BLOCK_BYTES
     while transfer(size) < _LEAST_SEC and size < _MOST_BYTES:
         size *= 2
@@ -127,7 +127,7 @@ def _bytes_per_sec(transfer: Callable[[int], float], measure_sec: float) -> floa
 
 
 def _send(connection: socket.socket, size: int) -> float:
-    """Seconds until the other side has `size` bytes, and says so."""
+    """Seconds until the other side has received and acknowledged `size` bytes."""
     started = time.perf_counter()
     connection.sendall(f"send {size}\n".encode())
     _push(connection, size)
@@ -136,7 +136,7 @@ def _send(connection: socket.socket, size: int) -> float:
 
 
 def _want(connection: socket.socket, size: int) -> float:
-    """Seconds from asking for `size` bytes to having them."""
+    """Seconds from requesting `size` bytes to having them."""
     started = time.perf_counter()
     connection.sendall(f"want {size}\n".encode())
     _receive(connection, size)
@@ -156,7 +156,7 @@ def _receive(connection: socket.socket, size: int) -> None:
     while size:
         count = connection.recv_into(buffer[: min(size, len(buffer))])
         if not count:
-            raise ConnectionError("the other side has gone")
+            raise ConnectionError("the other side closed the connection")
         size -= count
 
 
@@ -165,6 +165,6 @@ def _line(connection: socket.socket) -> str:
     while not line.endswith(b"\n"):
         letter = connection.recv(1)
         if not letter:
-            raise ConnectionError("the other side has gone")
+            raise ConnectionError("the other side closed the connection")
         line += letter
     return line.decode("ascii")

@@ -1,53 +1,53 @@
-"""The shared file system, as each node reads and writes it: alone, and with all others at work too."""
+"""Speed of the shared file system on each node: alone, and with all nodes at once."""
 
 from collections.abc import Iterator, Sequence
 
 from hpcai500.validate.agent.children import run_children
-from hpcai500.validate.agent.seat import Found, Place
-from hpcai500.validate.files import Measurement, Trouble
+from hpcai500.validate.agent.seat import Seat
+from hpcai500.validate.files import Measurement, Observation, Trouble
 
 BUDGET_SEC = {1: 3.0, 2: 15.0, 3: 30.0}
-"""Of a node, each time, by level."""
+"""Time for one node and one measurement, by level."""
 MOST_ALONE = {1: 4, 2: 16, 3: 64}
-"""Nodes that are measured alone, one after the other; of more nodes, so many spread evenly over them."""
+"""Number of nodes measured alone, one after the other, by level; spread evenly over a larger partition."""
 LEFT_OUT = "storage_metadata_create_per_sec"
-"""Its time depends on what was removed there in the seconds before, by whomever (see `measure_metadata`)."""
+"""Metric that depends on what anyone removed there seconds before (see `measure_metadata`)."""
 
 
-def run(place: Place) -> Iterator[Found]:
-    for node in spread_evenly(place.members, MOST_ALONE[place.plan.level]):
-        place.step("storage", f"{node} alone")
-        place.wait(f"storage: {node} alone")
-        if place.node == node:
-            yield from run_children(place, "storage", [("alone",)])
-    if len(place.members) > 1:
-        place.step("storage", "all at once")
-        place.wait("storage: all at once")
-        yield from run_children(place, "storage", [("together",)])
+def run(seat: Seat) -> Iterator[Observation]:
+    for node in spread_evenly(seat.members, MOST_ALONE[seat.plan.level]):
+        seat.step("storage", f"{node} alone")
+        seat.wait(f"storage: {node} alone")
+        if seat.node == node:
+            yield from run_children(seat, "storage", [("alone",)])
+    if len(seat.members) > 1:
+        seat.step("storage", "all at once")
+        seat.wait("storage: all at once")
+        yield from run_children(seat, "storage", [("together",)])
 
 
-def measure(place: Place, company: str) -> Iterator[Found]:
-    """In a process of its own; `company` begins the metrics' names."""
+def measure(seat: Seat, company: str) -> Iterator[Observation]:
+    """In a child process; `company` is the prefix of the metrics' names."""
     from hpcai500.micro.storage import measure_storage
 
-    folder = place.folder / "storage" / place.node
+    folder = seat.folder / "storage" / seat.node
     folder.mkdir(parents=True, exist_ok=True)
-    found = measure_storage(folder, budget_sec=BUDGET_SEC[place.plan.level])
+    found = measure_storage(folder, budget_sec=BUDGET_SEC[seat.plan.level])
     for sample in (each for each in found.samples if each.metric != LEFT_OUT):
         if not sample.correct:
             yield Trouble(
-                stage="storage", nodes=(place.node,), kind="wrong_result", metric=sample.metric,
-                message=f"{sample.name}: what was read is not what was written",
-                remedy="see dmesg on the node and the file system's own log, before anyone trusts its data",
+                stage="storage", nodes=(seat.node,), kind="wrong_result", metric=sample.metric,
+                message=f"{sample.name}: the data read back differ from the data written",
+                remedy="check dmesg on the node and the file system's own log before anyone trusts its data",
             )  # fmt: skip
         yield Measurement(
             stage="storage", metric=f"{company}_{sample.metric}", unit=sample.unit, value=sample.value,
-            better=sample.better, nodes=(place.node,), detail=sample.detail,
+            better=sample.better, nodes=(seat.node,), detail=sample.detail,
         )  # fmt: skip
 
 
 def spread_evenly(nodes: Sequence[str], most: int) -> list[str]:
-    """At most so many of `nodes`, the first and the last among them where `most` allows two."""
+    """Up to `most` of `nodes`, with the first and the last if `most` is at least two."""
     if len(nodes) <= most:
         return list(nodes)
     return [nodes[round(index * (len(nodes) - 1) / (most - 1))] for index in range(most)]

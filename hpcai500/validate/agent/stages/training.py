@@ -1,4 +1,4 @@
-"""A short training run on every node by itself, and on all together: speed, scaling, and the same loss everywhere."""
+"""A short training run on each node alone and on all together: speed, scaling, and equal losses."""
 
 from collections.abc import Iterator
 
@@ -17,60 +17,61 @@ from hpcai500.spec.record import SYNTHETIC
 from hpcai500.spec.run import RunSpec, resolve
 from hpcai500.system.devices import num_gpus
 from hpcai500.validate.agent.children import run_children
-from hpcai500.validate.agent.seat import Found, Place
-from hpcai500.validate.files import Measurement
+from hpcai500.validate.agent.seat import Seat
+from hpcai500.validate.files import Measurement, Observation
 
 _STEPS = {1: 3, 2: 10, 3: 30}
-"""By level; the first epoch of these warms up, the second counts."""
+"""Steps per epoch, by level. The first epoch is for warm-up; the second counts."""
 _EPOCHS = 2
 _BATCH_A_RANK = 16
 
 
-def run(place: Place) -> Iterator[Found]:
-    yield from run_children(place, "training", [("alone",)])
-    if len(place.members) < 2:
+def run(seat: Seat) -> Iterator[Observation]:
+    yield from run_children(seat, "training", [("alone",)])
+    if len(seat.members) < 2:
         return
-    members = list(place.members)
-    if place.leads:
-        together_spec(place, members).write()
-    place.step("training", "together")
-    place.wait("training: together")
-    if place.members == members:
-        yield from run_children(place, "training", [("together", ",".join(members))])
+    members = list(seat.members)
+    if seat.leads:
+        together_spec(seat, members).write()
+    seat.step("training", "together")
+    seat.wait("training: together")
+    if seat.members == members:
+        yield from run_children(seat, "training", [("together", ",".join(members))])
 
 
-def measure(place: Place, company: str, names: str = "") -> Iterator[Found]:
-    """In a process of its own: the node's ranks of one run, and what it achieved."""
+def measure(seat: Seat, company: str, names: str = "") -> Iterator[Observation]:
+    """In a child process: start this node's ranks of one run, and report its speed and loss."""
     if company == "alone":
-        spec = short_spec(place, 1, place.node, Torchrun.name)
+        spec = short_spec(seat, 1, seat.node, Torchrun.name)
         spec.write()
         train(spec, this_machine(), quiet=True)
-        yield from _figures(spec, "alone", (place.node,))
+        yield from _figures(spec, "alone", (seat.node,))
         return
     members = names.split(",")
-    spec = together_spec(place, members)
-    index = members.index(place.node)
+    spec = together_spec(seat, members)
+    index = members.index(seat.node)
     step = Step(layout_of(spec), node_index=index, start="training")
-    log = place.folder / "logs" / f"{place.node}-training.log"
+    log = seat.folder / "logs" / f"{seat.node}-training.log"
     if failure := execute(plan(training_worker(spec), step, this_machine()), log, quiet=True):
         raise failure
     if index == 0:
         yield from _figures(spec, "together", tuple(sorted(members)))
 
 
-def together_spec(place: Place, members: list[str]) -> RunSpec:
-    return short_spec(place, len(members), "together", PerNode.name)
+def together_spec(seat: Seat, members: list[str]) -> RunSpec:
+    return short_spec(seat, len(members), "together", PerNode.name)
 
 
-def short_spec(place: Place, nodes: int, name: str, launcher: str) -> RunSpec:
-    """A few steps of Image Classification's mini problem on synthetic data, in fixed order and deterministic: the
-    batch grows with the number of ranks, so that each has the same work.
+def short_spec(seat: Seat, nodes: int, name: str, launcher: str) -> RunSpec:
+    """A few deterministic steps of Image Classification's mini problem on synthetic data.
+
+    The batch grows with the number of ranks, so that each has the same work.
     """
     procs = max(1, num_gpus())
     batch = _BATCH_A_RANK * procs * nodes
     overrides = {
         "problem.num_epochs": _EPOCHS,
-        "problem.num_train_samples": batch * _STEPS[place.plan.level],
+        "problem.num_train_samples": batch * _STEPS[seat.plan.level],
         "problem.num_eval_samples": batch,
         "batch.global_batch_size": batch,
         "batch.micro_batch_size": _BATCH_A_RANK,
@@ -86,14 +87,14 @@ def short_spec(place: Place, nodes: int, name: str, launcher: str) -> RunSpec:
         launcher=launcher,
         nodes=nodes,
         procs_per_node=procs,
-        system=place.plan.system,
+        system=seat.plan.system,
         data=SYNTHETIC,
-        output=str(place.folder / "training" / name),
+        output=str(seat.folder / "training" / name),
     )
 
 
 def _figures(spec: RunSpec, company: str, nodes: tuple[str, ...]) -> Iterator[Measurement]:
-    """Of the last epoch: samples a second of one node, and, where nodes ran alone, the loss to its last digit."""
+    """Samples per second of one node in the last epoch, and the loss to its last digit."""
     last = payloads(read_events(spec.folder / "events.log"), EpochReport)[-1].value
     rate = last.num_samples / last.train_sec / spec.nodes
     yield Measurement(

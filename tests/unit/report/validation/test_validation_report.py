@@ -11,7 +11,7 @@ from partition import Partition
 
 from hpcai500.errors import SpecError
 from hpcai500.report.validation.document import ReportDocument
-from hpcai500.report.validation.render import FORMATS, format_of, render
+from hpcai500.report.validation.render import FORMATS, render
 from hpcai500.text import figure, node_list, share
 from hpcai500.validate.files import Trouble
 from hpcai500.validate.judge.verdict import judge
@@ -137,12 +137,6 @@ def test_html_needs_nothing_from_elsewhere(report):
     assert page.startswith("<!DOCTYPE html>")
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
     assert len(page) < 100_000
-
-
-def test_the_format_follows_the_ending():
-    assert [format_of(Path(name)) for name in ("a.json", "a.xml", "a.HTML", "a.txt", "a")] == [
-        "json", "junit", "html", "text", "text",
-    ]  # fmt: skip
 
 
 def test_an_unknown_format_names_the_nearest(report):

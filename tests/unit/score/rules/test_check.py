@@ -1,9 +1,7 @@
 """Each rule of docs/levels-and-rules.md: a set that keeps it, and one that breaks it."""
 
 import json
-import re
 import shutil
-from pathlib import Path
 
 import pytest
 from honest import edit_json, edit_log, honest_run, reseal
@@ -11,15 +9,12 @@ from honest import edit_json, edit_log, honest_run, reseal
 from hpcai500.errors import SpecError
 from hpcai500.events.vocabulary import Key
 from hpcai500.score.record.system import read_system
-from hpcai500.score.rules.catalogue import RULES
 from hpcai500.score.rules.check import breaches_of, check, check_entry
 from hpcai500.spec.levels import Level
 from hpcai500.spec.metrics import kind_of
 from hpcai500.spec.models import parse
 from hpcai500.spec.run import RunSpec, read_run
 from hpcai500.spec.workload import MOST_FLOP_BATCHES, load_rules, shipped_workloads
-
-DOCUMENT = Path(__file__).parents[4] / "docs" / "levels-and-rules.md"
 
 
 @pytest.fixture
@@ -53,13 +48,6 @@ def test_an_honest_set_keeps_every_rule_at_every_level(honest_set, level, worklo
     report = check_entry(honest_set(level, workload=workload))
     assert report.breaches == ()
     assert report.changes == ()
-
-
-def test_every_rule_stands_in_the_document_with_its_source():
-    text = DOCUMENT.read_text()
-    documented = dict(re.findall(r"^\| (\d\.\d) \| [^|]+ \| ([^|]+) \|", text, flags=re.MULTILINE))
-    assert sorted(documented) == sorted(RULES)
-    assert all(source.strip() for source in documented.values())
 
 
 def value(new):
@@ -563,7 +551,7 @@ def test_a_quality_must_be_a_number_of_right_answers_if_its_metric_counts_them(
 ):
     spec = make_spec(level=Level.FREE, overrides={"problem.metric": metric}, unranked=True)
     report = check_entry([honest_run(spec, [quality] * 4)], whole_set=False)
-    found = [breach.message for breach in report.breaches if "no number of right answers" in breach.message]
+    found = [breach.message for breach in report.breaches if "no whole number of right answers" in breach.message]
     assert bool(found) == breaks
     assert any("does not know the metric" in note for note in report.notes) == is_noted
 

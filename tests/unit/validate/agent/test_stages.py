@@ -22,7 +22,7 @@ from hpcai500.validate.agent.children import run_children
 from hpcai500.validate.agent.main import attend
 from hpcai500.validate.agent.meeting import LeftOutError, Meeting
 from hpcai500.validate.agent.schedule import groups, growing_sizes, rounds
-from hpcai500.validate.agent.seat import Place
+from hpcai500.validate.agent.seat import Seat
 from hpcai500.validate.agent.stages import health_gpu, links, micro
 from hpcai500.validate.agent.stages.collectives import blamed
 from hpcai500.validate.agent.stages.inventory import flattened, metric_name
@@ -75,25 +75,25 @@ def test_nodes_that_are_measured_alone_are_spread_over_all():
 @pytest.fixture
 def meetings(tmp_path):
     """Seats of a meeting of a, b and c on this machine."""
-    seats = {name: Meeting("abc", name, tmp_path, "127.0.0.1") for name in "abc"}
-    yield seats
-    for seat in seats.values():
-        seat.close_connection()
-    for seat in seats.values():
-        seat.end_server()
+    meetings = {name: Meeting("abc", name, tmp_path, "127.0.0.1") for name in "abc"}
+    yield meetings
+    for meeting in meetings.values():
+        meeting.close_connection()
+    for meeting in meetings.values():
+        meeting.end_server()
 
 
-def at_once(seats, call):
-    """What `call` gives each seat, or the error it raises there, all called at the same time."""
+def at_once(meetings, call):
+    """What `call` gives each meeting, or the error it raises there, all called at the same time."""
     found = {}
 
-    def ask(name, seat):
+    def ask(name, meeting):
         try:
-            found[name] = call(seat)
+            found[name] = call(meeting)
         except LeftOutError as error:
             found[name] = error
 
-    threads = [threading.Thread(target=ask, args=item) for item in seats.items()]
+    threads = [threading.Thread(target=ask, args=item) for item in meetings.items()]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -102,25 +102,25 @@ def at_once(seats, call):
 
 
 def test_all_hear_the_words_of_all(meetings):
-    heard = at_once(meetings, lambda seat: seat.gather("words", seat.node.upper(), timeout_sec=20))
+    heard = at_once(meetings, lambda meeting: meeting.gather("words", meeting.node.upper(), timeout_sec=20))
     assert heard == {name: {"a": "A", "b": "B", "c": "C"} for name in "abc"}
 
 
 def test_who_does_not_come_is_left_out_and_learns_of_it_when_it_comes_late(meetings):
     present = {name: meetings[name] for name in "ab"}
-    heard = at_once(present, lambda seat: seat.gather("first", timeout_sec=0.3))
+    heard = at_once(present, lambda meeting: meeting.gather("first", timeout_sec=0.3))
     assert [sorted(words) for words in heard.values()] == [["a", "b"], ["a", "b"]]
     assert meetings["a"].members == ["a", "b"]
     with pytest.raises(LeftOutError, match="c came too late to first"):
         meetings["c"].gather("first", timeout_sec=0.3)
-    again = at_once(present, lambda seat: seat.gather("second", timeout_sec=20))  # nobody waits for c any more
+    again = at_once(present, lambda meeting: meeting.gather("second", timeout_sec=20))  # nobody waits for c any more
     assert [sorted(words) for words in again.values()] == [["a", "b"], ["a", "b"]]
 
 
 def test_a_node_whose_connection_breaks_is_waited_for_no_longer(meetings):
-    at_once(meetings, lambda seat: seat.gather("first", timeout_sec=20))
+    at_once(meetings, lambda meeting: meeting.gather("first", timeout_sec=20))
     meetings["c"].close_connection()
-    heard = at_once({name: meetings[name] for name in "ab"}, lambda seat: seat.gather("second", timeout_sec=20))
+    heard = at_once({name: meetings[name] for name in "ab"}, lambda meeting: meeting.gather("second", timeout_sec=20))
     assert [sorted(words) for words in heard.values()] == [["a", "b"], ["a", "b"]]
 
 
@@ -135,20 +135,20 @@ time.sleep(60)
 
 def test_the_next_node_leads_when_the_leader_is_killed(tmp_path):
     leader = subprocess.Popen([sys.executable, "-c", LEADER, tmp_path])
-    seats = {name: Meeting("abc", name, tmp_path, "127.0.0.1") for name in "bc"}
+    meetings = {name: Meeting("abc", name, tmp_path, "127.0.0.1") for name in "bc"}
     try:
-        first = at_once(seats, lambda seat: seat.gather("first", timeout_sec=20))
+        first = at_once(meetings, lambda meeting: meeting.gather("first", timeout_sec=20))
         leader.kill()
-        second = at_once(seats, lambda seat: seat.gather("second", timeout_sec=60))
+        second = at_once(meetings, lambda meeting: meeting.gather("second", timeout_sec=60))
     finally:
         leader.kill()
         leader.wait()
-        for seat in seats.values():
-            seat.close_connection()
-            seat.end_server()
+        for meeting in meetings.values():
+            meeting.close_connection()
+            meeting.end_server()
     assert [sorted(words) for words in first.values()] == [["a", "b", "c"]] * 2
     assert [sorted(words) for words in second.values()] == [["b", "c"]] * 2
-    assert {seat.leader for seat in seats.values()} == {"b"}
+    assert {meeting.leader for meeting in meetings.values()} == {"b"}
 
 
 def test_a_clock_s_offset_is_found_to_within_its_uncertainty(meetings, monkeypatch):
@@ -186,11 +186,11 @@ def plan(**fields):
 
 
 @pytest.fixture
-def place(tmp_path):
+def seat(tmp_path):
     for name in ("measurements", "progress"):
         (tmp_path / name).mkdir()
     order = Order(members=("n1",), alone=True, step_timeout_sec=60.0)
-    here = Place(tmp_path, plan(), order, "n1", None)
+    here = Seat(tmp_path, plan(), order, "n1", None)
     (tmp_path / "plan.json").write_text(here.plan.model_dump_json())
     (tmp_path / "order.json").write_text(order.model_dump_json())
     return here
@@ -246,15 +246,15 @@ def nvml(monkeypatch):
     return answers
 
 
-def gpu_found(place):
-    found = list(health_gpu.gpu_health(place))
+def gpu_found(seat):
+    found = list(health_gpu.gpu_health(seat))
     return {one.metric: one.value for one in found if isinstance(one, Measurement)}, [
         (one.metric, one.severity) for one in found if not isinstance(one, Measurement)
     ]
 
 
-def test_a_healthy_gpu_raises_no_trouble(nvml, place):
-    measured, trouble = gpu_found(place)
+def test_a_healthy_gpu_raises_no_trouble(nvml, seat):
+    measured, trouble = gpu_found(seat)
     assert trouble == []
     assert measured["pcie_width"] == 16.0
     assert measured["nvlinks_up"] == "18"
@@ -276,9 +276,9 @@ def test_a_healthy_gpu_raises_no_trouble(nvml, place):
         ("PersistenceMode", 0, ("persistence", "warn")),
     ],
 )
-def test_what_ails_a_gpu_is_said(nvml, place, question, answer, trouble):
+def test_what_ails_a_gpu_is_said(nvml, seat, question, answer, trouble):
     nvml[f"nvmlDeviceGet{question}"] = answer
-    assert gpu_found(place)[1] == [trouble]
+    assert gpu_found(seat)[1] == [trouble]
 
 
 @pytest.mark.parametrize(
@@ -290,20 +290,20 @@ def test_what_ails_a_gpu_is_said(nvml, place, question, answer, trouble):
         ("NvLinkState", 0),  # a board without a bridge
     ],
 )
-def test_what_a_gpu_may_have_is_no_trouble(nvml, place, question, answer):
+def test_what_a_gpu_may_have_is_no_trouble(nvml, seat, question, answer):
     nvml[f"nvmlDeviceGet{question}"] = answer
-    assert gpu_found(place)[1] == []
+    assert gpu_found(seat)[1] == []
 
 
-def test_an_idle_gpu_s_link_may_sleep_in_a_lower_generation(nvml, place):
+def test_an_idle_gpu_s_link_may_sleep_in_a_lower_generation(nvml, seat):
     nvml["nvmlDeviceGetCurrPcieLinkGeneration"] = 1
     nvml["nvmlDeviceGetPerformanceState"] = 8
-    assert gpu_found(place)[1] == []
+    assert gpu_found(seat)[1] == []
 
 
-def test_what_an_old_gpu_does_not_know_is_passed_over(nvml, place):
+def test_what_an_old_gpu_does_not_know_is_passed_over(nvml, seat):
     nvml.clear()
-    assert gpu_found(place) == ({}, [])
+    assert gpu_found(seat) == ({}, [])
 
 
 def test_layers_become_dotted_texts():
@@ -377,27 +377,27 @@ def watched(folder, agents, *, step_sec=60.0, total_sec=60.0):
     return watch(folder, list(agents.standing), ("health", "links"), agents, limits, lambda _: None)
 
 
-def test_nodes_that_ended_leave_nothing_to_say(place):
-    write_progress(place.folder, "n1", Progress(finished=("health", "links"), ended=True))
-    assert watched(place.folder, Agents(n1=Standing("running"))) == []
+def test_nodes_that_ended_leave_nothing_to_say(seat):
+    write_progress(seat.folder, "n1", Progress(finished=("health", "links"), ended=True))
+    assert watched(seat.folder, Agents(n1=Standing("running"))) == []
 
 
-def test_a_node_that_shows_no_progress_is_given_up(place):
-    write_progress(place.folder, "n1", Progress(stage="links", step="round 2", finished=("health",)))
-    (found,) = watched(place.folder, Agents(n1=Standing("running")), step_sec=0.1)
+def test_a_node_that_shows_no_progress_is_given_up(seat):
+    write_progress(seat.folder, "n1", Progress(stage="links", step="round 2", finished=("health",)))
+    (found,) = watched(seat.folder, Agents(n1=Standing("running")), step_sec=0.1)
     assert (found.stage, found.kind, found.nodes) == ("links", "timeout", ("n1",))
     assert found.message.startswith("hung in links (round 2)")
 
 
-def test_a_node_that_slurm_lost_is_given_up_with_slurm_s_reason(place):
-    write_progress(place.folder, "n1", Progress(stage="links", finished=("health",)))
-    (found,) = watched(place.folder, Agents(n1=Standing("over", "Not responding")))
+def test_a_node_that_slurm_lost_is_given_up_with_slurm_s_reason(seat):
+    write_progress(seat.folder, "n1", Progress(stage="links", finished=("health",)))
+    (found,) = watched(seat.folder, Agents(n1=Standing("over", "Not responding")))
     assert (found.stage, found.kind) == ("links", "unreachable")
     assert found.message == "lost in the middle of the work: Not responding"
 
 
-def test_a_node_whose_job_never_left_the_queue_never_began(place):
-    (found,) = watched(place.folder, Agents(n9=Standing("waiting", "Resources")), total_sec=0.1)
+def test_a_node_whose_job_never_left_the_queue_never_began(seat):
+    (found,) = watched(seat.folder, Agents(n9=Standing("waiting", "Resources")), total_sec=0.1)
     assert (found.stage, found.kind, found.nodes) == ("health", "unreachable", ("n9",))
     assert "still waiting in the queue: Resources" in found.message
 
@@ -412,18 +412,18 @@ def scripted(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("scripted")
-def test_a_child_that_hangs_is_ended_and_one_that_dies_is_named(place):
+def test_a_child_that_hangs_is_ended_and_one_that_dies_is_named(seat):
     """One sleeps, one is killed, one ends well."""
     words = [("import time; time.sleep(60)",), ("import os; os.kill(os.getpid(), 9)",), ("pass",)]
-    hasty = place._replace(order=Order(members=("n1",), alone=True, step_timeout_sec=1.0))
+    hasty = seat._replace(order=Order(members=("n1",), alone=True, step_timeout_sec=1.0))
     found = list(run_children(hasty, "micro", words))
     assert [(one.kind, one.message.split()[-1]) for one in found] == [("timeout", "s"), ("failed", "SIGKILL")]
 
 
-def test_a_kernel_that_is_skipped_is_said_to_be_with_the_reason(place, monkeypatch):
+def test_a_kernel_that_is_skipped_is_said_to_be_with_the_reason(seat, monkeypatch):
     monkeypatch.setattr("hpcai500.micro.compute._PATIENCE_SEC", 0.0)
     monkeypatch.setattr(micro, "BUDGET_SEC", {1: 0.0})
-    found = [one for one in micro.measure(place, "cpu") if one]
+    found = [one for one in micro.measure(seat, "cpu") if one]
     measured = [one.metric for one in found if isinstance(one, Measurement)]
     skipped = [one for one in found if not isinstance(one, Measurement)]
     assert measured == ["exact_products", "copy_bytes_per_sec"]
@@ -444,17 +444,17 @@ HUNG = "import time; time.sleep(60)"
 def test_a_child_that_is_never_ready_costs_the_other_nodes_nothing(tmp_path):
     """Two nodes, a limit of 3 s, work of 2 s: all that b's second child does is hang."""
     order = Order(members=("a", "b"), step_timeout_sec=3.0)
-    seats = {name: Meeting("ab", name, tmp_path, "127.0.0.1") for name in "ab"}
+    meetings = {name: Meeting("ab", name, tmp_path, "127.0.0.1") for name in "ab"}
     words = {"a": [(READY,)], "b": [(READY,), (HUNG,)]}
 
-    def run(seat):
-        here = Place(tmp_path, plan(nodes=("a", "b")), order, seat.node, seat)
-        return list(run_children(here, "micro", words[seat.node], in_step="GPUs")), list(seat.members)
+    def run(meeting):
+        here = Seat(tmp_path, plan(nodes=("a", "b")), order, meeting.node, meeting)
+        return list(run_children(here, "micro", words[meeting.node], in_step="GPUs")), list(meeting.members)
 
-    found = at_once(seats, run)
-    for seat in seats.values():
-        seat.close_connection()
-        seat.end_server()
+    found = at_once(meetings, run)
+    for meeting in meetings.values():
+        meeting.close_connection()
+        meeting.end_server()
     assert found["a"] == ([], ["a", "b"])
     (trouble,), members = found["b"]
     assert members == ["a", "b"]
@@ -465,28 +465,28 @@ def test_a_child_that_is_never_ready_costs_the_other_nodes_nothing(tmp_path):
 def test_a_node_that_waits_for_another_shows_that_it_lives(tmp_path, monkeypatch):
     monkeypatch.setattr("hpcai500.validate.agent.seat.BEAT_SEC", 0.05)
     order = Order(members=("a", "b"), step_timeout_sec=0.5)
-    seats = {name: Meeting("ab", name, tmp_path, "127.0.0.1") for name in "ab"}
-    Place(tmp_path, plan(nodes=("a", "b")), order, "a", seats["a"]).wait("start")
-    for seat in seats.values():
-        seat.close_connection()
-        seat.end_server()
+    meetings = {name: Meeting("ab", name, tmp_path, "127.0.0.1") for name in "ab"}
+    Seat(tmp_path, plan(nodes=("a", "b")), order, "a", meetings["a"]).wait("start")
+    for meeting in meetings.values():
+        meeting.close_connection()
+        meeting.end_server()
     assert read_progress(tmp_path, "a").num_beats > 0
     assert read_progress(tmp_path, "b") is None
 
 
-def test_a_node_that_waits_is_not_given_up_while_it_shows_that_it_lives(place):
+def test_a_node_that_waits_is_not_given_up_while_it_shows_that_it_lives(seat):
     """It waits for 4 s, the limit is 2; the other one hangs."""
-    write_progress(place.folder, "n2", Progress(stage="links"))
+    write_progress(seat.folder, "n2", Progress(stage="links"))
 
     def wait():
         for beat in range(40):
-            write_progress(place.folder, "n1", Progress(stage="links", num_beats=beat))
+            write_progress(seat.folder, "n1", Progress(stage="links", num_beats=beat))
             time.sleep(0.1)
-        write_progress(place.folder, "n1", Progress(ended=True))
+        write_progress(seat.folder, "n1", Progress(ended=True))
 
     thread = threading.Thread(target=wait)
     thread.start()
-    found = watched(place.folder, Agents(n1=Standing("running"), n2=Standing("running")), step_sec=2.0)
+    found = watched(seat.folder, Agents(n1=Standing("running"), n2=Standing("running")), step_sec=2.0)
     thread.join()
     assert [trouble.nodes for trouble in found] == [("n2",)]
 
