@@ -1,4 +1,4 @@
-"""The tiny workload of the examples, which fails where a test tells it to."""
+"""The tiny workload of the examples, which fails on request."""
 
 import contextlib
 import json
@@ -42,7 +42,7 @@ class Tiny(TinyWorkload):
             yield self._batch([index + 1_000 for index in indices])
 
     def _obey_files(self, epoch):
-        """Orders of a test that must change no digest: files beside the data."""
+        """Obey the orders of a test: files in the data folder, so that they change no digest."""
         folder = Path(self.spec.data)
         with contextlib.suppress(FileNotFoundError):
             time.sleep(float((folder / "slow").read_text() or 0.1))
@@ -59,7 +59,7 @@ class Tiny(TinyWorkload):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _wait_for_checkpoints(self, count):
-        """They are written beside training, and may be late on a busy machine."""
+        """Wait for checkpoints, which are written in the background and may be late on a busy machine."""
         deadline = time.monotonic() + 60
         while len(list(self.spec.folder.glob("checkpoint/*.pt"))) < count and time.monotonic() < deadline:
             time.sleep(0.05)
