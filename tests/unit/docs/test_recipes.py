@@ -1,4 +1,4 @@
-"""The rule and the report format that CONTRIBUTING.md shows work as they stand there."""
+"""The rule and the report format that CONTRIBUTING.md shows work exactly as shown."""
 
 import re
 from dataclasses import replace
