@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -87,30 +88,12 @@ def test_a_rank_takes_no_more_than_slurm_gave_though_it_sees_all_cores(
     assert num_threads(env, cores, sharers=1, local_size=local_size) == expected
 
 
-SHELL = '''
-"""Ranks that a shell starts."""
-
-from hpcai500.launch.launcher import Launcher, RankEnvironment
-
-
-class Shell(Launcher):
-    name = "shell"
-    program = "bash"
-    backends = ("torch",)
-    rank_variables = ("MY_RANK",)
-    size_variables = ("MY_SIZE",)
-
-    def tokens(self, step):
-        loop = 'for rank in $(seq 0 $((N - 1))); do MY_RANK=$rank MY_SIZE=$N "$@" & done; wait'
-        return ("env", f"N={step.layout.world_size}", "bash", "-c", loop, "shell")
-
-    def rank_environment(self, env):
-        rank, size = int(env["MY_RANK"]), int(env["MY_SIZE"])
-        return RankEnvironment(rank, size, rank, size, "shell")
-
-
-LAUNCHER = Shell()
-'''
+def documented_launcher() -> str:
+    """The launcher that CONTRIBUTING.md shows."""
+    text = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text()
+    blocks: list[str] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (found,) = [block for block in blocks if "(Launcher)" in block]
+    return found
 
 
 @pytest.mark.slow
@@ -119,7 +102,7 @@ def test_a_launcher_of_one_s_own_is_one_file_of_the_package(tmp_path):
     shutil.copytree(Path(hpcai500.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     for folder in ("workloads", "slurm"):
         (tmp_path / "code" / folder).symlink_to(Path(hpcai500.__file__).parents[1] / folder)
-    (package / "launch" / "launchers" / "shell.py").write_text(SHELL)
+    (package / "launch" / "launchers" / "shell.py").write_text(documented_launcher())
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "code"), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
 
     def command(*arguments) -> subprocess.CompletedProcess[str]:

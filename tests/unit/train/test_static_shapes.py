@@ -1,5 +1,6 @@
 """FLOPs counted on tensors without memory are those that real batches need."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,11 +80,10 @@ def test_the_model_stays_where_it_is(make_spec, ranks):
 def test_a_loss_that_needs_values_is_told_to_take_real_batches(make_spec, ranks, tmp_path):
     tiny = Path(__file__).parents[2] / "integration" / "tiny"
     folder = tmp_path / "reads_values"
-    folder.mkdir()
-    (folder / "workload.toml").write_text((tiny / "workload.toml").read_text())
-    code = (tiny / "workload.py").read_text()
-    code += "\n\nTiny.static_shapes = True\nTiny.loss = lambda self, model, batch: model(batch[0]).sum().item()\n"
-    (folder / "workload.py").write_text(code)
+    shutil.copytree(tiny, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "workload.py").open("a") as code:
+        code.write("\n\nTiny.static_shapes = True\n")
+        code.write("Tiny.loss = lambda self, model, batch: model(batch[0]).sum().item()\n")
     workload = opened(make_spec(folder, {}, data="synthetic", unranked=True), ranks)
     with pytest.raises(SpecError, match=r"reads_values: FLOPs cannot .*; set static_shapes = False") as raised:
         count_flops(workload, workload.build_model(), ranks)
