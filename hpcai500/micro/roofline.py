@@ -10,7 +10,7 @@ from hpcai500.errors import InputError, MachineError
 from hpcai500.files import read_json
 from hpcai500.micro.compute import find_device, measure_compute
 from hpcai500.micro.document import MicroDocument, describe
-from hpcai500.micro.passes import spec_of, time_steps, trace_workload
+from hpcai500.micro.passes import synthetic_spec, time_steps, trace_workload
 from hpcai500.micro.roofline_model import Ceilings, WorkloadPoint
 from hpcai500.predict.measured import upgraded
 from hpcai500.score.record.folders import run_folders
@@ -77,7 +77,7 @@ def ceilings_of(document: MicroDocument, source: str) -> Ceilings:
 def measure_point(name: str, problem: str, device: str, precision: str, budget_sec: float) -> WorkloadPoint:
     """A workload's point from real training steps on synthetic data, on one rank in this process."""
     found_device = find_device(device)
-    spec = spec_of(name, problem, found_device, precision)
+    spec = synthetic_spec(name, problem, found_device, precision)
     found = trace_workload(spec, found_device)
     samples_per_sec = time_steps(spec, found_device, budget_sec).median
     num_samples = spec.micro_batch_size

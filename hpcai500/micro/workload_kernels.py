@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from hpcai500.micro.compute import measure_kernels, unsupported_precisions
 from hpcai500.micro.kernels import DTYPES, Kernel, normal
-from hpcai500.micro.passes import spec_of, trace_workload
+from hpcai500.micro.passes import synthetic_spec, trace_workload
 from hpcai500.micro.sample import Coverage, MicroResults, Sample, Shape, Skipped
 from hpcai500.micro.tracing import Operation, OperationCount, TensorSpec, Trace, by_flops, with_tensors
 
@@ -34,7 +34,7 @@ def measure_workload(
     if precision in refused:
         skipped = Skipped(name=f"{name} {problem} {precision}", reason=refused[precision], precision=precision)
         return MicroResults(skipped=(skipped,))
-    spec = spec_of(name, problem, device, "fp32")
+    spec = synthetic_spec(name, problem, device, "fp32")
     found = trace_workload(spec, device)
     chosen = list(choose(found))
     kernels = list(_numbered(kernel_of(operation, counted, precision) for operation, counted in chosen))

@@ -4,7 +4,7 @@ from torch import nn
 from torchvision.models import resnet50
 
 from hpcai500.micro.compute import measure_kernel
-from hpcai500.micro.passes import spec_of, time_steps, trace_workload
+from hpcai500.micro.passes import synthetic_spec, time_steps, trace_workload
 from hpcai500.micro.sample import rate
 from hpcai500.micro.tracing import Tracer, by_flops, num_bytes_of, trace
 from hpcai500.micro.workload_kernels import SHARE, choose, kernel_of, measure_workload
@@ -23,7 +23,7 @@ def test_the_shapes_of_resnet50_sum_to_the_counters_forward_flops():
 
 
 def test_the_shapes_of_a_training_pass_sum_to_what_a_run_counts():
-    spec = spec_of("image_classification", "full", CPU, "bf16")
+    spec = synthetic_spec("image_classification", "full", CPU, "bf16")
     found = trace_workload(spec, CPU)
     assert spec.micro_batch_size == 8
     # forward twice more for the gradients, less the first convolution's for its input: 2 x 7 x 7 x 3 x 64 x 112 x 112
@@ -60,13 +60,13 @@ def test_views_and_allocations_move_nothing_and_an_overwritten_tensor_is_not_rea
 
 
 def test_a_detectors_shapes_are_traced_too():
-    found = trace_workload(spec_of("extreme_weather", "mini", CPU), CPU)
+    found = trace_workload(synthetic_spec("extreme_weather", "mini", CPU), CPU)
     assert found.flops > 0
     assert found.unfused_bytes > found.fused_bytes > 0
 
 
 def test_operations_are_chosen_by_their_flops_until_most_are_covered():
-    found = trace_workload(spec_of("image_classification", "mini", CPU), CPU)
+    found = trace_workload(synthetic_spec("image_classification", "mini", CPU), CPU)
     chosen = list(choose(found))
     amounts = [counted.count * counted.flops for _, counted in by_flops(found)]
     assert amounts == sorted(amounts, reverse=True)
@@ -88,7 +88,7 @@ RESNET50 = [
 
 
 def test_resnet50s_shapes_are_its_23_distinct_convolutions_each_as_often_as_the_paper_has_it():
-    found = trace_workload(spec_of("image_classification", "full", CPU), CPU)
+    found = trace_workload(synthetic_spec("image_classification", "full", CPU), CPU)
     assert sum(times for *_, times in RESNET50) == 53
     by_hand = {1: [], 3: []}  # FLOPs and times: forward, and backward, where the first layer's input has no gradient
     for channels, out, kernel, size, times in RESNET50:
@@ -149,5 +149,5 @@ def test_shapes_that_the_budget_has_no_time_for_are_left_out_and_their_number_sa
 
 
 def test_steps_are_timed_as_samples_a_second():
-    assert time_steps(spec_of("image_classification", "mini", CPU), CPU, 0.1).median > 0
+    assert time_steps(synthetic_spec("image_classification", "mini", CPU), CPU, 0.1).median > 0
     assert rate(32, [2.0, 2.0, 2.0]).median == 16
