@@ -26,7 +26,7 @@ import cpuinfo
 import torch
 from input_speed import write_photographs
 from tabulate import tabulate
-from trainers import spec_of, train_steps, trainer_of
+from trainers import train_steps, trainer_of, trial_spec
 
 from hpcai500.launch.launcher import RankEnvironment
 from hpcai500.micro.compute import measure_compute
@@ -145,7 +145,9 @@ class Bench:
                 overrides |= real_overrides(case.workload, self.plan)
             self._number += 1
             output = str(self.folder / f"run{self._number}")
-            trainer = trainer_of(spec_of(case.workload, self.plan.problem, output, overrides, data=data), self.ranks)
+            trainer = trainer_of(
+                trial_spec(case.workload, self.plan.problem, output, overrides, data=data), self.ranks
+            )
             train_steps(trainer, 2) if data == "synthetic" else trainer.train_epoch(1, 0.0)
             case = case._replace(start_sec=time.perf_counter() - started)
             return self._epochs(case, trainer) if data != "synthetic" else self._steps(case, trainer)

@@ -122,7 +122,7 @@ def timeline(step: Step) -> str:
 def trace_rank(folder: Path, backend: str) -> None:
     """Run one rank: build the trainer of a run and trace some of its steps."""
     import torch
-    from trainers import spec_of, train_steps, trainer_of
+    from trainers import train_steps, trainer_of, trial_spec
 
     ranks: Any
     if backend == "horovod":
@@ -136,7 +136,7 @@ def trace_rank(folder: Path, backend: str) -> None:
 
         ranks = TorchRanks(find_launcher("local").require_rank_environment(os.environ), "cpu")
     overrides = {"batch.global_batch_size": NUM_RANKS * BATCH, "batch.micro_batch_size": BATCH}
-    trainer = trainer_of(spec_of("image_classification", "mini", str(folder), overrides, ranks=NUM_RANKS), ranks)
+    trainer = trainer_of(trial_spec("image_classification", "mini", str(folder), overrides, ranks=NUM_RANKS), ranks)
     train_steps(trainer, 3)
     if backend == "horovod" and ranks.rank == 0:
         hvd.start_timeline(str(folder / TIMELINE))

@@ -8,7 +8,7 @@ import torch
 from pairs import Row, paired
 from torch import nn
 from torchvision.models import resnet50
-from trainers import spec_of, train_steps, trainer_of
+from trainers import train_steps, trainer_of, trial_spec
 
 from hpcai500.ranks.torch_ranks import Ranks
 from hpcai500.system.devices import native_precision
@@ -22,7 +22,7 @@ def rows(ranks: Ranks) -> list[Row]:
         return []
     with tempfile.TemporaryDirectory() as output:
         sizes = {"batch.global_batch_size": BATCH, "batch.micro_batch_size": BATCH}
-        trainer = trainer_of(spec_of("image_classification", "full", output, sizes), ranks)
+        trainer = trainer_of(trial_spec("image_classification", "full", output, sizes), ranks)
         plain, ours, ratio = paired(plain_step(), partial(train_steps, trainer, 1))
     rates = [f"{BATCH / taken:.1f} images/s" for taken in (ours, plain)]
     what = "step at 224, batch 16: ours (bf16, channels last, fused) / plain PyTorch (fp32)"

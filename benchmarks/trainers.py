@@ -13,7 +13,7 @@ from hpcai500.train.preemption import StopRequest
 from hpcai500.train.resumption import Resumption
 
 
-def spec_of(
+def trial_spec(
     workload: str, problem: str, output: str, overrides: dict[str, Any], *, data: str = SYNTHETIC, ranks: int = 1
 ) -> RunSpec:
     """A trial run with `overrides`, as in `--set`."""

@@ -27,7 +27,7 @@ _MOST_STEPS = 100
 
 
 def synthetic_spec(name: str, problem: str, device: torch.device, precision: str = "") -> RunSpec:
-    """A run of `name` on one rank, on synthetic data: of one micro-batch, at most 8 samples on a processor."""
+    """A run of `name` on one rank with synthetic data and one micro-batch: at most 8 samples on a CPU."""
     spec = resolve(
         name, problem=problem, level=Level.FREE, seed=0, overrides={}, system="micro", data=SYNTHETIC, output="."
     )

@@ -75,11 +75,11 @@ def ceilings_of(document: MicroDocument, source: str) -> Ceilings:
 
 
 def measure_point(name: str, problem: str, device: str, precision: str, budget_sec: float) -> WorkloadPoint:
-    """Real training steps on synthetic data, on one rank in this process."""
-    place = find_device(device)
-    spec = synthetic_spec(name, problem, place, precision)
-    found = trace_workload(spec, place)
-    samples_per_sec = time_steps(spec, place, budget_sec).median
+    """A workload's point from real training steps on synthetic data, on one rank in this process."""
+    found_device = find_device(device)
+    spec = synthetic_spec(name, problem, found_device, precision)
+    found = trace_workload(spec, found_device)
+    samples_per_sec = time_steps(spec, found_device, budget_sec).median
     num_samples = spec.micro_batch_size
     return WorkloadPoint(
         name=f"{spec.workload.name} {problem}",
