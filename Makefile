@@ -1,6 +1,6 @@
 # make quickstart   from nothing to a ranked Valid FLOPS
 # make test         everything that can be tested here
-# make check        lint, types, import rules
+# make check        lint, types, import rules, voice
 # make horovod      Horovod, built for the installed torch; the wheel is kept
 # make testbed-up   a real Slurm on this machine, as root; make testbed-down ends it
 
@@ -43,6 +43,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/voice.py hpcai500 workloads tools slurm benchmarks examples tests/integration tests/slurm
 
 # Tests that compare speeds come last, one at a time.
 test: $(STAMP)
