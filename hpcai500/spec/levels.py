@@ -35,10 +35,15 @@ def require_open(level: Level, keys: Sequence[str], openings: Mapping[Level, Seq
         if opens(openings[level], key):
             continue
         layer = layer_of(key)
-        allowing = next((other for other in Level if opens(openings[other], key)), None)
-        mend = (
-            f"--level {allowing} allows it"
-            if allowing
-            else "no level opens it; --unranked runs it as a trial that is never ranked"
+        raise SpecError(
+            f"{key} belongs to Layer {layer.value} ({layer.title}), fixed at {level} level",
+            opening_hint(key, openings),
         )
-        raise SpecError(f"{key} belongs to Layer {layer.value} ({layer.title}), fixed at {level} level", mend)
+
+
+def opening_hint(key: str, openings: Mapping[Level, Sequence[str]]) -> str:
+    """How to run with a value of `key` that a level fixes."""
+    allowing = next((level for level in Level if opens(openings[level], key)), None)
+    if allowing:
+        return f"--level {allowing} allows it"
+    return "no level opens it; --unranked runs it as a trial that is never ranked"

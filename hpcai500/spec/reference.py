@@ -1,18 +1,16 @@
-"""The shipped workload that a run is held against, and which of its values a level lets a run change."""
+"""The shipped workload that a run is compared with, and the values that a level lets a run change."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hpcai500.errors import SpecError
-from hpcai500.files import digest_tree, read_json
+from hpcai500.files import read_json
+from hpcai500.spec.code import digest_code
 from hpcai500.spec.layers import layer_of
-from hpcai500.spec.levels import Level, opens
+from hpcai500.spec.levels import Level, opening_hint, opens
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.workload import Settings, WorkloadRules, load_rules, shipped_workloads
-
-CODE = (".py", ".toml")
-"""The files whose digest is Layer 7's identity."""
 
 _TABLES_OF_CODE = ("model", "data")
 
@@ -23,21 +21,21 @@ class ModelReference(Frozen):
     layer_flops: dict[str, float]
     """FLOPs of each layer's forward pass for one sample."""
     varying_layers: tuple[str, ...]
-    """Those whose FLOPs depend on what a batch holds."""
+    """Layers whose FLOPs depend on the content of a batch."""
 
 
 class ProblemReference(Frozen):
     dataset_digest: str | None
-    """Null where nobody may hand the data on, so that no digest could be taken."""
+    """Null if the data may not be redistributed, so that no digest could be taken."""
     flops_per_sample: float
-    """To train one sample, forward and backward."""
+    """FLOPs to train one sample, forward and backward."""
     keeps_predictions: bool
     """Whether `evaluation.json` names each sample of the last evaluation."""
     model: ModelReference
 
 
 class References(Frozen):
-    """`reference.json` of a shipped workload: what can be known of it by running it alone."""
+    """`reference.json` of a shipped workload: values that only a run of it can give."""
 
     schema_version: Literal[1]
     problems: dict[str, ProblemReference]
@@ -52,12 +50,12 @@ class Reference(NamedTuple):
 
 
 def find_reference(benchmark: str, problem: str) -> Reference | None:
-    """The shipped workload of the same benchmark, whatever the folder of the run's own is called."""
+    """The shipped workload of the same benchmark, whatever the name of the run's own folder."""
     for folder in shipped_workloads():
         rules = load_rules(folder)
         if rules.benchmark == benchmark and problem in rules.problems:
             return Reference(
-                folder.name, digest_tree(folder, CODE), rules, rules.problems[problem], _known(folder, problem)
+                folder.name, digest_code(folder), rules, rules.problems[problem], _known(folder, problem)
             )
     return None
 
@@ -72,7 +70,7 @@ Tables = Mapping[str, Mapping[str, Any]]
 
 
 def changes(here: Tables, reference: Settings) -> dict[str, tuple[Any, Any]]:
-    """Dotted key to (here, in the reference) of the tables `here` that differ; None for a missing key."""
+    """Differing values of the tables `here`: dotted key to (here, in the reference); None for a missing key."""
     there = reference.model_dump(mode="json")
     found = {}
     for table in here:
@@ -84,9 +82,9 @@ def changes(here: Tables, reference: Settings) -> dict[str, tuple[Any, Any]]:
 
 
 def closed_changes(level: Level, settings: Tables, reference: Reference) -> dict[str, tuple[Any, Any]]:
-    """Those of `changes` that `level` forbids, by the reference's own rules.
+    """The `changes` that `level` forbids, by the reference's own rules.
 
-    At system level another implementation may have other keys for model and data; what both name must agree.
+    At system level another implementation may have other keys for model and data; keys that both have must agree.
     """
     openings = reference.rules.levels.by_level()[level]
     return {
@@ -98,7 +96,7 @@ def closed_changes(level: Level, settings: Tables, reference: Reference) -> dict
 
 
 def require_reference(level: Level, benchmark: str, problem: str, settings: Settings, code_digest: str) -> None:
-    """Refuse to start what `level` forbids in a folder of the user's own; a new problem has free level alone.
+    """Refuse to start what `level` forbids in a folder of the user's own; a new problem has only free level.
 
     Raises:
         SpecError: naming the key or the layer, and the level that would allow it.
@@ -106,26 +104,21 @@ def require_reference(level: Level, benchmark: str, problem: str, settings: Sett
     reference = find_reference(benchmark, problem)
     if reference is None and level is not Level.FREE:
         raise SpecError(
-            f"no shipped workload has benchmark {benchmark!r} with problem {problem!r}: nothing to be equal to at "
+            f"no shipped workload has benchmark {benchmark!r} with problem {problem!r}: nothing to compare with at "
             f"{level} level",
             "--level free runs a problem of its own",
         )
     if reference is None:
         return
     for key, (here, there) in closed_changes(level, settings.model_dump(mode="json"), reference).items():
-        allowing = allowing_level(key, reference.rules.levels.by_level())
         layer = layer_of(key)
         raise SpecError(
             f"{key} is {here!r}, not {there!r} as in {reference.name}: Layer {layer.value} ({layer.title}) is fixed "
             f"at {level} level",
-            f"--level {allowing} allows it" if allowing else "no level opens it; --unranked runs it as a trial",
+            opening_hint(key, reference.rules.levels.by_level()),
         )
     if level is Level.HARDWARE and code_digest != reference.code_digest:
         raise SpecError(
             f"the workload's code is not that of {reference.name}: Layer 7 is fixed at hardware level",
             "--level system allows another implementation of the same model, --level free another model",
         )
-
-
-def allowing_level(key: str, openings: Mapping[Level, tuple[str, ...]]) -> Level | None:
-    return next((level for level in Level if opens(openings[level], key)), None)
