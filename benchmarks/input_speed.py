@@ -42,7 +42,8 @@ def rows() -> list[Row]:
 def jpeg_rows() -> list[Row]:
     load_workload(find_workload("image_classification"))  # adds the folder of workloads to the path
     from image_classification.data import DataSettings
-    from image_classification.dataset import open_dataset, prepare
+    from image_classification.data_tools.prepare import prepare
+    from image_classification.dataset import open_dataset
     from image_classification.views import ImageReader
 
     settings = parse(DataSettings, load_rules(find_workload("image_classification")).problems["full"].data, "data")
@@ -157,11 +158,11 @@ def decode_when_asked(reader: Any, decoder: str, files: list[Any], pipe: Any) ->
 def frame_rows() -> list[Row]:
     """Frames of 768 x 1152, compared with a raw read of the same bytes of the same file, all from warm pages."""
     load_workload(find_workload("extreme_weather"))
+    from extreme_weather.data_tools.prepare import prepare
+    from extreme_weather.data_tools.synthesize import synthesize
     from extreme_weather.frames import Frames
     from extreme_weather.layout import DataSettings, read_manifest
     from extreme_weather.loading import Buffers, ReadAhead, page_aligned
-    from extreme_weather.prepare import prepare
-    from extreme_weather.synthesize import synthesize
     from extreme_weather.workload import read_batch
 
     full = load_rules(find_workload("extreme_weather")).problems["full"]

@@ -18,10 +18,11 @@ from pydantic import Field
 
 from hpcai500.errors import HpcAi500Error, InputError, OccupiedError, ShortfallError
 from hpcai500.events.reader import MOST_LOG_BYTES
-from hpcai500.files import digest_names, digest_tree, source_files, storage
+from hpcai500.files import digest_names, storage
 from hpcai500.score.record.folders import run_folders
 from hpcai500.score.record.limits import MOST_RECORD_BYTES
 from hpcai500.score.record.run_files import MANIFEST, SEALED, RunFiles
+from hpcai500.spec.code import digest_files
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.run import AnyRun, read_run
 
@@ -135,15 +136,17 @@ def _files_of(folder: Path) -> dict[str, Path]:
 
 
 def _source_of(spec: AnyRun) -> dict[str, Path]:
-    """Of the workload, or of a foreign program; nothing where it is not what ran any more."""
-    folder, suffixes = Path(spec.workload.folder), spec.source_suffixes
-    if not spec.workload.folder or digest_tree(folder, suffixes) != spec.workload.code_digest:
+    """Name in the archive to path, for the source of the workload or foreign program; empty if it has changed."""
+    if not spec.workload.folder:
         return {}
-    place = _source_place(spec.workload.code_digest, spec.workload.name)
-    return {f"{place}/{path.relative_to(folder).as_posix()}": path for path in source_files(folder, suffixes)}
+    folder, files = Path(spec.workload.folder), spec.source_code()
+    if digest_files(folder, files) != spec.workload.code_digest:
+        return {}
+    prefix = _source_prefix(spec.workload.code_digest, spec.workload.name)
+    return {f"{prefix}/{path.relative_to(folder).as_posix()}": path for path in files}
 
 
-def _source_place(code_digest: str, name: str) -> str:
+def _source_prefix(code_digest: str, name: str) -> str:
     return f"workloads/{code_digest[:16]}/{name}"
 
 
@@ -329,7 +332,7 @@ def _source_faults(source: zipfile.ZipFile, contents: Contents) -> tuple[list[st
         elif name.startswith("runs/") and name.endswith("/run.json"):
             digest, workload = _what_ran(source, name)
             if digest:
-                ran[_source_place(digest, workload), digest] = workload
+                ran[_source_prefix(digest, workload), digest] = workload
     for place, files in trees.items():
         if not any(there == place for there, _ in ran):
             faults.append(f"{_shown(place)}: the source of no run in it")

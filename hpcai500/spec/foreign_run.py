@@ -1,10 +1,11 @@
 """The record of a foreign program, which trains by itself and whose log `hpcai500 ingest` has read."""
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from hpcai500.files import digest
+from hpcai500.files import digest, source_files
 from hpcai500.spec.levels import Level
 from hpcai500.spec.models import Frozen
 from hpcai500.spec.record import RunRecord, StatedSettings
@@ -54,8 +55,9 @@ class ForeignRun(RunRecord):
     settings: StatedSettings
     program: Program
 
-    source_suffixes: ClassVar[tuple[str, ...]] = ()
-    """All files of `workload.folder` are the program's source."""
+    def source_code(self) -> list[Path]:
+        """All files of `workload.folder`."""
+        return list(source_files(Path(self.workload.folder)))
 
     def stated(self, layer: int) -> dict[str, Any]:
         """The program's statement about a layer from 3 to 8; empty if there is none."""

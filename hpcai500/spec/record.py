@@ -20,7 +20,7 @@ class WorkloadIdentity(Frozen):
     name: str
     folder: str
     code_digest: str
-    """SHA-256 of the folder's Python and TOML files: the identity of Layer 7."""
+    """SHA-256 of the folder's Python and TOML files without `data_tools/`: Layer 7's identity."""
     title: str
     benchmark: str
     model: str

@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hpcai500.errors import SpecError
-from hpcai500.files import digest_tree, read_json
+from hpcai500.files import read_json
+from hpcai500.spec.code import digest_code
 from hpcai500.spec.layers import layer_of
 from hpcai500.spec.levels import Level, opening_hint, opens
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.workload import Settings, WorkloadRules, load_rules, shipped_workloads
-
-CODE = (".py", ".toml")
-"""The files whose digest is Layer 7's identity."""
 
 _TABLES_OF_CODE = ("model", "data")
 
@@ -57,7 +55,7 @@ def find_reference(benchmark: str, problem: str) -> Reference | None:
         rules = load_rules(folder)
         if rules.benchmark == benchmark and problem in rules.problems:
             return Reference(
-                folder.name, digest_tree(folder, CODE), rules, rules.problems[problem], _known(folder, problem)
+                folder.name, digest_code(folder), rules, rules.problems[problem], _known(folder, problem)
             )
     return None
 

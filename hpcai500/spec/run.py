@@ -5,17 +5,18 @@ import tomllib
 from collections.abc import Sequence
 from datetime import date, time
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from hpcai500.errors import OccupiedError, SpecError
-from hpcai500.files import digest, digest_tree, new_folder, read_json, storage, write_atomic
+from hpcai500.files import digest, new_folder, read_json, storage, write_atomic
+from hpcai500.spec.code import code_files, digest_code, require_data_tools_apart
 from hpcai500.spec.foreign_run import ForeignRun, without_placeholders
 from hpcai500.spec.levels import Level, require_open
 from hpcai500.spec.models import parse
 from hpcai500.spec.record import NAME, RunRecord
-from hpcai500.spec.reference import CODE, require_reference
+from hpcai500.spec.reference import require_reference
 from hpcai500.spec.workload import (
     MOST_FLOP_BATCHES,
     Settings,
@@ -43,8 +44,6 @@ class RunSpec(RunRecord):
     """A folder on each node's own disk, to which the data is copied before the clock starts; empty for none."""
     resume_from: str = ""
     """The folder of another run whose newest checkpoint this run starts from. Such a run is never ranked."""
-    source_suffixes: ClassVar[tuple[str, ...]] = CODE
-    """Suffixes of the files of `workload.folder` that are the workload's source."""
 
     @model_validator(mode="after")
     def _ranks_share_the_batch(self) -> "RunSpec":
@@ -89,6 +88,10 @@ class RunSpec(RunRecord):
         if self.resume_from:
             reasons.append("starts from another run's checkpoint")
         return tuple(reasons)
+
+    def source_code(self) -> list[Path]:
+        """Files of `workload.folder` that are the workload's source."""
+        return code_files(Path(self.workload.folder))
 
     def compared_settings(self) -> dict[str, dict[str, Any]]:
         return self.settings.model_dump(mode="json")
@@ -197,7 +200,8 @@ def resolve(
     settings = problem_settings(rules, problem)
     overridden = with_overrides(settings, overrides)
     require_few_flop_batches(overridden)
-    code_digest = digest_tree(folder, CODE)
+    require_data_tools_apart(folder)
+    code_digest = digest_code(folder)
     if not unranked:
         require_open(level, list(overrides), rules.levels.by_level())
         require_reference(level, rules.benchmark, problem, overridden, code_digest)

@@ -3,12 +3,14 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hpcai500.errors import HpcAi500Error
+from hpcai500.train.data_tools import forbid, forbidden_packages
 from hpcai500.train.preemption import leave_signals_to_parent
 from hpcai500.train.ring import FillBatch, Ring, RingBatch
 
@@ -93,8 +95,8 @@ class Loader:
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
             prefetch_factor=_PREFETCH if num_workers else None,
-            worker_init_fn=leave_signals_to_parent,
-            generator=torch.Generator(),  # a separate one, so that the run's own is equal after a resumption
+            worker_init_fn=partial(_start_process, forbidden=forbidden_packages()),
+            generator=torch.Generator(),  # draws nothing from the run's own, so that a resumed run is the same
         )
 
     def read(self, batches: Sequence[Sequence[Any]]) -> Iterator[Any]:
@@ -109,6 +111,12 @@ class Loader:
                 raise batch
             yield self._read_batch.batch(batch.memory, batch.rest) if isinstance(batch, RingBatch) else batch  # type: ignore[attr-defined]
             del batch  # frees its slot while the next one is read
+
+
+def _start_process(_: int, *, forbidden: tuple[str, ...]) -> None:
+    leave_signals_to_parent()
+    for package in forbidden:  # a spawned process does not inherit the guard
+        forbid(package)
 
 
 def _identity(batch: Any) -> Any:

@@ -31,6 +31,7 @@ from hpcai500.score.record.manifest import seal
 from hpcai500.score.record.result import write_result
 from hpcai500.spec.run import RunSpec, read_spec
 from hpcai500.train.build import build
+from hpcai500.train.data_tools import forbid_data_tools
 from hpcai500.train.journal import SilentJournal, log_submission, open_journal
 from hpcai500.train.resumption import find_resumption
 
@@ -95,6 +96,7 @@ def main() -> int:
     spec = read_spec(Path(sys.argv[1]))
     rank = find_launcher(spec.launcher).rank(os.environ)
     try:
+        forbid_data_tools(Path(spec.workload.folder).name)
         run(spec, STOP or StopRequest())
         if rank == 0:
             write_result(spec.folder)

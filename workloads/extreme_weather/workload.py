@@ -151,7 +151,7 @@ class ExtremeWeather(Workload):
 
     @classmethod
     def prepare_data(cls, problem: str, settings: Settings, source: Path | None, folder: Path) -> Iterator[str]:
-        from .prepare import prepare
+        from .data_tools.prepare import prepare
 
         return prepare(parse(DataSettings, settings.data, "data"), source, folder)
 
@@ -159,7 +159,7 @@ class ExtremeWeather(Workload):
     def synthesize_data(
         cls, problem: str, settings: Settings, folder: Path, *, num_samples: int | None, seed: int
     ) -> Iterator[str]:
-        from .synthesize import synthesize
+        from .data_tools.synthesize import synthesize
 
         return synthesize(parse(DataSettings, settings.data, "data"), folder, num_samples=num_samples, seed=seed)
 
@@ -167,7 +167,7 @@ class ExtremeWeather(Workload):
     def show_sample(
         cls, problem: str, settings: Settings, folder: Path, index: int, *, records: Any, layers: Sequence[str]
     ) -> "Image":
-        from .picture import draw_frame
+        from .data_tools.picture import draw_frame
 
         frames = Frames(folder, read_manifest(folder), parse(DataSettings, settings.data, "data").eval_years)
         if not 0 <= index < len(frames):

@@ -18,9 +18,8 @@ from hpcai500.train.loading import Loader, choose_num_workers, pins_memory
 from hpcai500.train.workload import DatasetInfo, Quality, SampleKey, Workload
 
 from .data import DataSettings
-from .dataset import open_dataset, prepare, verify
+from .dataset import open_dataset
 from .decoding import choose_decoder, named
-from .digits import digits_to_jpeg
 from .views import EncodedBatch, ImageBatch, ImageReader
 
 CHANNEL_MEAN = (0.485, 0.456, 0.406)
@@ -119,6 +118,9 @@ class ImageClassification(Workload):
 
     @classmethod
     def prepare_data(cls, problem: str, settings: Settings, source: Path | None, folder: Path) -> Iterator[str]:
+        from .data_tools.digits import digits_to_jpeg
+        from .data_tools.prepare import prepare
+
         if problem == "mini":
             yield digits_to_jpeg(folder, settings)
             return
@@ -126,6 +128,8 @@ class ImageClassification(Workload):
 
     @classmethod
     def verify_data(cls, problem: str, settings: Settings, folder: Path) -> Iterator[str]:
+        from .data_tools.prepare import verify
+
         num_classes = parse(ModelSettings, settings.model, "model").num_classes
         return verify(folder, num_classes, settings.problem)
 

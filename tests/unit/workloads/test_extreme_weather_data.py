@@ -21,17 +21,17 @@ from hpcai500.spec.models import parse
 from hpcai500.spec.workload import load_rules
 
 sys.path.insert(0, str(data_dir("workloads")))
+from channel_baseline import Baseline, iou
 from extreme_weather import tasks
-from extreme_weather.atmosphere import Grid, background
-from extreme_weather.baseline import Baseline, iou
 from extreme_weather.boxes import real_rows
+from extreme_weather.data_tools.atmosphere import Grid, background
+from extreme_weather.data_tools.prepare import prepare
+from extreme_weather.data_tools.storms import PHENOMENA, tropical_cyclone
+from extreme_weather.data_tools.synthesize import synthesize
+from extreme_weather.data_tools.synthetic_frame import make_frame
 from extreme_weather.frames import Frames
 from extreme_weather.layout import CHANNELS, DataSettings, read_manifest, verify
-from extreme_weather.prepare import prepare
 from extreme_weather.staging import stage, staged_folder
-from extreme_weather.storms import PHENOMENA, tropical_cyclone
-from extreme_weather.synthesize import synthesize
-from extreme_weather.synthetic_frame import make_frame
 
 HEIGHT, WIDTH = 32, 48
 SETTINGS = {
@@ -373,8 +373,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from hpcai500.errors import MachineError
 from extreme_weather.layout import DataSettings
-from extreme_weather.prepare import prepare
-from extreme_weather.synthesize import synthesize
+from extreme_weather.data_tools.prepare import prepare
+from extreme_weather.data_tools.synthesize import synthesize
 
 settings, source, target = DataSettings.model_validate_json(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))

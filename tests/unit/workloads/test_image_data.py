@@ -29,9 +29,9 @@ from image_classification.data import (
     ImageIndex,
     read_index,
 )
-from image_classification.dataset import verify
+from image_classification.data_tools.digits import digits_to_jpeg
+from image_classification.data_tools.prepare import verify
 from image_classification.decoding import decode
-from image_classification.digits import digits_to_jpeg
 from image_classification.views import ImageReader, random_crop
 
 RULES = load_rules(data_dir("workloads") / "image_classification")

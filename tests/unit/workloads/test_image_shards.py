@@ -21,11 +21,12 @@ from hpcai500.train.loading import Loader
 from hpcai500.train.workload import SampleKey
 
 sys.path.insert(0, str(data_dir("workloads")))
-from image_classification import shards
 from image_classification.data import GROUND_TRUTH, META, DataSettings, read_index
-from image_classification.dataset import open_dataset, prepare, verify
+from image_classification.data_tools import packing
+from image_classification.data_tools.prepare import prepare, verify
+from image_classification.data_tools.tars import TRAIN_TAR, VAL_TAR
+from image_classification.dataset import open_dataset
 from image_classification.decoding import choose_decoder, decode
-from image_classification.tars import TRAIN_TAR, VAL_TAR
 from image_classification.views import EncodedBatch, ImageReader
 
 CPU = torch.device("cpu")
@@ -53,7 +54,7 @@ def photograph(number=0, width=60, height=45, mode="RGB"):
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(shards, "IMAGES_PER_SHARD", 4)
+    monkeypatch.setattr(packing, "IMAGES_PER_SHARD", 4)
 
 
 @pytest.fixture
@@ -130,17 +131,17 @@ def killed_at_its_second_shard(tree):
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {str(data_dir("workloads"))!r})
-from image_classification import dataset, shards
-shards.IMAGES_PER_SHARD = 4
-copy, calls = shards._copy, []
+from image_classification.data_tools import packing, prepare
+packing.IMAGES_PER_SHARD = 4
+copy, calls = packing._copy, []
 def copy_and_die(*args):
     digests = copy(*args)
     calls.append(1)
     if len(calls) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return digests
-shards._copy = copy_and_die
-list(dataset.prepare(Path({str(tree)!r}), Path({str(folder)!r}), 2))
+packing._copy = copy_and_die
+list(prepare.prepare(Path({str(tree)!r}), Path({str(folder)!r}), 2))
 """
     ended = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
     assert ended.returncode == -signal.SIGKILL
@@ -200,7 +201,7 @@ def test_a_second_process_that_packs_there_is_told_of_the_first(tree):
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(data_dir("workloads"))!r})
-from image_classification.dataset import prepare
+from image_classification.data_tools.prepare import prepare
 list(prepare(Path({str(tree)!r}), Path({str(folder)!r}), 2))
 """
     with sole_writer(folder):

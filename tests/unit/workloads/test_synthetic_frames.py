@@ -15,12 +15,12 @@ from hpcai500.spec.reference import find_reference
 from hpcai500.spec.workload import load_rules
 
 sys.path.insert(0, str(data_dir("workloads")))
-from extreme_weather.atmosphere import _QUANTUM_EXPONENTS, Grid, _rounded
+from extreme_weather.data_tools.atmosphere import _QUANTUM_EXPONENTS, Grid, _rounded
+from extreme_weather.data_tools.synthesize import GENERATOR_VERSION, synthesize
+from extreme_weather.data_tools.synthetic_frame import box_array, make_frame
 from extreme_weather.layout import CHANNELS, DataSettings
 from extreme_weather.scan import content_digest, plane_digest
 from extreme_weather.storage import BOX_ROWS
-from extreme_weather.synthesize import GENERATOR_VERSION, synthesize
-from extreme_weather.synthetic_frame import box_array, make_frame
 
 DATA = parse(DataSettings, load_rules(data_dir("workloads") / "extreme_weather").problems["mini"].data, "data")
 GRID = Grid(DATA.frame_height, DATA.frame_width)
@@ -35,8 +35,8 @@ SHA256_OF_FRAMES = "c1efe18693a63030c1b8c755114dec38d0f8593e95221e9631e2486214fe
 PRINT_SHA256 = """
 import hashlib, sys
 sys.path.insert(0, sys.argv[1])
-from extreme_weather.atmosphere import Grid
-from extreme_weather.synthetic_frame import make_frame
+from extreme_weather.data_tools.atmosphere import Grid
+from extreme_weather.data_tools.synthetic_frame import make_frame
 total = hashlib.sha256()
 for index in range(25):
     frame, rows = make_frame(Grid(64, 96), index / 25, (0, 1980, index))

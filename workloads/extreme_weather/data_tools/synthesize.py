@@ -14,11 +14,11 @@ from tqdm import tqdm
 from hpcai500.errors import OccupiedError, SpecError
 from hpcai500.files import sole_writer
 
+from ..layout import CHANNELS, DataSettings, file_name, verify
+from ..storage import BOX_COLUMNS, BOX_ROWS, writable
+from ..tasks import run_tasks
 from .atmosphere import Grid
-from .layout import CHANNELS, DataSettings, file_name, verify
-from .storage import BOX_COLUMNS, BOX_ROWS, writable
 from .synthetic_frame import box_array, make_frame
-from .tasks import run_tasks
 
 GENERATOR_VERSION = 2
 """Counts up whenever the same seed gives another data set."""

@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from extreme_weather.boxes import NUM_CLASSES
+from extreme_weather.frames import Frames, Sample
+from extreme_weather.layout import CHANNELS
 from scipy.ndimage import maximum_filter
-
-from .boxes import NUM_CLASSES
-from .frames import Frames, Sample
-from .layout import CHANNELS
 
 _PEAKS_PER_FRAME = 5
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from hpcai500.errors import DataError
 
-from .data import SUFFIXES, ImageIndex, Indices, flat_labels
-from .spans import SpanIndex
+from ..data import SUFFIXES, ImageIndex, Indices, flat_labels
+from ..spans import SpanIndex
 
 TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 

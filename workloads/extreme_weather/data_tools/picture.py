@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hpcai500.errors import InputError, nearest
 
-from .layout import CHANNELS, CLASS_NAMES
+from ..layout import CHANNELS, CLASS_NAMES
 
 # Anchors of a colour map that is even in lightness (dark blue, teal, green, yellow).
 _COLOURS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], float)

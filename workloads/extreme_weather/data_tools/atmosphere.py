@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from .layout import CHANNELS
+from ..layout import CHANNELS
 
 Array = npt.NDArray[np.floating[Any]]
 Fields = dict[str, Array]

@@ -14,9 +14,9 @@ from tqdm import tqdm
 from hpcai500.errors import DataError, OccupiedError, SpecError
 from hpcai500.files import sole_writer
 
-from .layout import CheckedFile, DataSettings, check_files, scan_files, verify
-from .scan import content_digest, file_sha256, plane_digest
-from .storage import (
+from ..layout import CheckedFile, DataSettings, check_files, scan_files, verify
+from ..scan import content_digest, file_sha256, plane_digest
+from ..storage import (
     STORED_TYPES,
     Block,
     Encoding,
@@ -29,7 +29,7 @@ from .storage import (
     read_structure,
     writable,
 )
-from .tasks import run_tasks
+from ..tasks import run_tasks
 
 _SAMPLE_FRAMES = 4
 _SMALLEST_STEP = {"float32": 0.0, "float16": 2.0**-25, "bfloat16": 0.0}
