@@ -8,7 +8,7 @@ from typing import NamedTuple
 from hpcai500.cli.output import print_json
 from hpcai500.errors import InputError
 from hpcai500.files import write_atomic
-from hpcai500.predict.calibration import Sized, read_sizes
+from hpcai500.predict.calibration import MeasuredSize, read_sizes
 from hpcai500.predict.network import LinkBand, NetworkBand, Range, band, link_band, parse_range, read_measured
 from hpcai500.predict.prediction import predict
 from hpcai500.predict.step_model import fit_bandwidth
@@ -55,7 +55,7 @@ class _Known(NamedTuple):
     source: str
 
 
-def _network(args: argparse.Namespace, sizes: list[Sized], nodes: list[int]) -> NetworkBand:
+def _network(args: argparse.Namespace, sizes: list[MeasuredSize], nodes: list[int]) -> NetworkBand:
     """Each link as measured, as given, or as a second measured size makes it.
 
     Raises:
@@ -101,7 +101,7 @@ def _network(args: argparse.Namespace, sizes: list[Sized], nodes: list[int]) -> 
     )
 
 
-def _unknown_between(sizes: list[Sized]) -> InputError:
+def _unknown_between(sizes: list[MeasuredSize]) -> InputError:
     hint = "give --bandwidth-gb-s, or a --network FILE measured over several nodes"
     if sizes[0].spec.nodes > 1:
         return InputError("the link between nodes is unknown: no run of a single rank to compare with", hint)
@@ -144,7 +144,7 @@ def _borrowed(source: str, delay: Range | None) -> str:
     return f"{source}; latency {'as between nodes' if delay else 'assumed'}"
 
 
-def _fitted(base: Sized, larger: Sized, delay: Range | None, within: LinkBand | None = None) -> _Known:
+def _fitted(base: MeasuredSize, larger: MeasuredSize, delay: Range | None, within: LinkBand | None = None) -> _Known:
     source = f"bandwidth fitted to the step on {larger.spec.world_size} ranks"
     return _Known(
         fit_bandwidth(base, larger, delay or _ASSUMED, within), source if delay else f"{source}; latency assumed"
