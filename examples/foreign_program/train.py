@@ -1,6 +1,6 @@
-"""A program that knows nothing of hpcai500: a small network on the handwritten digits, with a log of its own.
+"""A program independent of hpcai500: a small network on the handwritten digits, with its own log.
 
-`python train.py DATA --seed 0`: DATA is what `hpcai500 data prepare` makes of the mini problem.
+`python train.py DATA --seed 0`: DATA is the folder that `hpcai500 data prepare` makes for the mini problem.
 """
 
 import argparse
@@ -22,7 +22,7 @@ WIDTHS = (3, 32, 64, 128)
 
 
 def log(event_type, key, value=None, **metadata):
-    """One line, flushed at once: whoever runs this program may hold its clock against theirs."""
+    """Print one line and flush it: `ingest --run` compares its time with its own clock."""
     record = {"namespace": "", "time_ms": time.time_ns() // 1_000_000, "event_type": event_type, "key": key,
               "value": value, "metadata": {"file": "train.py", "lineno": 0, **metadata}}  # fmt: skip
     print(f":::MLLOG {json.dumps(record)}", flush=True)
@@ -46,7 +46,7 @@ def read_split(folder):
 
 
 def build_model():
-    """Three convolutions that halve the image, and a linear layer; FLOPs of each forward pass, MAC = 2."""
+    """Three convolutions that halve the image and a linear layer, with their forward FLOPs (MAC = 2)."""
     layers, flops, size = [], {}, 32
     for number, (inputs, outputs) in enumerate(pairwise(WIDTHS)):
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
@@ -59,7 +59,7 @@ def build_model():
 
 
 def train_epoch(model, optimizer, images, labels, epoch):
-    """Whole batches in an order of the epoch's own; mean loss and samples."""
+    """Train on whole batches in random order; returns the mean loss and the number of samples."""
     model.train()
     total, steps = 0.0, len(images) // BATCH
     for step, chosen in enumerate(torch.randperm(len(images))[: steps * BATCH].split(BATCH)):
@@ -73,27 +73,26 @@ def train_epoch(model, optimizer, images, labels, epoch):
     return total / steps, steps * BATCH
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--system", default="my-machine")
-    args = parser.parse_args()
-    torch.manual_seed(args.seed)
-
-    point("cache_clear", False)
-    log("INTERVAL_START", "init_start")
-    for key, value in {"org": "me", "platform": args.system, "division": "open", "benchmark": "resnet",
+def log_submission(system):
+    for key, value in {"org": "me", "platform": system, "division": "open", "benchmark": "resnet",
                        "status": "research"}.items():  # fmt: skip
         point(f"submission_{key}", value)
-    model, flops = build_model()
+
+
+def log_model(model, flops):
+    """Parameters and FLOPs; returns the FLOPs to train one sample."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     point("hpcai500.model", {"num_parameters": parameters, "layer_flops": flops})
-    # The backward pass takes twice the forward's; nobody needs the gradient of the first layer's input.
+    # The backward pass takes twice the forward's; the gradient of the first layer's input is not needed.
     per_sample = 3 * sum(flops.values()) - flops["conv0"]
     convention = "convolutions and matrix products as executed, forward and backward, MAC = 2"
     point("hpcai500.flops_per_sample", {"mean": per_sample, "standard_deviation": 0.0}, convention=convention)
-    point("seed", args.seed)
+    return per_sample
+
+
+def log_layers(seed):
+    """Hyper-parameters by their official keys, and what Layers 1 to 9 are."""
+    point("seed", seed)
     point("global_batch_size", BATCH)
     for key, value in {"name": "adamw", "base_learning_rate": RATE, "learning_rate_warmup_epochs": WARM_UP_EPOCHS,
                        "weight_decay": DECAY}.items():  # fmt: skip
@@ -110,32 +109,54 @@ def main():
         9: {"metric": "top-1 accuracy", "target_quality": TARGET, "num_epochs": EPOCHS},
     }.items():
         point("hpcai500.layer", value, layer=layer)
+
+
+def run_epoch(model, optimizer, train, evaluation, epoch, per_sample):
+    """Train and evaluate once; `train` and `evaluation` are (images, labels)."""
+    begun = time.perf_counter()
+    log("INTERVAL_START", "epoch_start", epoch_num=epoch)
+    loss, samples = train_epoch(model, optimizer, *train, epoch)
+    log("INTERVAL_END", "epoch_stop", epoch_num=epoch)
+    trained = time.perf_counter()
+    log("INTERVAL_START", "eval_start", epoch_num=epoch)
+    model.eval()
+    images, labels = evaluation
+    with torch.no_grad():
+        quality = (model(images).argmax(1) == labels).sum().item() / len(labels)
+    point("eval_accuracy", quality, epoch_num=epoch)
+    log("INTERVAL_END", "eval_stop", epoch_num=epoch)
+    point("hpcai500.epoch", {
+        "epoch_num": epoch, "train_loss": loss, "quality": quality, "num_samples": samples,
+        "flops": samples * per_sample, "train_sec": trained - begun, "eval_sec": time.perf_counter() - trained,
+        "learning_rate": optimizer.param_groups[0]["lr"], "energy_joules": None,
+    }, epoch_num=epoch, num_samples=len(labels))  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--system", default="my-machine")
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+
+    point("cache_clear", False)
+    log("INTERVAL_START", "init_start")
+    log_submission(args.system)
+    model, flops = build_model()
+    per_sample = log_model(model, flops)
+    log_layers(args.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)
     log("INTERVAL_END", "init_stop")
 
     log("INTERVAL_START", "run_start")
-    train_images, train_labels, train_digest = read_split(args.data / "train")
-    eval_images, eval_labels, eval_digest = read_split(args.data / "val")
+    *train, train_digest = read_split(args.data / "train")
+    *evaluation, eval_digest = read_split(args.data / "val")
     point("hpcai500.dataset", {"digest": f"{train_digest}-{eval_digest}"})
-    point("train_samples", len(train_images))
-    point("eval_samples", len(eval_images))
+    point("train_samples", len(train[0]))
+    point("eval_samples", len(evaluation[0]))
     for epoch in range(1, EPOCHS + 1):
-        begun = time.perf_counter()
-        log("INTERVAL_START", "epoch_start", epoch_num=epoch)
-        loss, samples = train_epoch(model, optimizer, train_images, train_labels, epoch)
-        log("INTERVAL_END", "epoch_stop", epoch_num=epoch)
-        trained = time.perf_counter()
-        log("INTERVAL_START", "eval_start", epoch_num=epoch)
-        model.eval()
-        with torch.no_grad():
-            quality = (model(eval_images).argmax(1) == eval_labels).sum().item() / len(eval_labels)
-        point("eval_accuracy", quality, epoch_num=epoch)
-        log("INTERVAL_END", "eval_stop", epoch_num=epoch)
-        point("hpcai500.epoch", {
-            "epoch_num": epoch, "train_loss": loss, "quality": quality, "num_samples": samples,
-            "flops": samples * per_sample, "train_sec": trained - begun, "eval_sec": time.perf_counter() - trained,
-            "learning_rate": optimizer.param_groups[0]["lr"], "energy_joules": None,
-        }, epoch_num=epoch, num_samples=len(eval_labels))  # fmt: skip
+        run_epoch(model, optimizer, train, evaluation, epoch, per_sample)
     log("INTERVAL_END", "run_stop", status="success")
 
 

@@ -1,4 +1,4 @@
-"""Archives among the paths of a command: unpacked while it looks at them, altered ones refused."""
+"""Archives among the paths of a command: unpacked while the command runs; altered ones are refused."""
 
 import shutil
 import signal
@@ -21,31 +21,32 @@ from hpcai500.text import one_line
 @dataclass(frozen=True, kw_only=True)
 class Opened:
     sources: list[Source] = field(default_factory=list)
-    """The paths as they were given; for an archive, the folder of its runs."""
+    """The given paths; for an archive, the folder of its runs."""
     refused: list[NotRanked] = field(default_factory=list)
 
 
 @contextmanager
 def opened(paths: Iterable[str], *, unverified: bool = False, strict: bool = False) -> Iterator[Opened]:
-    """`paths` with archives unpacked into a folder that goes when the block ends, by SIGTERM too.
+    """`paths`, with archives unpacked into a temporary folder that is removed when the block ends, by SIGTERM too.
 
     A path may lead into an archive: `set.zip/runs/...` is one of its runs.
 
-    What `verify` finds fault with is put into `refused`, and raised if `strict`; `unverified` takes what was
-    altered, but never what no archive may hold.
+    An archive with faults goes into `refused`, or is raised if `strict`. `unverified` accepts altered files, but
+    never forbidden names, links or sizes.
 
     Raises:
-        ShortfallError: naming the first altered file; InputError for what is no archive: both only if `strict`.
+        ShortfallError: with the first altered file, if `strict`.
+        InputError: for a file that is not an archive, if `strict`.
     """
     found = Opened()
-    with _ends_in_order(), _temporary_folder() as place:
+    with _ends_in_order(), _temporary_folder() as temporary:
         for number, path in enumerate(Path(text) for text in paths):
             archive = _archive_of(path)
             if archive is None:
                 found.sources.append(Source(path))
                 continue
             try:
-                source = _open(archive, path.relative_to(archive), place / str(number), unverified=unverified)
+                source = _open(archive, path.relative_to(archive), temporary / str(number), unverified=unverified)
                 found.sources.append(source)
             except HpcAi500Error as error:
                 if strict:
@@ -61,16 +62,16 @@ def opened(paths: Iterable[str], *, unverified: bool = False, strict: bool = Fal
 
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    place = Path(tempfile.mkdtemp(prefix="hpcai500-"))
+    folder = Path(tempfile.mkdtemp(prefix="hpcai500-"))
     try:
-        yield place
+        yield folder
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def _ends_in_order() -> Iterator[None]:
-    """SIGTERM as an exception, so that what must be done at the end is done."""
+    """Turn SIGTERM into an exception, so that clean-up runs."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -82,14 +83,14 @@ def _ends_in_order() -> Iterator[None]:
 
 
 def _archive_of(path: Path) -> Path | None:
-    """The archive that `path` is, or leads into."""
+    """The archive that `path` is or leads into; None if there is none."""
     return next(
-        (place for place in (path, *path.parents) if place.suffix.lower() == SUFFIX and place.is_file()), None
+        (archive for archive in (path, *path.parents) if archive.suffix.lower() == SUFFIX and archive.is_file()), None
     )
 
 
 def one_run(source: Source) -> Source:
-    """The folder of the one run that is at or below `source`, which may also be one of its files.
+    """The folder of the only run at or below `source`, which may also be a file of the run.
 
     Raises:
         InputError: if there are several, or none.
@@ -101,7 +102,7 @@ def one_run(source: Source) -> Source:
         return source
     folders = run_folders(path)
     if len(folders) > 1:
-        hint = f"name one of them, e.g. {source.at(folders[0])}"
+        hint = f"give one of them, e.g. {source.at(folders[0])}"
         raise InputError(f"{len(folders)} runs", hint, at=source.name)
     return source.at(folders[0])
 
@@ -115,5 +116,5 @@ def _open(archive: Path, inner: Path, folder: Path, *, unverified: bool) -> Sour
         raise InputError("holds no run", at=archive)
     if ".." in inner.parts or not (folder / inner).exists():
         example = source.at(run_folders(runs.on_disk)[0])
-        raise InputError(f"no {inner} in it", f"name one of its runs, e.g. {example}", at=archive)
+        raise InputError(f"no {inner} in it", f"give one of its runs, e.g. {example}", at=archive)
     return runs if inner == Path() else source.at(folder / inner)

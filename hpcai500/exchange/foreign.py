@@ -1,6 +1,6 @@
 """A foreign program's log as a run: any executable that writes the lines of docs/results-format.md can be ranked.
 
-What is read here may come from anyone: sizes, keys and values are held against limits before they are believed.
+The input may come from anyone: sizes, keys and values are checked against limits before they are used.
 """
 
 import json
@@ -38,7 +38,7 @@ from hpcai500.spec.foreign_run import ForeignRun
 from hpcai500.spec.levels import Level
 from hpcai500.spec.models import parse
 from hpcai500.spec.record import SYNTHETIC
-from hpcai500.spec.workload import find_workload, load_rules, problem_settings
+from hpcai500.spec.workload import Settings, find_workload, load_rules, problem_settings
 from hpcai500.text import printable
 
 MOST_LOG_BYTES = 256 * 2**20
@@ -48,7 +48,7 @@ MOST_SOURCE_BYTES = 64 * 2**20
 _OURS = "hpcai500."
 _SEE = "docs/results-format.md lists the lines that a program must write"
 _MUST_BE_STATED = (6, 7)
-"""Without these there is no number of ranks, and no name of a model."""
+"""Layers that a log must state: they give the number of ranks and the name of the model."""
 _HYPER_PARAMETERS = ("opt_", "lars_", "sgd_", "lamb_", "global_batch_size", "gradient_accumulation_steps")
 _ONCE_HERE = (
     Key.SEED, Key.OPT_BASE_LEARNING_RATE, Key.OPT_LEARNING_RATE_WARMUP_EPOCHS, Key.OPT_WEIGHT_DECAY, Key.ENERGY,
@@ -59,7 +59,7 @@ def read_log(path: Path) -> list[Event]:
     """All events of a foreign log.
 
     Raises:
-        InputError: in one line, for what is no whole log of one run by the vocabulary of this version.
+        InputError: if it is not the complete log of one run in the vocabulary of this version.
     """
     events = list(_events(path))
     _require_keys(path, events)
@@ -68,14 +68,14 @@ def read_log(path: Path) -> list[Event]:
             back = (earlier.time_ms - later.time_ms) / 1_000
             raise InputError(
                 f"{path}: its clock goes back {back:g} s, from {_short(earlier.key)} to {_short(later.key)}",
-                "take times from one clock, and write lines in their order",
+                "take all times from one clock, and write lines in order",
             )
     return events
 
 
 def _events(path: Path) -> Iterator[Event]:
     if not path.is_file():
-        raise InputError(f"{path}: no such file", "name the log that the program wrote, or add --run PROGRAM")
+        raise InputError(f"{path}: no such file", "give the log that the program wrote, or add --run PROGRAM")
     try:
         if (size := path.stat().st_size) > MOST_LOG_BYTES:
             raise InputError(f"{path}: {size:,} bytes, more than {MOST_LOG_BYTES:,}", "log epochs, not steps")
@@ -96,7 +96,7 @@ def _events(path: Path) -> Iterator[Event]:
 def _event(text: str, source: Path, line: int) -> Event:
     try:
         event = event_of(json.loads(text, parse_constant=_no_number), source, line)
-        # 1e999 is infinite, half a surrogate is no letter: nobody can write them again
+        # refuses what cannot be written again: 1e999 is infinite, half a surrogate is not a character
         json.dumps([event.key, event.value, event.metadata], allow_nan=False, ensure_ascii=False).encode()
         if not math.isfinite(event.time_ms):
             raise ValueError(event.time_ms)
@@ -107,7 +107,7 @@ def _event(text: str, source: Path, line: int) -> Event:
     if event.key.startswith(_OURS) and event.key not in set(Key):
         known = [key for key in Key if key.startswith(_OURS)]
         raise InputError(
-            f"key {_short(event.key)} is none that this version knows",
+            f"this version does not know the key {_short(event.key)}",
             f"{nearest(event.key[:MOST_TEXT], known)}; or update hpcai500",
             at=source,
             line=line,
@@ -121,7 +121,7 @@ def _no_number(text: str) -> NoReturn:
 
 
 def _require_keys(path: Path, events: list[Event]) -> None:
-    """Everything without which no figure and no rule is left."""
+    """Require the keys without which no figure can be computed and no rule checked."""
     if not events:
         raise InputError(f"{path}: no line begins with {TOKEN}", _SEE)
     counts = Counter(event.key for event in events)
@@ -135,9 +135,7 @@ def _require_keys(path: Path, events: list[Event]) -> None:
             )
     for key in (Key.RUN, Key.RESUMED, Key.RESUMED_FROM):
         if counts[key]:
-            raise InputError(
-                f"{path}: {key.value} is an event of this harness's own runs", "rank its folder as it is"
-            )
+            raise InputError(f"{path}: only runs of hpcai500 log {key.value}", "rank the run's own folder")
     stop = payload(events, RunStop)
     if stop and stop.metadata.status is RunStatus.SUCCESS and not counts[Key.EPOCH]:
         raise InputError(f"{path}: no {Key.EPOCH.value} event", _SEE)
@@ -145,7 +143,7 @@ def _require_keys(path: Path, events: list[Event]) -> None:
 
 def _first(events: list[Event], key: Key) -> Event:
     event = first(events, key)
-    assert event is not None  # as _require_keys has seen
+    assert event is not None  # _require_keys has checked
     return event
 
 
@@ -154,11 +152,10 @@ def _short(value: Any) -> str:
 
 
 def stated_layers(events: list[Event], log: Path) -> dict[int, dict[str, Any]]:
-    """What the program says of its layers: number to record; hyper-parameters of their official keys among them.
+    """Records of the layers that the program states, by number. Layer 8 has the official hyper-parameter keys too.
 
     Raises:
-        InputError: for a statement that is no record, of no layer, of one that has been stated, or incomplete;
-            and where Layer 6 or 7 is not stated.
+        InputError: if a statement has a wrong form or layer, is incomplete or given twice; or if 6 or 7 is missing.
     """
     stated: dict[int, dict[str, Any]] = {}
     for layer in payloads(events, StatedLayer):
@@ -188,58 +185,78 @@ def spec_of(
     source: Path | None = None,
     argv: tuple[str, ...] = (),
 ) -> ForeignRun:
-    """The run that `events` tell of; `system` and `seed` are the log's own unless given.
+    """The run that `events` describe; `system` and `seed` must be those of the log if given.
 
     Raises:
-        InputError: where the log contradicts what is given, or leaves out what a run is named by.
+        InputError: if the log contradicts an argument, or lacks part of a run's identity.
     """
     folder = find_workload(workload)
     rules = load_rules(folder)
-    reference = problem_settings(rules, problem)
     stated = stated_layers(events, log)
     logged = _Logged(events, log)
-    expected: dict[type[Payload], Any] = {
-        SubmissionBenchmark: rules.benchmark, SubmissionDivision: Level.FREE.division,
-        SubmissionPlatform: system, Seed: seed,
-    }  # fmt: skip
-    for kind, value in expected.items():
-        if value is not None and logged.value(kind) != value:
-            shown = f"{kind.key.value} is {_short(logged.value(kind))}, not {value!r}"
-            raise InputError(f"{log}: {shown}", "one of the two is wrong")
-    execution = stated[6]
-    world_size = execution["world_size"]
-    if not nodes <= world_size <= 2**31:
-        raise InputError(
-            f"{log}: {Key.LAYER.value} of layer 6 has world_size {_short(world_size)}, on {nodes} nodes",
-            "state how many ranks there were, at least one a node",
-        )
-    procs = math.ceil(world_size / nodes)
+    logged.require(
+        {
+            SubmissionBenchmark: rules.benchmark,
+            SubmissionDivision: Level.FREE.division,
+            SubmissionPlatform: system,
+            Seed: seed,
+        }
+    )
     command = command_of(argv, source)
     record = {
         "workload": {
-            "name": folder.name, "folder": str(source) if source else "",
-            "code_digest": source_digest(source) if source else "", "title": rules.title,
-            "benchmark": rules.benchmark, "model": stated[7]["model"],
+            "name": folder.name,
+            "folder": str(source) if source else "",
+            "code_digest": source_digest(source) if source else "",
+            "title": rules.title,
+            "benchmark": rules.benchmark,
+            "model": stated[7]["model"],
         },
-        "problem": problem, "level": Level.FREE, "backend": ForeignRun.BACKEND,
-        "nodes": nodes, "procs_per_node": procs, "num_ranks": 0 if procs * nodes == world_size else world_size,
-        "seed": logged.value(Seed), "system": logged.value(SubmissionPlatform), "output": output,
+        "problem": problem,
+        "level": Level.FREE,
+        "backend": ForeignRun.BACKEND,
+        **_ranks(stated[6]["world_size"], nodes, log),
+        "seed": logged.value(Seed),
+        "system": logged.value(SubmissionPlatform),
+        "output": output,
         "data": SYNTHETIC if logged.value(Dataset).synthetic else "",
-        "settings": {
-            "problem": {**reference.problem.model_dump(mode="json"), **stated.get(9, {})},
-            "batch": {"global_batch_size": logged.value(GlobalBatchSize)},
-            "optimizer": {
-                "learning_rate": logged.value(OptBaseLearningRate), "weight_decay": logged.value(OptWeightDecay),
-            },
-            "schedule": {"warmup_epochs": logged.value(OptLearningRateWarmupEpochs)},
-            "execution": {"precision": execution["precision"], "device": execution.get("device", "auto")},
-        },
+        "settings": _settings(logged, stated, problem_settings(rules, problem)),
         "program": {
-            "command": command, "num_arguments": len(argv) - len(command),
+            "command": command,
+            "num_arguments": len(argv) - len(command),
             "stated": {str(n): stated[n] for n in sorted(stated) if 3 <= n <= 8},
         },
-    }  # fmt: skip
+    }
     return parse(ForeignRun, record, log)
+
+
+def _ranks(world_size: Any, nodes: int, log: Path) -> dict[str, Any]:
+    """Fields of a run that give its ranks.
+
+    Raises:
+        InputError: if there are fewer ranks than nodes, or more than any machine has.
+    """
+    if not nodes <= world_size <= 2**31:
+        raise InputError(
+            f"{log}: {Key.LAYER.value} of layer 6 has world_size {_short(world_size)}, on {nodes} nodes",
+            "state the number of ranks, at least one per node",
+        )
+    procs = math.ceil(world_size / nodes)
+    return {"nodes": nodes, "procs_per_node": procs, "num_ranks": 0 if procs * nodes == world_size else world_size}
+
+
+def _settings(logged: "_Logged", stated: dict[int, dict[str, Any]], reference: Settings) -> dict[str, Any]:
+    execution = stated[6]
+    return {
+        "problem": {**reference.problem.model_dump(mode="json"), **stated.get(9, {})},
+        "batch": {"global_batch_size": logged.value(GlobalBatchSize)},
+        "optimizer": {
+            "learning_rate": logged.value(OptBaseLearningRate),
+            "weight_decay": logged.value(OptWeightDecay),
+        },
+        "schedule": {"warmup_epochs": logged.value(OptLearningRateWarmupEpochs)},
+        "execution": {"precision": execution["precision"], "device": execution.get("device", "auto")},
+    }
 
 
 class _Logged(NamedTuple):
@@ -257,9 +274,20 @@ class _Logged(NamedTuple):
             raise InputError(f"{self.log}: no {kind.key.value} with a value", _SEE)
         return found.value
 
+    def require(self, expected: Mapping[type[Payload], Any]) -> None:
+        """Compare logged values with expected ones; None is not compared.
+
+        Raises:
+            InputError: for the first value that differs.
+        """
+        for kind, value in expected.items():
+            if value is not None and self.value(kind) != value:
+                shown = f"{kind.key.value} is {_short(self.value(kind))}, not {value!r}"
+                raise InputError(f"{self.log}: {shown}", "one of the two is wrong")
+
 
 def command_of(argv: Sequence[str], source: Path | None) -> tuple[str, ...]:
-    """What may be told of a command line: the program, and the first argument that is a file of its source."""
+    """Publishable part of a command line: the program, and the first argument that is one of its source files."""
     known = {path.absolute() for path in source_files(source)} if source else set()
     scripts = (word for word in argv[1:] if Path(word).absolute() in known)
     return (*argv[:1], *islice(scripts, 1))
@@ -269,14 +297,14 @@ def source_digest(source: Path) -> str:
     """SHA-256, in hex, over all files of a program's source.
 
     Raises:
-        InputError: if there is none, or more than anyone would read.
+        InputError: if there are no files, or they are too large.
     """
     files = list(source_files(source)) if source.is_dir() else []
     size = sum(path.stat().st_size for path in files)
     if not files or size > MOST_SOURCE_BYTES:
         raise InputError(
             f"--source {source}: {len(files)} files, {size:,} bytes",
-            f"name the folder of the program's source alone, at most {MOST_SOURCE_BYTES:,} bytes",
+            f"give a folder with only the program's source, at most {MOST_SOURCE_BYTES:,} bytes",
         )
     return digest_tree(source)
 
@@ -284,7 +312,7 @@ def source_digest(source: Path) -> str:
 def system_of(
     spec: ForeignRun, events: list[Event], log: Path, captured: Mapping[int, dict[str, Any]], host: str
 ) -> dict[str, Any]:
-    """The run's system.json: layers that were captured on `host`, and the others as the program states them."""
+    """The run's system.json: layers captured on `host`, and the others as stated by the program."""
     stated = stated_layers(events, log)
     dataset, structure = (_first(events, key).value for key in (Key.DATASET, Key.MODEL))
     measured = {number: captured[number] for number in captured if spec.nodes == 1}

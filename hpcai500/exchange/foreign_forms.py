@@ -1,4 +1,4 @@
-"""What the lines of a foreign log must hold: all that figures and rules read is there, and of its type."""
+"""Forms of the lines of a foreign log: values that figures and rules need must exist, with the right type."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,7 +12,7 @@ from hpcai500.events.vocabulary import Key
 from hpcai500.spec.workload import Count, Fraction
 
 MOST_TEXT = 200
-"""Letters of a name that a table shows, or that a folder can have."""
+"""Characters of a name in a table or of a folder."""
 
 
 def _is_printable(text: str) -> str:
@@ -24,7 +24,7 @@ def _is_printable(text: str) -> str:
 Text = Annotated[str, Field(min_length=1, max_length=MOST_TEXT), AfterValidator(_is_printable)]
 
 
-# Payloads whose texts and figures a foreign program may not leave as open as our own runs do.
+# Payloads with stricter texts and figures than those of our own runs.
 
 
 class _Org(events.SubmissionOrg):
@@ -57,7 +57,7 @@ class _DatasetIdentity(events.DatasetIdentity):
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if self.digest is None and not self.synthetic:
-            raise ValueError("it names no digest, and is not synthetic")
+            raise ValueError("it has no digest, and is not synthetic")
         return self
 
 
@@ -67,7 +67,7 @@ class _Dataset(events.Dataset):
 
 class _Structure(events.Structure):
     layer_flops: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)]
-    """What the count a sample is held against."""
+    """FLOPs of the layers, which bound those of a sample."""
 
 
 class _Model(events.Model):
@@ -136,12 +136,12 @@ _LAYERS: dict[int, type[Lenient]] = {1: _Hardware, 6: _Programming, 7: _Implemen
 
 
 def require_form(event: Event) -> None:
-    """Raise InputError, in one line that names the event's, if `event` lacks what is read of it later."""
+    """Raise InputError, with the line of the log, if `event` lacks a value that is needed later."""
     if form := _FORMS.get(event.key):
         parsed(event, form)
 
 
 def require_layer(number: int, stated: dict[str, Any], log: Path) -> None:
-    """Raise InputError if what is `stated` of the layer `number` lacks what is read of it later."""
+    """Raise InputError if the statement of layer `number` lacks a value that is needed later."""
     if form := _LAYERS.get(number):
         checked_record(form, stated, f"{Key.LAYER.value} of layer {number}", at=log)

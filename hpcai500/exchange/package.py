@@ -1,6 +1,6 @@
-"""A result set as one archive: runs, their logs and the source of their workloads, with a SHA-256 of every file.
+"""A result set as one archive: runs, their logs and the source of their workloads, with the SHA-256 of every file.
 
-What is read here may come from anyone: names, sizes and counts are held against limits before a byte is believed.
+An archive may come from anyone: names, sizes and counts are checked against limits before anything is unpacked.
 """
 
 import hashlib
@@ -34,11 +34,10 @@ MOST_FILES = 100_000
 MOST_BYTES = 8 * 2**30
 MOST_CONTENTS_BYTES = 64 * 2**20
 MOST_LOGS_BYTES = 256 * 2**20
-"""Of the logs of all runs together: those of ten thousand real ones."""
+"""Limit for the logs of all runs together, as large as those of ten thousand real runs."""
 MOST_RATIO = 200
-"""Bytes that one packed byte may become: records of real runs shrink tenfold, bombs a thousandfold."""
+"""Highest compression ratio: records of real runs reach 10, zip bombs 1,000."""
 
-"""Of a file that is read as one value: its tables may take thirty times as much memory."""
 _LONGEST_PART = 255
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _UNREADABLE = (
@@ -49,44 +48,44 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _BLOCK = 2**20
 _PART = r"[A-Za-z0-9_]([A-Za-z0-9._+=@-]*[A-Za-z0-9_+=@-])?"
 _NAME = re.compile(rf"{_PART}(/{_PART})*")
-"""No space, quote, angle bracket, backslash, colon or control character, and no part that begins like an option, a
-formula or a hidden file: what no page, no shell and no spreadsheet can mistake."""
+"""Names that no page, shell or spreadsheet can misread: no space, quote, angle bracket, backslash, colon or control
+character, and no part that starts like an option, a formula or a hidden file."""
 _DEVICE = re.compile(r"(?i:con|prn|aux|nul|com\d|lpt\d)(\..*)?")
-"""What a name means to Windows, in any folder."""
+"""Device names of Windows, reserved in every folder."""
 _SOURCE = re.compile(r"(workloads/[^/]+/[^/]+)/(.+)")
 
 
-class Held(Frozen):
+class PackedFile(Frozen):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     num_bytes: Annotated[int, Field(ge=0, le=MOST_BYTES)]
 
 
 class Contents(Frozen):
-    """The archive's `package.json`."""
+    """Content of the archive's `package.json`."""
 
     schema_version: Literal[1] = 1
-    files: dict[str, Held]
+    files: dict[str, PackedFile]
 
 
 def pack(paths: Iterable[Path], archive: Path) -> Contents:
-    """Write the runs at or below `paths` into `archive`; the same bytes for the same files.
+    """Write the runs at or below `paths` into `archive`: equal files give equal bytes.
 
     Raises:
-        InputError: for a path without runs, or what no archive of ours may hold.
-        OccupiedError: if `archive` is there.
+        InputError: if a path has no runs, or a file may not be in an archive.
+        OccupiedError: if `archive` exists.
     """
     if archive.suffix.lower() != SUFFIX:
         raise InputError(f"--output {archive}: an archive is a {SUFFIX} file", f"name it {archive.stem}{SUFFIX}")
     if archive.exists():
-        raise OccupiedError(f"{archive} is there already", "give another --output")
+        raise OccupiedError(f"{archive} exists already", "give another --output")
     files: dict[str, Path] = {}
     for folder in dict.fromkeys(folder for path in paths for folder in run_folders(path)):
         found = _files_of(folder)
         twice = next((name for name in found if name.startswith("runs/") and name in files), None)
         if twice and files[twice] != found[twice]:
             raise InputError(
-                f"{found[twice]}: {files[twice]} would stand at the same place of the archive",
-                "a result set has each run of a system once: leave one out",
+                f"{found[twice]}: {files[twice]} would have the same name in the archive",
+                "a result set has each run of a system only once: leave one out",
             )
         files |= found
     for name, path in files.items():
@@ -104,11 +103,11 @@ def pack(paths: Iterable[Path], archive: Path) -> Contents:
 
 
 def _write(files: dict[str, Path], archive: Path) -> Contents:
-    held: dict[str, Held] = {}
+    held: dict[str, PackedFile] = {}
     with storage(archive), zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
         for name in sorted(files):
             content = files[name].read_bytes()
-            held[name] = Held(sha256=hashlib.sha256(content).hexdigest(), num_bytes=len(content))
+            held[name] = PackedFile(sha256=hashlib.sha256(content).hexdigest(), num_bytes=len(content))
             target.writestr(_entry(name), content, _method(content))
         contents = Contents(files=held)
         target.writestr(_entry(CONTENTS), json.dumps(contents.model_dump(mode="json"), indent=1) + "\n")
@@ -119,19 +118,19 @@ def _write(files: dict[str, Path], archive: Path) -> Contents:
 
 
 def _method(content: bytes) -> int:
-    """Deflate, but for what would shrink like a bomb, as a warning does that is printed ten thousand times."""
+    """Deflate, unless content is so repetitive that it would look like a zip bomb (the same warning 10,000 times)."""
     is_suspect = len(content) > _BLOCK and len(content) > MOST_RATIO * len(zlib.compress(content))
     return zipfile.ZIP_STORED if is_suspect else zipfile.ZIP_DEFLATED
 
 
 def _files_of(folder: Path) -> dict[str, Path]:
-    """Name in the archive to path: of one run, and of its workload where the source is the one that ran."""
+    """Files of one run, by name in the archive, and of its workload's source if that has not changed since."""
     RunFiles(folder).require_regular()
     spec = read_run(folder / "run.json")
-    place = f"runs/{spec.system}/{spec.workload.name}/{spec.problem}-{spec.level}/{folder.name}"
-    found = {f"{place}/{name}": folder / name for name in _OF_A_RUN if (folder / name).is_file()}
+    prefix = f"runs/{spec.system}/{spec.workload.name}/{spec.problem}-{spec.level}/{folder.name}"
+    found = {f"{prefix}/{name}": folder / name for name in _OF_A_RUN if (folder / name).is_file()}
     logs = folder / "logs"
-    found |= {f"{place}/logs/{path.name}": path for path in sorted(logs.glob("[!.]*")) if path.is_file()}
+    found |= {f"{prefix}/logs/{path.name}": path for path in sorted(logs.glob("[!.]*")) if path.is_file()}
     return found | _source_of(spec)
 
 
@@ -158,20 +157,20 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 
 def verify(archive: Path) -> list[str]:
-    """One line for each file that is altered, missing, unnamed, or that no archive of ours may hold.
+    """One line for each file that is altered, missing, not listed, or not allowed in an archive.
 
-    The source of a workload must be what the runs of the archive say that they ran.
+    The source of a workload must have the digest that a run of the archive records.
 
     Raises:
-        InputError: if it is no archive, or has no contents to hold it against.
+        InputError: if it is not an archive, or has no package.json.
     """
     return look(archive)[0]
 
 
 def look(archive: Path) -> tuple[list[str], list[str]]:
-    """What `verify` gives, and a note for each workload whose source is not in a whole archive."""
+    """Faults as from `verify`, and for an archive without faults a note on each workload whose source is missing."""
     if archive.exists() and not archive.is_file():
-        raise InputError(f"{archive}: no plain file")
+        raise InputError(f"{archive}: not a regular file")
     try:
         with zipfile.ZipFile(archive) as source:
             faults = list(_form_faults(source))
@@ -183,28 +182,28 @@ def look(archive: Path) -> tuple[list[str], list[str]]:
     except OSError as error:
         raise InputError(f"{archive}: {error.strerror or error}") from error
     except _UNREADABLE as error:
-        raise InputError(f"{archive}: no archive that can be read ({str(error)[:200]})") from error
+        raise InputError(f"{archive}: not a readable archive ({str(error)[:200]})") from error
 
 
 def unpack(archive: Path, folder: Path, *, unverified: bool = False) -> None:
-    """Unpack into `folder`, which must be empty or absent, what `verify` finds no fault with.
+    """Unpack an archive without faults into `folder`, which must be empty or absent.
 
-    `unverified` unpacks altered files too, but never names, links or sizes that no archive may hold.
+    `unverified` unpacks altered files too, but never forbidden names, links or sizes.
 
     Raises:
-        ShortfallError: naming the first fault.
+        ShortfallError: with the first fault.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise OccupiedError(f"{folder} holds something else", "give another folder")
+        raise OccupiedError(f"{folder} is not empty", "give another folder")
     faults = verify(archive)
     try:
         with zipfile.ZipFile(archive) as source:
             if faults and not (unverified and not list(_form_faults(source))):
-                raise ShortfallError(f"{archive}: {faults[0]}", "ask for it again where it comes from")
+                raise ShortfallError(f"{archive}: {faults[0]}", "get it again from its author")
             for info in source.infolist():
                 _unpack_one(source, info, folder / info.filename)
     except _UNREADABLE as error:
-        raise InputError(f"{archive}: no archive that can be read ({str(error)[:200]})") from error
+        raise InputError(f"{archive}: not a readable archive ({str(error)[:200]})") from error
 
 
 def _unpack_one(source: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
@@ -216,7 +215,7 @@ def _unpack_one(source: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> N
 
 
 def _form_faults(source: zipfile.ZipFile) -> Iterator[str]:
-    """What can be told without unpacking."""
+    """Faults that show without unpacking."""
     entries = source.infolist()
     if not _is_seamless(source):
         yield "has bytes before, between or after its files"
@@ -233,21 +232,21 @@ def _form_faults(source: zipfile.ZipFile) -> Iterator[str]:
         if fault := _name_fault(info.orig_filename):
             yield fault
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-            yield f"{_shown(info.filename)}: is a link or no plain file"
+            yield f"{_shown(info.filename)}: is a link, or not a regular file"
         if info.file_size > MOST_RATIO * max(1, info.compress_size) + _BLOCK:
             yield f"{_shown(info.filename)}: {info.compress_size:,} bytes would become {info.file_size:,}"
         if info.compress_type not in _METHODS:
             yield f"{_shown(info.filename)}: packed by another method than deflate"
         if info.filename.endswith(".json") and info.filename != CONTENTS and info.file_size > MOST_RECORD_BYTES:
-            yield f"{_shown(info.filename)}: {info.file_size:,} bytes are no record of a run"
+            yield f"{_shown(info.filename)}: {info.file_size:,} bytes, too large for a record of a run"
         if _is_log(info) and info.file_size > MOST_LOG_BYTES:
-            yield f"{_shown(info.filename)}: {info.file_size:,} bytes are no log of a run"
+            yield f"{_shown(info.filename)}: {info.file_size:,} bytes, too large for the log of a run"
         if info.filename.casefold() in seen:
-            yield f"{_shown(info.filename)}: stands twice"
+            yield f"{_shown(info.filename)}: occurs twice"
         seen.add(info.filename.casefold())
     for name in sorted(seen):
         if any(str(above) in seen for above in PurePosixPath(name).parents):
-            yield f"{_shown(name)}: lies in what is a file too"
+            yield f"{_shown(name)}: lies below a name that is also a file"
 
 
 def _is_log(info: zipfile.ZipInfo) -> bool:
@@ -255,8 +254,7 @@ def _is_log(info: zipfile.ZipInfo) -> bool:
 
 
 def _is_seamless(source: zipfile.ZipFile) -> bool:
-    """Whether the files begin at byte 0 and follow each other, their directory and its end record follow them, and
-    nothing does that.
+    """Whether the archive consists of its files, their directory and its end record, without other bytes.
 
     Source: APPNOTE.TXT 4.3.7 (a local header: 30 bytes, the lengths of name and extra field at 26) and 4.3.16.
     """
@@ -267,7 +265,7 @@ def _is_seamless(source: zipfile.ZipFile) -> bool:
         header = file.read(30)
         if info.header_offset != end or header[:4] != b"PK\x03\x04":
             return False
-        lengths = (int.from_bytes(header[place : place + 2], "little") for place in (26, 28))
+        lengths = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
         end += len(header) + sum(lengths) + info.compress_size
     file.seek(-22, 2)
     record = file.read()
@@ -285,7 +283,7 @@ def _name_fault(name: str) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name from outside, harmless on a terminal and on a page."""
+    """A name from an archive, made safe for a terminal and a page."""
     return ascii(re.sub(r"[<>&\"']", "?", name[:120]))
 
 
@@ -293,7 +291,7 @@ def _contents(source: zipfile.ZipFile, archive: Path) -> Contents:
     try:
         info = source.getinfo(CONTENTS)
     except KeyError as error:
-        raise InputError(f"{archive}: no {CONTENTS} in it", "it was not made by `hpcai500 package`") from error
+        raise InputError(f"{archive}: no {CONTENTS} in it", "use an archive made by `hpcai500 package`") from error
     if info.file_size > MOST_CONTENTS_BYTES:
         raise InputError(f"{archive}: {CONTENTS} has {info.file_size:,} bytes")
     with source.open(info) as file:
@@ -321,31 +319,31 @@ def _content_faults(source: zipfile.ZipFile, contents: Contents) -> Iterator[str
 
 
 def _source_faults(source: zipfile.ZipFile, contents: Contents) -> tuple[list[str], list[str]]:
-    """Faults: trees that are not what a run in it ran. Notes: what ran, and is not in it."""
+    """Faults: source trees that no run of the archive used. Notes: source that a run used and that is missing."""
     trees: dict[str, dict[str, str]] = defaultdict(dict)
     faults, ran = [], {}
     for name, held in sorted(contents.files.items()):
         if found := _SOURCE.fullmatch(name):
             trees[found[1]][found[2]] = held.sha256
         elif name.startswith("workloads/"):
-            faults.append(f"{_shown(name)}: of no workload")
+            faults.append(f"{_shown(name)}: not part of a workload")
         elif name.startswith("runs/") and name.endswith("/run.json"):
             digest, workload = _what_ran(source, name)
             if digest:
                 ran[_source_prefix(digest, workload), digest] = workload
-    for place, files in trees.items():
-        if not any(there == place for there, _ in ran):
-            faults.append(f"{_shown(place)}: the source of no run in it")
-        elif (place, digest_names(files)) not in ran:
-            faults.append(f"{_shown(place)}: not the source that ran: its digest is {digest_names(files)[:16]}")
-    absent = sorted((workload, digest) for (place, digest), workload in ran.items() if place not in trees)
+    for prefix, files in trees.items():
+        if not any(used == prefix for used, _ in ran):
+            faults.append(f"{_shown(prefix)}: not the source of any run in it")
+        elif (prefix, digest_names(files)) not in ran:
+            faults.append(f"{_shown(prefix)}: not the source that ran: its digest is {digest_names(files)[:16]}")
+    absent = sorted((workload, digest) for (prefix, digest), workload in ran.items() if prefix not in trees)
     return faults, [
         f"source of {_shown(workload)} ({_shown(digest[:16])}) is not in it" for workload, digest in absent
     ]
 
 
 def _what_ran(source: zipfile.ZipFile, name: str) -> tuple[str, str]:
-    """Digest and name of a run's workload; empty where its record, which `check` judges, does not say."""
+    """Digest and name of a run's workload; empty if its record, which `check` judges, lacks them."""
     try:
         workload = json.loads(source.read(name))["workload"]
         return str(workload["code_digest"] or ""), str(workload["name"])
@@ -354,10 +352,10 @@ def _what_ran(source: zipfile.ZipFile, name: str) -> tuple[str, str]:
 
 
 def _blocks(file: IO[bytes], num_bytes: int) -> Iterator[bytes]:
-    """The file's bytes, of which there may be no more than its directory says."""
+    """The file's bytes, checked to be no more than the directory states."""
     read = 0
     while block := file.read(_BLOCK):
         read += len(block)
         if read > num_bytes:
-            raise InputError("a file is longer than the archive says")
+            raise InputError("a file is longer than the archive's directory states")
         yield block

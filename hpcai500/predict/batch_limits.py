@@ -1,4 +1,4 @@
-"""How large a global batch published work has trained to which quality: a workload's batch-limits.csv."""
+"""Published global batch sizes and the quality reached with them: a workload's batch-limits.csv."""
 
 import csv
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from hpcai500.spec.workload import shipped_workloads
 
 
 class BatchLimit(Frozen):
-    """What stands in one row."""
+    """One row of the file."""
 
     problem: str
     optimizer: str
@@ -23,16 +23,16 @@ class BatchLimit(Frozen):
 
 
 class Reach(NamedTuple):
-    """What can be said of the quality at a batch size."""
+    """Quality to expect at a batch size."""
 
     quality: float
     is_known: bool
-    """Within what was measured or published; else `quality` is no more than an upper bound."""
+    """Whether the batch is within what was measured or published; otherwise `quality` is only an upper bound."""
     note: str
 
 
 def batch_limits(workload: str, problem: str) -> tuple[BatchLimit, ...]:
-    """Those of a shipped workload's problem, by batch size; none where nothing is published.
+    """Limits of a shipped workload's problem, by batch size; empty if nothing is published.
 
     Raises:
         InputError: for a malformed row.
@@ -54,13 +54,13 @@ def _rows(path: Path) -> list[BatchLimit]:
                     **raw, "global_batch_size": int(raw["global_batch_size"]), "quality": float(raw["quality"])
                 }  # fmt: skip
             except (KeyError, TypeError, ValueError) as error:
-                raise InputError(str(error), "mend the row", at=path, line=number) from error
+                raise InputError(str(error), "fix the row", at=path, line=number) from error
             rows.append(parse(BatchLimit, record, path, line=number))
     return rows
 
 
 def largest_batch(limits: Sequence[BatchLimit], optimizer: str, measured: int, target: float) -> int:
-    """The largest global batch that `optimizer` is known to have trained to `target`; else the measured one."""
+    """The largest global batch known to reach `target` with `optimizer`, at least the measured one."""
     good = [limit.global_batch_size for limit in limits if limit.optimizer == optimizer and limit.quality >= target]
     return max([measured, *good])
 
@@ -68,10 +68,10 @@ def largest_batch(limits: Sequence[BatchLimit], optimizer: str, measured: int, t
 def reach(
     batch: int, limits: Sequence[BatchLimit], optimizer: str, *, measured: int, achieved: float, target: float
 ) -> Reach:
-    """The quality to expect at `batch`, from `achieved` at `measured` and what others reached with `optimizer`.
+    """Quality to expect at `batch`, from `achieved` at `measured` and from published results with `optimizer`.
 
-    Where the smallest published batch that is large enough reached the target, the measured quality stands; where it
-    fell short, no more than it reached is expected, nor beyond the last one.
+    If the smallest published batch that is large enough reached the target, the measured quality is expected. If it
+    fell short, at most its quality is expected; likewise beyond the last published batch.
     """
     if batch <= measured:
         return Reach(achieved, True, "")

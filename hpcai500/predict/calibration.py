@@ -1,4 +1,4 @@
-"""What measured runs tell, size by size: steps and their spread, waiting, evaluation, the model, threads."""
+"""Measured runs by size: step time and its spread, waiting, evaluation, the model, threads."""
 
 import math
 import statistics
@@ -23,18 +23,18 @@ from hpcai500.spec.models import Model, parse
 from hpcai500.spec.run import AnyRun, read_run
 
 BACKWARD = 2 / 3
-"""Of a step's computation: the backward pass needs twice the FLOPs of the forward pass."""
+"""Share of the backward pass in computation: it needs twice the FLOPs of the forward pass."""
 
 USUAL_SPREAD = 0.043
-"""Of ranks' step times, where a single epoch tells of none; and the least that the worst case takes.
+"""Spread of ranks' step times if only one epoch was measured, and the least in the worst case.
 
 It explains an efficiency that Horovod published for hidden communication (benchmarks/predict_published.py).
 """
 
 _SHORTEST_SEC = 1e-9
-"""Of an epoch's training: less is no measurement."""
+"""Shortest training time of an epoch that counts as a measurement."""
 
-_UNTOUCHED = "take the folder as the run left it"
+_UNTOUCHED = "use the folder as the run left it"
 
 _SAME = ("system", "accelerator", "workload", "problem", "backend", "precision", "code_digest")
 
@@ -82,45 +82,45 @@ class _System(Lenient):
     nodes: Annotated[tuple[_Group, ...], Field(min_length=1)]
 
 
-class Sized(NamedTuple):
-    """All runs of one size."""
+class MeasuredSize(NamedTuple):
+    """All runs on one number of ranks."""
 
     spec: AnyRun
     result: Result
-    """Of the first seed."""
+    """Result of the first seed."""
     step_sec: float
-    """Median over epochs and seeds; the first epoch of a run counts only where it is the only one."""
+    """Step time: median over epochs and seeds. The first epoch of a run counts only if it is the only one."""
     spread: float | None
-    """Of the same, over their median: 1.4826 times the median distance from it, as a normal's standard deviation."""
+    """Relative standard deviation of step times, estimated as 1.4826 times the median distance from their median."""
     wait_share: float | None
-    """Of the step: waiting for data; None where the runs did not measure it."""
+    """Share of the step spent waiting for data; None if not measured."""
     loader_processes: int | None
-    """Or threads of a rank's own process; 0 where a rank reads nothing ahead, None where the runs do not say."""
+    """Loader processes or threads per rank; 0 if nothing is read ahead, None if unknown."""
     eval_sec: float
-    """Of an epoch: median over epochs and seeds."""
+    """Evaluation time per epoch: median over epochs and seeds."""
     first_sec: float
-    """What the first epoch of a run took longer than the others: median over seeds, 0 where it is the only one.
+    """Extra time of the first epoch: median over seeds, 0 if it is the only one.
 
-    Below zero where it was faster.
+    Negative if it was faster.
     """
     other_sec: float
-    """Of a run: neither training nor evaluation; median over seeds."""
+    """Time of a run outside training and evaluation: median over seeds."""
     num_epochs: float
-    """That a run trained, fewer than planned where it stopped at its target; median over seeds."""
+    """Epochs trained, fewer than planned if a run stopped at its target: median over seeds."""
     total_sec: float
-    """Of a run: median over seeds."""
+    """Total time of a run: median over seeds."""
     flops: float
-    """The same."""
+    """FLOPS of a run: median over seeds."""
     threads: int | None
-    """That a rank started, where it computes on CPU; None elsewhere, or where the runs do not say."""
+    """Threads that a rank started, if it computes on a CPU; otherwise None, or if unknown."""
     cores: int | None
-    """Of a node: all that its ranks could run on together; None where the runs do not say."""
+    """Cores of a node that its ranks could use together; None if unknown."""
     qualities: tuple[float, ...]
     grads: tuple[Gradient, ...]
     knows_layers: bool
 
     def threads_at(self, per_node: int) -> float | None:
-        """Of a rank, where so many share a node's cores: as started, but no more than cores; None without threads."""
+        """Threads of a rank if `per_node` ranks share a node: as started, but at most its cores; None if unknown."""
         if self.threads is None:
             return None
         cores = self.cores or self.threads * self.spec.procs_per_node
@@ -132,12 +132,12 @@ class Sized(NamedTuple):
 
     @property
     def is_oversubscribed(self) -> bool:
-        """The ranks of a node started more threads than they had cores."""
+        """Whether the ranks of a node started more threads than they had cores."""
         return self.threads is not None and self.threads * self.spec.procs_per_node > (self.cores or math.inf)
 
 
 class Step(NamedTuple):
-    """One optimiser step of one rank, without the others."""
+    """One optimiser step of one rank by itself."""
 
     compute_sec: float
     samples: int
@@ -147,7 +147,7 @@ class Step(NamedTuple):
     wire_bytes: float
 
     def sync(self, nodes: int, ranks_per_node: int, network: Network) -> Sync:
-        """With others; the backward pass of the last micro-batch hides what it can."""
+        """Communication with other ranks, overlapped with the backward pass of the last micro-batch."""
         return synchronize(
             self.grads,
             BACKWARD * self.compute_sec / self.micro_batches,
@@ -157,14 +157,14 @@ class Step(NamedTuple):
         )
 
 
-def read_sizes(paths: Iterable[Path], left_out: list[str] | None = None) -> list[Sized]:
-    """The runs in `paths` (folders of runs, or of several) by size, the smallest first.
+def read_sizes(paths: Iterable[Path], left_out: list[str] | None = None) -> list[MeasuredSize]:
+    """The runs in `paths` (folders of one or several runs) by size, the smallest first.
 
-    `left_out` takes the unfinished runs below a folder of several, each with the reason.
+    Unfinished runs below a folder of several are added to `left_out`, each with the reason.
 
     Raises:
-        InputError: for a run named itself that has not succeeded, for one whose times cannot be, runs of different
-            systems or experiments, or none that is finished.
+        InputError: for an explicitly named run without success, impossible times, runs of different systems or
+            experiments, or no finished run.
     """
     runs: dict[int, list[tuple[AnyRun, Result, Path]]] = {}
     skipped = [] if left_out is None else left_out
@@ -180,7 +180,7 @@ def read_sizes(paths: Iterable[Path], left_out: list[str] | None = None) -> list
                 skipped.append(unfinished)
                 continue
             raise InputError(
-                f"{unfinished}: only a finished run tells of a step's time",
+                f"{unfinished}: the step time needs a finished run",
                 "--resume finishes a preempted run" if result.status == "preempted" else "run it again",
             )
         if reason := _timing_fault(result) or fault(result):
@@ -188,32 +188,32 @@ def read_sizes(paths: Iterable[Path], left_out: list[str] | None = None) -> list
             raise InputError(f"{file if file.exists() else folder}: {reason}", _UNTOUCHED)
         runs.setdefault(spec.world_size, []).append((spec, result, folder))
     if not runs:
-        raise InputError(f"{skipped[0]}: and no finished run beside it", "finish one, or name another folder")
+        raise InputError(f"{skipped[0]}: no finished run beside it", "finish one, or give another folder")
     everything = [run for members in runs.values() for run in members]
     _require_same(everything)
     return [_sized(members) for _, members in sorted(runs.items())]
 
 
 def _folders(paths: Iterable[Path]) -> list[tuple[Path, bool]]:
-    """Each once, and whether it was named itself rather than a folder above it."""
+    """Run folders, each once, and whether it was named itself rather than a folder above it."""
     found: dict[Path, bool] = {}
     for path in paths:
         if not path.exists():
-            raise InputError(f"{path}: no such file or folder", "name the folder of a finished run")
+            raise InputError(f"{path}: no such file or folder", "give the folder of a finished run")
         for folder in run_folders(path):
             found[folder] = found.get(folder, False) or folder == (path.parent if path.is_file() else path)
     return list(found.items())
 
 
 def _timing_fault(result: Result) -> str | None:
-    """What no finished run can have measured; None if there is nothing of the kind."""
+    """Times that no finished run can have; None if there are none."""
     for epoch in result.epochs:
         if epoch.train_sec < _SHORTEST_SEC or epoch.eval_sec < 0:
             return f"epoch {epoch.epoch_num}: {epoch.train_sec:g} s of training, {epoch.eval_sec:g} s of evaluation"
         if not 0 <= (wait := epoch.data_wait_sec or 0.0) < epoch.train_sec:
             return f"epoch {epoch.epoch_num}: {wait:g} s of waiting for data in {epoch.train_sec:g} s of training"
     if result.flops and result.flops.per_sample <= 0:
-        return f"flops.per_sample: {result.flops.per_sample:g} is no such figure"
+        return f"flops.per_sample: {result.flops.per_sample:g} is out of range"
     return None
 
 
@@ -224,16 +224,16 @@ def _require_same(runs: Sequence[tuple[AnyRun, Result, Path]]) -> None:
             here, there = getattr(result.identity, field), getattr(reference.identity, field)
             if here != there:
                 raise InputError(
-                    f"{folder}: {field} is {here!r}, elsewhere {there!r}: one prediction is of one system and code",
-                    "name runs that differ in size and seed alone",
+                    f"{folder}: {field} is {here!r}, elsewhere {there!r}: a prediction needs one system and code",
+                    "give runs that differ only in size and seed",
                 )
         if spec.world_size == one.world_size and result.identity.experiment_digest != (
             reference.identity.experiment_digest
         ):
-            raise InputError(f"{folder}: another experiment of the same size", "name runs of one experiment a size")
+            raise InputError(f"{folder}: another experiment of the same size", "give runs of one experiment per size")
 
 
-def _sized(members: Sequence[tuple[AnyRun, Result, Path]]) -> Sized:
+def _sized(members: Sequence[tuple[AnyRun, Result, Path]]) -> MeasuredSize:
     spec, result, folder = members[0]
     results = [each for _, each, _ in members]
     epochs = [epoch for each in results for epoch in each.epochs[1:] or each.epochs]
@@ -245,7 +245,7 @@ def _sized(members: Sequence[tuple[AnyRun, Result, Path]]) -> Sized:
     structure, reading = _logged(folder / "events.log")
     loaders = reading.loader_threads if reading.loader_processes is None else reading.loader_processes
     threads, cores = _cores(folder / "system.json", spec.procs_per_node)
-    return Sized(
+    return MeasuredSize(
         spec=spec,
         result=result,
         step_sec=step_sec,
@@ -267,7 +267,7 @@ def _sized(members: Sequence[tuple[AnyRun, Result, Path]]) -> Sized:
 
 
 def _spread(times: Sequence[float], middle: float) -> float:
-    """That one slow epoch of several leaves as it is."""
+    """Relative spread, robust against one slow epoch of several."""
     return 1.4826 * statistics.median(abs(sec - middle) for sec in times) / middle
 
 
@@ -279,10 +279,10 @@ def _record(model: type[Model], value: Any, source: str) -> Model:
 
 
 def _logged(log: Path) -> tuple[_Structure, events.InputPipeline]:
-    """The model and the input of a run's events.
+    """Model structure and input settings from a run's events.
 
     Raises:
-        InputError: for a log without its model, or with figures that no run has.
+        InputError: if the log lacks the model, or has impossible figures.
     """
     found = read_events(log) if log.exists() else []
     try:
@@ -290,17 +290,17 @@ def _logged(log: Path) -> tuple[_Structure, events.InputPipeline]:
     except InputError as error:
         raise InputError(error.fault, _UNTOUCHED, at=error.at, line=error.line) from error
     if model is None:
-        raise InputError(f"{log}: no structure of the model", "predict from a run of this version of hpcai500")
+        raise InputError(f"{log}: the model's structure is missing", "predict from a run of this version of hpcai500")
     return model.value, reading.value if reading else events.InputPipeline()
 
 
 def _cores(path: Path, per_node: int) -> tuple[int | None, int | None]:
-    """Threads of a rank and physical cores of a node, the fewest of any; unknown unless ranks computed on CPU.
+    """Fewest threads of any rank and physical cores of any node; None unless ranks computed on CPUs.
 
-    Where a rank started more threads than it had cores, a node's are those of its ranks.
+    If a rank started more threads than it had cores, the node's cores are those of its ranks.
 
     Raises:
-        InputError: for figures that no node has.
+        InputError: for impossible figures.
     """
     if not path.exists():
         return None, None
@@ -327,7 +327,7 @@ def _gradients(structure: _Structure) -> list[Gradient]:
     return gradients([(count, flops.get(name, 0.0)) for name, count in structure.layer_parameters.items()])
 
 
-def as_step(sized: Sized, compute_sec: float) -> Step:
+def as_step(sized: MeasuredSize, compute_sec: float) -> Step:
     spec = sized.spec
     return Step(
         compute_sec=compute_sec,
@@ -340,7 +340,7 @@ def as_step(sized: Sized, compute_sec: float) -> Step:
 
 
 def bisect(rising: Callable[[float], float], target: float, low: float, high: float) -> float:
-    """Where `rising` meets `target` between `low` and `high`, to a millionth of the larger."""
+    """The argument between `low` and `high` at which `rising` reaches `target`, to within 1e-7 of it."""
     for _ in range(100):
         middle = math.sqrt(low * high) if low > 0 else (low + high) / 2
         low, high = (middle, high) if rising(middle) < target else (low, middle)

@@ -1,4 +1,4 @@
-"""What averaging gradients costs: all-reduce by latency and bandwidth, and how much of it the backward pass hides."""
+"""Cost of averaging gradients: all-reduce by latency and bandwidth, and the part that the backward pass hides."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,22 +19,22 @@ HOROVOD_CYCLE_SEC = 0.001
 
 class Link(Frozen):
     latency_sec: float = Field(ge=0)
-    """Of one message."""
+    """Latency of one message."""
     bytes_per_sec: float = Field(gt=0)
-    """In each direction; between nodes: of all links of one node together."""
+    """Bandwidth per direction; between nodes, of all links of one node together."""
 
     def scaled(self, factor: float) -> "Link":
-        """`factor` times as fast."""
+        """A link that is `factor` times as fast."""
         return Link(latency_sec=self.latency_sec / factor, bytes_per_sec=self.bytes_per_sec * factor)
 
 
 class Network(Frozen):
-    """None where a link is unknown: then nothing may be sent over it."""
+    """Links of a machine; None for an unknown link, over which nothing may be sent."""
 
     between: Link | None
-    """Nodes."""
+    """Link between nodes."""
     within: Link | None
-    """A node: from each rank to its neighbour."""
+    """Link within a node, from each rank to its neighbour."""
 
 
 class AllReduce(NamedTuple):
@@ -43,34 +43,37 @@ class AllReduce(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """Of one layer, in the order of the backward pass."""
+    """Gradient of one layer or bucket."""
 
     num_bytes: float
-    """In fp32."""
+    """Size in fp32."""
     ready: float
-    """When it is complete, as a fraction of the backward pass."""
+    """Time at which it is complete, as a fraction of the backward pass."""
 
 
 class Sync(NamedTuple):
     exposed_sec: float
-    """From the end of the backward pass to the last gradient's average."""
+    """Time from the end of the backward pass to the last averaged gradient."""
     busy_sec: float
-    """All collectives of the step."""
+    """Time of all collectives of the step."""
     algorithm: str
-    """Of the largest bucket; empty where nothing is sent."""
+    """Algorithm for the largest bucket; empty if nothing is sent."""
 
 
 def ring_sec(num_bytes: float, num_ranks: int, link: Link) -> float:
-    """`2 (p - 1) a + 2 ((p - 1) / p) n / B` (Patarasuk, Yuan 2009, doi:10.1016/j.jpdc.2008.09.002)."""
+    """Seconds for a ring: `2 (p - 1) a + 2 ((p - 1) / p) n / B`.
+
+    Source: Patarasuk, Yuan 2009, doi:10.1016/j.jpdc.2008.09.002.
+    """
     return 2 * (num_ranks - 1) * (link.latency_sec + num_bytes / num_ranks / link.bytes_per_sec)
 
 
 def tree_sec(num_bytes: float, height_sec: float, link: Link) -> float:
-    """Reduction and broadcast, each over two complementary binary trees whose messages are cut into best-sized parts.
+    """Seconds for reduction and broadcast over two complementary binary trees, with messages cut into optimal parts.
 
-    `height_sec` is the latency from a leaf to the root, h a. A pipeline of k parts takes `(h + k)(a + n / (k B))`, at
-    the best k `(sqrt(h a) + sqrt(n / B))**2`; two trees that each carry half use the whole bandwidth (Sanders, Speck,
-    Traeff 2009, doi:10.1016/j.parco.2009.09.001; NCCL since 2.4).
+    `height_sec` is the latency from a leaf to the root, h a. A pipeline of k parts takes `(h + k)(a + n / (k B))`,
+    which the best k reduces to `(sqrt(h a) + sqrt(n / B))**2`. Two trees with half each use the whole bandwidth
+    (Sanders, Speck, Traeff 2009, doi:10.1016/j.parco.2009.09.001; NCCL since 2.4).
     """
     if height_sec == 0 and num_bytes == 0:
         return 0.0
@@ -78,10 +81,10 @@ def tree_sec(num_bytes: float, height_sec: float, link: Link) -> float:
 
 
 def all_reduce(num_bytes: float, nodes: int, ranks_per_node: int, network: Network) -> AllReduce:
-    """The cheapest of ring, double binary tree, and hierarchy; 0 for one rank.
+    """The fastest of ring, double binary tree, and hierarchy; 0 s for one rank.
 
-    The hierarchy scatters sums within each node, reduces each part over the nodes, all ranks of a node sharing its
-    links, and gathers within each node.
+    The hierarchy reduce-scatters within each node, reduces each part between nodes (all ranks of a node share its
+    links), and gathers within each node.
     """
     num_ranks = nodes * ranks_per_node
     if num_ranks == 1:
@@ -116,7 +119,7 @@ def all_reduce(num_bytes: float, nodes: int, ranks_per_node: int, network: Netwo
 
 
 def gradients(layers: Sequence[tuple[float, float]]) -> list[Gradient]:
-    """Of layers in forward order, each (parameters, FLOPs): the time of the backward pass follows their FLOPs."""
+    """Gradients in backward order, from (parameters, FLOPs) of layers in forward order. Time is as their FLOPs."""
     total = sum(flops for _, flops in layers)
     done = accumulate(flops for _, flops in reversed(layers))
     return [
@@ -127,7 +130,7 @@ def gradients(layers: Sequence[tuple[float, float]]) -> list[Gradient]:
 
 
 def ddp_buckets(grads: Sequence[Gradient]) -> list[Gradient]:
-    """As DistributedDataParallel fills them: a bucket is closed by the gradient that brings it to its limit."""
+    """Buckets as in DistributedDataParallel: the gradient that reaches the limit closes the bucket."""
     buckets: list[Gradient] = []
     held = 0.0
     for grad in grads:
@@ -148,10 +151,10 @@ def synchronize(
     backend: str,
     wire_bytes: float = 1.0,
 ) -> Sync:
-    """One step's collectives, one after the other, each begun when its gradients are there and the last has ended.
+    """Collectives of one step, one after the other: each starts when its gradients are ready and the last one ended.
 
-    `wire_bytes` is what is sent for each byte of fp32. Horovod fuses, once a cycle, all that is ready; it compresses
-    each gradient before that (horovod/torch/optimizer.py), DDP its full buckets.
+    `wire_bytes` is the number of bytes sent per byte of fp32. Once per cycle Horovod fuses all ready gradients, each
+    already compressed (horovod/torch/optimizer.py); DDP compresses full buckets.
     """
     if not grads:
         return Sync(0.0, 0.0, "")

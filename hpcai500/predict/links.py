@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcai500.errors import InputError
-from hpcai500.predict.calibration import Sized
+from hpcai500.predict.calibration import MeasuredSize
 from hpcai500.predict.network import LinkBand, NetworkBand, Range, band, link_band, parse_range, read_measured
 from hpcai500.predict.step_model import fit_bandwidth
 
@@ -31,7 +31,9 @@ class _SourcedLink(NamedTuple):
     source: str
 
 
-def network_of(given: GivenLinks, sizes: Sequence[Sized], nodes: Sequence[int], procs_per_node: int) -> NetworkBand:
+def network_of(
+    given: GivenLinks, sizes: Sequence[MeasuredSize], nodes: Sequence[int], procs_per_node: int
+) -> NetworkBand:
     """Each link as measured, as given, or fitted to a second measured size.
 
     `sizes` are the measured ones; `nodes` and `procs_per_node` are the sizes to predict.
@@ -128,7 +130,7 @@ def _require_latency_used(
         raise InputError("--latency-us has no use without --bandwidth-gb-s", "give both or neither")
 
 
-def _unknown_between(sizes: Sequence[Sized]) -> InputError:
+def _unknown_between(sizes: Sequence[MeasuredSize]) -> InputError:
     hint = "give --bandwidth-gb-s, or a --network FILE measured over several nodes"
     if sizes[0].spec.nodes > 1:
         return InputError("the link between nodes is unknown: no run of a single rank to compare with", hint)
@@ -138,7 +140,9 @@ def _unknown_between(sizes: Sequence[Sized]) -> InputError:
     return InputError(f"the link between nodes is unknown: {why}", f"{hint}; --nodes 1 needs neither")
 
 
-def _fitted(base: Sized, larger: Sized, latency: Range | None, within: LinkBand | None = None) -> _SourcedLink:
+def _fitted(
+    base: MeasuredSize, larger: MeasuredSize, latency: Range | None, within: LinkBand | None = None
+) -> _SourcedLink:
     link = fit_bandwidth(base, larger, latency or _ASSUMED_LATENCY, within)
     source = f"bandwidth fitted to the step on {larger.spec.world_size} ranks"
     return _SourcedLink(link, source if latency else f"{source}; latency assumed")

@@ -1,4 +1,4 @@
-"""What `hpcai500 micro --json` wrote, whichever version wrote it."""
+"""Records of `hpcai500 micro --json`, of any version."""
 
 import re
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ _UNITS = {"sec": "s", "bus_bytes_per_sec": "B/s"}
 
 
 def upgraded(record: Any) -> Any:
-    """`record` as schema version 2; anything that is no record of version 1 as it is.
+    """`record` as schema version 2; unchanged if it is not a record of version 1.
 
-    Version 1 had a sample's kind in its metric's name only. No other place reads a name.
+    In version 1 only the metric's name gave a sample's kind. Nothing else reads facts from a name.
     """
     if not isinstance(record, dict) or record.get("schema_version", 1) != 1:
         return record
@@ -29,7 +29,7 @@ def upgraded(record: Any) -> Any:
 
 
 def _kind_of(sample: Mapping[str, Any]) -> dict[str, Any]:
-    """Part, family, unit and size, as version 1 named them."""
+    """Part, family, unit and size from a name of version 1."""
     metric = str(sample.get("metric"))
     if found := _COLLECTIVE.fullmatch(metric):
         return {

@@ -15,24 +15,24 @@ from hpcai500.score.record.reading import MALFORMED
 from hpcai500.spec.models import Frozen
 
 UNSURE = 1.25
-"""How far a figure given without a range is taken to lie off, either way."""
+"""Assumed uncertainty factor, either way, of a figure given without a range."""
 
 _LEAST, _MOST = 1e-9, 1e9
-"""Of what is given, in GB/s or us, and in seconds of an all-reduce: no machine lies beyond, and nothing overflows."""
+"""Limits of given figures (GB/s, us) and of all-reduce seconds: beyond any machine, and without overflow."""
 
 
 class NetworkBand(Frozen):
-    """The likely network, and the best and the worst that it may be."""
+    """The likely network, and its best and worst case."""
 
     fast: Network
     likely: Network
     slow: Network
     between_source: str
-    """Of the link between nodes."""
+    """Source of the link between nodes."""
     within_source: str
-    """Of that within a node."""
+    """Source of the link within a node."""
     fitted_ranks: tuple[int, ...] = ()
-    """Measured sizes whose steps were used to fit a link."""
+    """Ranks of the measured sizes that a link was fitted to."""
 
 
 class LinkBand(NamedTuple):
@@ -50,7 +50,7 @@ class Range(NamedTuple):
 def band(
     between: LinkBand | None, within: LinkBand | None, sources: tuple[str, str], fitted: Sequence[int] = ()
 ) -> NetworkBand:
-    """`sources` are of the link between nodes and of that within a node; None is an unknown link."""
+    """Networks from bands of their links; None for an unknown link. `sources`: between nodes, within a node."""
     pairs = zip(between or (None, None, None), within or (None, None, None), strict=True)
     fast, likely, slow = (Network(between=b, within=w) for b, w in pairs)
     return NetworkBand(
@@ -71,7 +71,7 @@ def link_band(latency_us: Range, bandwidth_gb_s: Range) -> LinkBand:
 
 
 def parse_range(text: str, option: str) -> Range:
-    """`10` is 10 and a quarter either way; `8..12` is from 8 to 12, likely their geometric mean.
+    """`10` means 10 with a factor of 1.25 either way; `8..12` means 8 to 12, likely their geometric mean.
 
     Raises:
         InputError: unless both are numbers from 1e-9 to 1e9, the lower one first.
@@ -82,7 +82,7 @@ def parse_range(text: str, option: str) -> Range:
         parts = []
     if len(parts) not in (1, 2) or not _LEAST <= parts[0] <= parts[-1] <= _MOST:
         raise InputError(
-            f"{option} {text}: no number from {_LEAST:g} to {_MOST:g}, and no range of two",
+            f"{option} {text}: not a number from {_LEAST:g} to {_MOST:g}, nor a range of two",
             "write e.g. 12.5, or 10..12.5",
         )
     low, high = parts if len(parts) == 2 else (parts[0] / UNSURE, parts[0] * UNSURE)
@@ -92,18 +92,16 @@ def parse_range(text: str, option: str) -> Range:
 def fit(
     points: Sequence[tuple[float, float]], num_ranks: int, quartiles: Sequence[tuple[float, float]] = ()
 ) -> LinkBand:
-    """Latency and bandwidth at which a ring of `num_ranks` takes what was measured: (bytes, seconds).
+    """Latency and bandwidth of a ring of `num_ranks`, fitted to measured points (bytes, seconds).
 
-    Least squares of the relative errors, neither figure below zero. The band covers the largest error, against
-    `quartiles` too: two points alone are always met exactly.
+    Least squares of the relative errors, neither figure below zero. The band covers the largest error, also for
+    `quartiles`, since a fit through only two points has no error.
 
     Raises:
-        InputError: for fewer than two sizes.
+        InputError: for fewer than two sizes, or times that do not grow with size.
     """
     if len({size for size, _ in points}) < 2:
-        raise InputError(
-            "all-reduces of fewer than two sizes tell neither latency nor bandwidth", "measure more sizes"
-        )
+        raise InputError("latency and bandwidth need all-reduces of at least two sizes", "measure more sizes")
     sizes, seconds = np.array(points, dtype=float).T
     terms = np.stack([np.full_like(sizes, 2 * (num_ranks - 1)), 2 * (num_ranks - 1) / num_ranks * sizes], axis=1)
     weighted = terms / seconds[:, None]
@@ -120,10 +118,10 @@ def fit(
 
 
 def read_measured(path: Path) -> tuple[LinkBand, int]:
-    """The link that `hpcai500 micro --json` measured, and over how many nodes.
+    """The link that `hpcai500 micro --json` measured, and the number of nodes.
 
     Raises:
-        InputError: for a file without all-reduces over two ranks or more, or with such as no machine does.
+        InputError: for a file without all-reduces over at least two ranks, or with impossible ones.
     """
     record = read_json(path)
     hint = "write it with `hpcai500 micro --only collectives --json` on the ranks to predict from"
@@ -142,7 +140,7 @@ def read_measured(path: Path) -> tuple[LinkBand, int]:
         if not (1 <= size < _MOST**2 and _LEAST <= sec <= _MOST):
             raise InputError(f"{path}: an all-reduce of {size:g} bytes in {sec:g} s", hint)
     if not 1 <= nodes <= num_ranks <= _MOST:
-        raise InputError(f"{path}: nodes and num_ranks: no such numbers", hint)
+        raise InputError(f"{path}: nodes and num_ranks are out of range", hint)
     return fit(points, num_ranks, [*lower, *upper]), nodes
 
 
@@ -153,5 +151,5 @@ def _is_time_of_all_reduce(sample: dict[str, Any]) -> bool:
 def _samples(record: Any) -> list[dict[str, Any]]:
     found = record["samples"]
     if not isinstance(found, list):
-        raise TypeError("samples is no list")
+        raise TypeError("samples is not a list")
     return found

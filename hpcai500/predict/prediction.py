@@ -1,4 +1,4 @@
-"""What a system would do at sizes that nobody has run: a prediction, never a measurement, and never ranked."""
+"""Prediction of a system's speed at sizes that nobody has run: never a measurement, and never ranked."""
 
 import math
 import statistics
@@ -7,9 +7,9 @@ from typing import Literal
 
 from hpcai500.errors import InputError
 from hpcai500.predict.batch_limits import BatchLimit, Reach, batch_limits, largest_batch, reach
-from hpcai500.predict.calibration import USUAL_SPREAD, Sized
+from hpcai500.predict.calibration import USUAL_SPREAD, MeasuredSize
 from hpcai500.predict.network import NetworkBand
-from hpcai500.predict.step_model import Timing, is_input_bound, scenarios, timing
+from hpcai500.predict.step_model import StepTiming, is_input_bound, scenarios, timing
 from hpcai500.score.record.valid_flops import valid_flops
 from hpcai500.spec.models import Frozen
 from hpcai500.text import counted
@@ -18,7 +18,7 @@ Scaling = Literal["recipe", "weak", "strong"]
 
 
 class Band(Frozen):
-    """`likely`, and what it is when everything uncertain is at its best and at its worst."""
+    """Likely value, and the value if everything uncertain is at its best or at its worst."""
 
     low: float
     likely: float
@@ -26,7 +26,7 @@ class Band(Frozen):
 
 
 class Point(Frozen):
-    """One size. Steps are of one optimiser step; times and rates are of training but for `total_sec` and FLOPS."""
+    """One size. Steps are optimiser steps; times and rates are of training, `total_sec` and FLOPS of the run."""
 
     nodes: int
     num_ranks: int
@@ -34,18 +34,18 @@ class Point(Frozen):
     samples_per_rank: int
     steps_per_epoch: int
     algorithm: str
-    """Of all-reduce; empty for one rank."""
+    """All-reduce algorithm; empty for one rank."""
     compute_sec: float
     wait_sec: float
-    """For data."""
+    """Waiting for data."""
     exposed_sec: float
     """Communication that the backward pass does not hide."""
     communication_sec: float
-    """All of it."""
+    """All communication."""
     step_sec: Band
     samples_per_sec: Band
     efficiency: Band
-    """Samples a second of each rank, over those of one rank without others and with the measured share.
+    """Samples per second per rank, over those of a single rank with the measured share.
 
     That rank waits for data as the measured one did.
     """
@@ -56,7 +56,7 @@ class Point(Frozen):
     vflops: Band
     quality: float
     vflops_is_upper_bound: bool
-    """The batch leaves the range that measurement and literature reach, so that the quality may be lower."""
+    """Whether the batch exceeds what was measured or published, so that the quality may be lower."""
     note: str
 
 
@@ -66,11 +66,11 @@ class Check(Frozen):
     nodes: int
     num_ranks: int
     is_calibrated: bool
-    """Its step was used to fit the network: that it comes out again proves nothing."""
+    """Whether the network was fitted to its step: then a match proves nothing."""
     num_epochs: float
-    """Of both totals: as many as were measured."""
+    """Epochs of both totals: as many as were measured."""
     measured_sec: float
-    """Of a step."""
+    """Measured step time."""
     predicted_sec: float
     measured_total_sec: float
     predicted_total_sec: float
@@ -79,7 +79,7 @@ class Check(Frozen):
 
     @property
     def error(self) -> float:
-        """Of the step: predicted over measured, less 1."""
+        """Relative error of the step: predicted over measured, minus 1."""
         return self.predicted_sec / self.measured_sec - 1
 
 
@@ -94,16 +94,16 @@ class Prediction(Frozen):
     ranks_per_node: int
     scaling: Scaling
     calibrated_ranks: int
-    """Ranks of the measured run that it starts from."""
+    """Ranks of the measured run that the prediction starts from."""
     num_epochs: float
-    """Of every total: as many as that run trained, which may have stopped at its target; median over seeds."""
+    """Epochs of every total: as many as that run trained until its end or target; median over seeds."""
     measured_step_sec: float
     spread: float
-    """Of step times between epochs and seeds, over their median."""
+    """Spread of step times over epochs and seeds, relative to their median."""
     network: NetworkBand
     points: tuple[Point, ...]
     impossible: tuple[str, ...]
-    """Sizes that cannot be, each with the reason."""
+    """Impossible sizes, each with the reason."""
     checks: tuple[Check, ...]
     left_out: tuple[str, ...]
     """Unfinished runs, each with the reason."""
@@ -111,7 +111,7 @@ class Prediction(Frozen):
 
 
 def predict(
-    sizes: Sequence[Sized],
+    sizes: Sequence[MeasuredSize],
     nodes: Sequence[int],
     network: NetworkBand,
     *,
@@ -119,10 +119,10 @@ def predict(
     scaling: Scaling = "recipe",
     left_out: Sequence[str] = (),
 ) -> Prediction:
-    """From the smallest of `sizes`; the others are held against what is predicted for them.
+    """Predict from the smallest of `sizes`, and compare the others with their prediction.
 
     Raises:
-        InputError: if the network is too slow for the measured step, or if none of `nodes` can be.
+        InputError: if the network is too slow for the measured step, or all of `nodes` are impossible.
     """
     base = sizes[0]
     spec, identity = base.spec, base.result.identity
@@ -137,7 +137,7 @@ def predict(
         except InputError as error:
             impossible.append(f"{counted(count, 'node')}: {error.message}")
     if not points:
-        raise InputError(impossible[0], "give sizes that can be")
+        raise InputError(impossible[0], "give possible sizes")
     return Prediction(
         system=identity.system,
         accelerator=identity.accelerator,
@@ -161,19 +161,19 @@ def predict(
 
 
 class _Model:
-    """One measured size, from which every other follows."""
+    """One measured size, from which every other is predicted."""
 
-    def __init__(self, base: Sized, network: NetworkBand, limits: Sequence[BatchLimit]) -> None:
+    def __init__(self, base: MeasuredSize, network: NetworkBand, limits: Sequence[BatchLimit]) -> None:
         self.base = base
         self.limits = limits
         self.scenarios = scenarios(base, network)
         self.off = 1.0
-        """FLOPS at the measured size, over the measured ones: what medians leave out, which every band holds."""
+        """Predicted over measured FLOPS at the measured size: the error of medians, included in every band."""
         spec = base.spec
         again = self.point(spec.nodes, spec.procs_per_node, spec.settings.batch.global_batch_size)
         self.off = again.flops.likely / base.flops
 
-    def check(self, larger: Sized, network: NetworkBand) -> Check:
+    def check(self, larger: MeasuredSize, network: NetworkBand) -> Check:
         spec = larger.spec
         batch = spec.settings.batch.global_batch_size
         found = self.point(spec.nodes, spec.procs_per_node, batch, larger.measured_threads, larger.num_epochs)
@@ -193,7 +193,7 @@ class _Model:
     def point(
         self, nodes: int, per_node: int, batch: int, threads: float | None = None, num_epochs: float | None = None
     ) -> Point:
-        """`threads` of a rank are its share of a node's cores if not given, epochs as many as were measured."""
+        """Predict one size. By default a rank has its share of a node's cores, and epochs are as many as measured."""
         base, num_ranks = self.base, nodes * per_node
         share = batch // num_ranks
         timings = [timing(base, each, nodes, per_node, share, threads) for each in self.scenarios]
@@ -235,15 +235,15 @@ class _Model:
             note=reached.note,
         )
 
-    def alone(self) -> Timing:
-        """The measured share on one rank without others."""
+    def alone(self) -> StepTiming:
+        """Step of a single rank with the measured share."""
         return timing(self.base, self.scenarios[1], 1, 1, self.base.spec.samples_per_rank)
 
     def global_batch(self, num_ranks: int, scaling: Scaling) -> int:
-        """Weak: the measured share a rank. Strong: the measured batch. Recipe: weak up to the largest good one.
+        """Global batch. Weak: measured share per rank. Strong: measured batch. Recipe: weak, up to the largest good.
 
         Raises:
-            InputError: where there are too few samples for so many ranks.
+            InputError: if there are too few samples for so many ranks.
         """
         spec = self.base.spec
         settings = spec.settings
@@ -276,14 +276,14 @@ class _Model:
         )
 
     def eval_sec(self, num_ranks: int) -> float:
-        """Of one epoch: the measured time, shared out; no rank evaluates less than one sample."""
+        """Evaluation time per epoch: the measured time, divided; no rank evaluates less than one sample."""
         spec = self.base.spec
         samples = spec.settings.problem.num_eval_samples
-        of_sample = self.base.eval_sec / math.ceil(samples / spec.world_size)
-        return of_sample * math.ceil(samples / num_ranks)
+        sec_per_sample = self.base.eval_sec / math.ceil(samples / spec.world_size)
+        return sec_per_sample * math.ceil(samples / num_ranks)
 
     def first_sec(self, train_sec: float) -> float:
-        """What the first of epochs of `train_sec` takes longer: as measured, or as much faster in proportion."""
+        """Extra time of the first epoch: as measured, or in proportion to `train_sec` if it was faster."""
         base = self.base
         if base.first_sec >= 0:
             return base.first_sec
@@ -291,83 +291,85 @@ class _Model:
 
 
 def _band(values: Sequence[float], off: float = 1.0) -> Band:
-    """Of the best, the likely and the worst, and of what is `off` times them."""
+    """Band of the best, likely and worst value, extended by the factor `off`."""
     return Band(low=min(values) * min(1.0, off), likely=values[1], high=max(values) * max(1.0, off))
 
 
-def _assumptions(sizes: Sequence[Sized], limits: Sequence[BatchLimit], per_node: int) -> list[str]:
-    """What the prediction takes for granted, beyond what docs/prediction.md says of every one."""
+def _assumptions(sizes: Sequence[MeasuredSize], limits: Sequence[BatchLimit], per_node: int) -> list[str]:
+    """Assumptions of this prediction, in addition to those of docs/prediction.md."""
     base = sizes[0]
-    said = _about_epochs(sizes)
+    lines = _about_epochs(sizes)
     if base.spread is None:
-        said.append(f"a single epoch tells of no spread: step times are taken to vary by {USUAL_SPREAD:.1%}")
+        lines.append(f"a single epoch shows no spread: step times are assumed to vary by {USUAL_SPREAD:.1%}")
     if base.wait_share is None:
-        said.append("the run does not say how long it waited for data: input is taken never to limit")
+        lines.append("the run did not record its waiting for data: input is assumed never to limit speed")
     elif is_input_bound(base):
-        said.append(
-            f"the run waited for data {base.wait_share:.0%} of a step though loaders read ahead: input limits, "
-            "and stays as fast a rank as it was"
+        lines.append(
+            f"the run waited for data {base.wait_share:.0%} of a step although loaders read ahead: input limits "
+            "speed, and each rank's input is assumed to stay as fast"
         )
     else:
-        said.append(f"waiting for data, {base.wait_share:.1%} of the measured step, grows with a rank's share alone")
-    said += _about_threads(sizes, per_node)
+        lines.append(f"waiting for data, {base.wait_share:.1%} of the measured step, grows only with a rank's share")
+    lines += _about_threads(sizes, per_node)
     if base.first_sec > 0.01 * base.total_sec:
-        said.append(f"the first epoch took {base.first_sec:.3g} s longer than others: every total holds as much")
+        lines.append(f"the first epoch took {base.first_sec:.3g} s longer than others: every total includes as much")
     elif base.first_sec < -0.01 * base.total_sec:
         faster = -base.first_sec / (base.step_sec * base.spec.steps_per_epoch)
-        said.append(f"the first epoch was {faster:.0%} shorter than others: it is taken to be at every size")
+        lines.append(f"the first epoch was {faster:.0%} shorter than others: assumed at every size")
     if not base.knows_layers:
-        said.append("the run does not say where its parameters lie: they are spread evenly over the backward pass")
+        lines.append(
+            "the run did not record the parameters of each layer: they are spread evenly over the backward pass"
+        )
     if not limits:
-        said.append("nothing is published of larger batches: quality is known at the measured batch alone")
+        lines.append("no larger batches are published: quality is known only at the measured batch")
     if base.result.unranked:
-        said.append(f"the measured run is no result that ranks: {', '.join(base.result.unranked)}")
-    return said
+        lines.append(f"the measured run cannot be ranked: {', '.join(base.result.unranked)}")
+    return lines
 
 
-def _about_epochs(sizes: Sequence[Sized]) -> list[str]:
+def _about_epochs(sizes: Sequence[MeasuredSize]) -> list[str]:
     base = sizes[0]
     planned = base.spec.settings.problem.num_epochs
-    said = []
+    lines = []
     if base.num_epochs < planned:
         target = ", up to its target" if base.spec.stops_at_target else ""
-        said.append(f"the run trained {base.num_epochs:g} of {planned} epochs{target}: every total is of as many")
-    return said + [
+        lines.append(f"the run trained {base.num_epochs:g} of {planned} epochs{target}: every total is for as many")
+    return lines + [
         f"{each.spec.world_size} measured ranks trained {counted(each.num_epochs, 'epoch')}: what their total and "
-        "FLOPS are held against is of as many"
+        "FLOPS are compared with is for as many"
         for each in sizes[1:]
         if each.num_epochs != base.num_epochs
     ]
 
 
-def _about_threads(sizes: Sequence[Sized], per_node: int) -> list[str]:
+def _about_threads(sizes: Sequence[MeasuredSize], per_node: int) -> list[str]:
     base = sizes[0]
     measured, threads = base.measured_threads, base.threads_at(per_node)
     if measured is None or threads is None:
         return []
-    law = f"on {counted(measured, 'thread')}; computation is taken to follow 1 / threads"
-    said = [_oversubscribed(each) for each in sizes if each.is_oversubscribed]
-    said += [
+    law = f"on {counted(measured, 'thread')}; computation is assumed proportional to 1 / threads"
+    lines = [_oversubscribed(each) for each in sizes if each.is_oversubscribed]
+    lines += [
         f"{each.spec.world_size} measured ranks had {counted(each.measured_threads, 'thread')} each, "
         f"the run to start from is {law}"
         for each in sizes[1:]
         if each.measured_threads and each.measured_threads != measured
     ]
     if threads < measured:
-        said.append(f"{per_node} ranks share a node's cores, {threads:.3g} each, measured {law}")
+        lines.append(f"{per_node} ranks share a node's cores, {threads:.3g} each, measured {law}")
     elif threads > measured:
-        said.append(f"a rank predicted has {counted(threads, 'thread')}, measured {law}")
+        lines.append(f"a rank predicted has {counted(threads, 'thread')}, measured {law}")
     elif per_node < base.spec.procs_per_node:
-        said.append(f"a rank keeps its {counted(threads, 'thread')}, though fewer ranks than measured share a node")
-    return said
+        lines.append(f"a rank keeps its {counted(threads, 'thread')}, though fewer ranks than measured share a node")
+    return lines
 
 
-def _oversubscribed(sized: Sized) -> str:
+def _oversubscribed(sized: MeasuredSize) -> str:
     spec = sized.spec
     assert sized.threads is not None
     assert sized.cores is not None
     return (
         f"oversubscribed: the run on {counted(spec.world_size, 'rank')} had "
         f"{counted(sized.threads * spec.procs_per_node, 'thread')} on {counted(sized.cores, 'core')} of a node; "
-        "it counts a thread a core, and what follows from it, a fitted link too, is doubtful"
+        "each thread is counted as a core; what follows from it, such as a fitted link, is doubtful"
     )

@@ -5,48 +5,48 @@ import statistics
 from typing import NamedTuple
 
 from hpcai500.errors import InputError
-from hpcai500.predict.calibration import USUAL_SPREAD, Sized, as_step, bisect
+from hpcai500.predict.calibration import USUAL_SPREAD, MeasuredSize, as_step, bisect
 from hpcai500.predict.communication import Link, Network
 from hpcai500.predict.network import LinkBand, NetworkBand, Range
 
 INPUT_LIMITS = 0.02
-"""Of a step: where loaders read ahead, a larger share of waiting shows that input limits."""
+"""Share of a step spent waiting for data above which input limits speed, if loaders read ahead."""
 
 _FIXED = (0.0, 0.11, 0.33)
-"""Best, likely and worst part of a micro-batch's time that does not shrink with it.
+"""Best, likely and worst fixed part of a micro-batch's time, which does not shrink with its size.
 
-Two batches of 32 images take 7 to 12 % longer than one of 64 on a P100 (TensorFlow benchmarks, May 2017, 4 models):
-what does not shrink. The worst is three times the likely one.
+Two batches of 32 images take 7 to 12 % longer than one of 64 on a P100 (TensorFlow benchmarks, May 2017, 4 models).
+The worst is three times the likely one.
 """
 
 _THREADS = (0.75, 1.0, 1.25)
-"""Best, likely and worst power of 1 / threads that computation follows: an assumption.
+"""Best, likely and worst exponent of 1 / threads in the time of computation: an assumption.
 
-With more threads than measured the best power is as far above 1 as it is below with fewer.
+With more threads than measured, the best exponent is as far above 1 as it is below 1 with fewer.
 """
 
 _LEAST = 0.5
-"""Of the measured computation: what fewer ranks than measured can save of waiting for the slowest, at most."""
+"""Least part of the measured computation that remains if fewer ranks than measured wait for the slowest."""
 
 NO_LIMIT, _SLOWEST = 1e13, 1e5
-"""Bytes a second between which a fitted bandwidth is sought; at the first the step tells no upper limit."""
+"""Range of a fitted bandwidth in bytes per second. At the upper end the step gives no upper limit."""
 
 
 class Scenario(NamedTuple):
     network: Network
     compute_sec: float
-    """Of the measured share on the measured threads, the slowest of the measured ranks included."""
+    """Time for the measured share on the measured threads, including the slowest of the measured ranks."""
     spread: float
-    """Of ranks' step times, which the slowest of many exceeds the mean by some times."""
+    """Relative standard deviation of ranks' step times; the slowest of many ranks exceeds the mean by a multiple."""
     fixed: float
-    """The part of a micro-batch's time that does not shrink with it."""
+    """Part of a micro-batch's time that does not shrink with its size."""
     thread_power: float
 
 
-class Timing(NamedTuple):
+class StepTiming(NamedTuple):
     compute_sec: float
     wait_sec: float
-    """For data."""
+    """Waiting for data."""
     exposed_sec: float
     busy_sec: float
     step_sec: float
@@ -54,20 +54,20 @@ class Timing(NamedTuple):
     algorithm: str
 
 
-def rank_spread(base: Sized) -> float:
-    """Of the step times of ranks: no more than the usual, as an epoch that is slow as a whole tells of no rank."""
+def rank_spread(base: MeasuredSize) -> float:
+    """Spread of ranks' step times, at most the usual one: one slow epoch says nothing about single ranks."""
     return USUAL_SPREAD if base.spread is None else min(base.spread, USUAL_SPREAD)
 
 
-def is_input_bound(base: Sized) -> bool:
-    """Whether loaders read ahead and the measured steps waited for them all the same."""
+def is_input_bound(base: MeasuredSize) -> bool:
+    """Whether the measured steps waited for data although loaders read ahead."""
     return bool(base.loader_processes) and (base.wait_share or 0.0) > INPUT_LIMITS
 
 
 def timing(
-    base: Sized, scenario: Scenario, nodes: int, per_node: int, share: int, threads: float | None = None
-) -> Timing:
-    """One step of `share` samples a rank; `threads` of a rank are as `base` would have them if not given."""
+    base: MeasuredSize, scenario: Scenario, nodes: int, per_node: int, share: int, threads: float | None = None
+) -> StepTiming:
+    """Time of one step of `share` samples per rank. By default a rank has the threads that `base` would have."""
     spec = base.spec
     num_ranks = nodes * per_node
     micro_batches = math.ceil(share / spec.micro_batch_size)
@@ -83,13 +83,15 @@ def timing(
     step = as_step(base, sec)._replace(samples=share, micro_batches=micro_batches)
     sync = step.sync(nodes, per_node, scenario.network)
     wait = (base.wait_share or 0.0) * base.step_sec * share / spec.samples_per_rank
-    if is_input_bound(base):  # the loaders need what the model computed and waited
+    if is_input_bound(base):  # the loaders need as long as computation and waiting took together
         wait = max(0.0, scenario.compute_sec * share / spec.samples_per_rank + wait - compute)
-    return Timing(compute, wait, sync.exposed_sec, sync.busy_sec, compute + wait + sync.exposed_sec, sync.algorithm)
+    return StepTiming(
+        compute, wait, sync.exposed_sec, sync.busy_sec, compute + wait + sync.exposed_sec, sync.algorithm
+    )
 
 
-def compute_sec(base: Sized, network: Network) -> float:
-    """Of a step as measured: less waiting, and less what is predicted to stand exposed in it.
+def compute_sec(base: MeasuredSize, network: Network) -> float:
+    """Computation in the measured step: its time minus data wait and predicted exposed communication.
 
     Raises:
         InputError: if the network alone would take longer than the measured step.
@@ -106,21 +108,21 @@ def compute_sec(base: Sized, network: Network) -> float:
         return measured
     if predicted(0.0) > measured:
         raise InputError(
-            f"the network as given would need {predicted(0.0):.3g} s a step on {spec.nodes} x {spec.procs_per_node} "
+            f"the given network would need {predicted(0.0):.3g} s per step on {spec.nodes} x {spec.procs_per_node} "
             f"ranks, but the measured step took {measured:.3g} s",
             "give a faster network, or predict from a run of one rank",
         )
     return bisect(predicted, measured, 0.0, measured)
 
 
-def scenarios(base: Sized, network: NetworkBand) -> tuple[Scenario, Scenario, Scenario]:
-    """The best, the likely and the worst.
+def scenarios(base: MeasuredSize, network: NetworkBand) -> tuple[Scenario, Scenario, Scenario]:
+    """Best, likely and worst scenario.
 
     Raises:
         InputError: if the likely network is too slow for the measured step.
     """
     likely = compute_sec(base, network.likely)
-    # Where the measured run communicated, a slower network leaves less of its step to computation.
+    # If the measured run communicated, a slower network leaves less of its step to computation.
     best = compute_sec(base, network.fast)
     try:
         slow, worst = network.slow, compute_sec(base, network.slow)
@@ -134,28 +136,30 @@ def scenarios(base: Sized, network: NetworkBand) -> tuple[Scenario, Scenario, Sc
     )
 
 
-def _spread(sized: Sized) -> float:
+def _spread(sized: MeasuredSize) -> float:
     return USUAL_SPREAD if sized.spread is None else sized.spread
 
 
-def fit_bandwidth(base: Sized, larger: Sized, latency_us: Range, within: LinkBand | None = None) -> LinkBand:
-    """The link with which `larger`'s step comes out as measured, from `base`'s single rank.
+def fit_bandwidth(
+    base: MeasuredSize, larger: MeasuredSize, latency_us: Range, within: LinkBand | None = None
+) -> LinkBand:
+    """The link for which the predicted step of `larger` equals the measured one, from `base`'s single rank.
 
-    Of `larger` on one node it is the link within the node, else that between nodes; without `within`, links within a
-    node are then the same. The band holds both steps a spread off, against each other.
+    It is the link within the node if `larger` ran on one node, otherwise the link between nodes. Without `within`,
+    links within a node are assumed equal. The band has both steps off by their spread, in opposite directions.
 
     Raises:
-        InputError: if no bandwidth does: the larger run lost nothing, or more than latency and bandwidth explain.
+        InputError: if no bandwidth fits: the larger run lost no time, or more than latency and bandwidth explain.
     """
     if base.spec.world_size > 1:
         raise InputError(
-            f"no run of a single rank from which the bandwidth of {larger.spec.world_size} ranks follows",
-            "name one among the runs, or give --bandwidth-gb-s, --within-node-gb-s or --network FILE",
+            f"the bandwidth of {larger.spec.world_size} ranks cannot be fitted without a run of a single rank",
+            "give one among the runs, or give --bandwidth-gb-s, --within-node-gb-s or --network FILE",
         )
     spec, spread, off = larger.spec, _spread(base), min(_spread(larger), 0.5)
     seconds = base.step_sec * (1 - (base.wait_share or 0.0))
     fast, likely, slow = within or (None, None, None)
-    found = _meeting(base, larger, latency_us.likely, likely, seconds, _THREADS[1], larger.step_sec)
+    found = _solve_link(base, larger, latency_us.likely, likely, seconds, _THREADS[1], larger.step_sec)
     if not 1.01 * _SLOWEST < found.bytes_per_sec < 0.99 * NO_LIMIT:
         free = Link(latency_sec=0.0, bytes_per_sec=NO_LIMIT)
         alone = _step_sec(base, larger, free, likely, seconds, _THREADS[1])
@@ -170,16 +174,22 @@ def fit_bandwidth(base: Sized, larger: Sized, latency_us: Range, within: LinkBan
         )
     long, short = seconds * (1 + spread), seconds * (1 - min(spread, 0.5))
     return LinkBand(
-        fast=_meeting(base, larger, latency_us.low, fast, long, _THREADS[2], larger.step_sec * (1 - off)),
+        fast=_solve_link(base, larger, latency_us.low, fast, long, _THREADS[2], larger.step_sec * (1 - off)),
         likely=found,
-        slow=_meeting(base, larger, latency_us.high, slow, short, _THREADS[0], larger.step_sec * (1 + off)),
+        slow=_solve_link(base, larger, latency_us.high, slow, short, _THREADS[0], larger.step_sec * (1 + off)),
     )
 
 
-def _meeting(
-    base: Sized, larger: Sized, delay_us: float, within: Link | None, compute: float, power: float, target: float
+def _solve_link(
+    base: MeasuredSize,
+    larger: MeasuredSize,
+    delay_us: float,
+    within: Link | None,
+    compute: float,
+    power: float,
+    target: float,
 ) -> Link:
-    """At a bound of what is sought where nothing in it meets `target`."""
+    """The link whose predicted step takes `target` seconds; a bound of the range if no link does."""
 
     def link(per_byte: float) -> Link:
         return Link(latency_sec=delay_us * 1e-6, bytes_per_sec=1 / per_byte)
@@ -192,7 +202,9 @@ def _meeting(
     )  # fmt: skip
 
 
-def _step_sec(base: Sized, larger: Sized, link: Link, within: Link | None, compute: float, power: float) -> float:
+def _step_sec(
+    base: MeasuredSize, larger: MeasuredSize, link: Link, within: Link | None, compute: float, power: float
+) -> float:
     spec = larger.spec
     network = Network(between=link, within=link if spec.nodes == 1 else within or link)
     scenario = Scenario(network, compute, rank_spread(base), _FIXED[1], power)
@@ -201,5 +213,5 @@ def _step_sec(base: Sized, larger: Sized, link: Link, within: Link | None, compu
 
 
 def slowest_of(num_ranks: int) -> float:
-    """The expected largest of so many standard normal numbers (Blom 1958): the step waits for the slowest rank."""
+    """Expected largest of so many standard normal numbers (Blom 1958): the step waits for the slowest rank."""
     return statistics.NormalDist().inv_cdf((num_ranks - 0.375) / (num_ranks + 0.25))

@@ -138,8 +138,8 @@ def test_methods_whose_memory_nobody_bounds_are_refused(archive, tmp_path, metho
 @pytest.mark.parametrize(
     ("names", "fault"),
     [
-        (("runs/a", "runs/a/b"), "'runs/a/b': lies in what is a file too"),
-        (("runs/a", "runs/A"), "'runs/A': stands twice"),
+        (("runs/a", "runs/a/b"), "'runs/a/b': lies below a name that is also a file"),
+        (("runs/a", "runs/A"), "'runs/A': occurs twice"),
         ((f"runs/{'r' * 256}",), "not a name"),
     ],
 )
@@ -154,7 +154,7 @@ def test_names_that_no_disk_can_hold_together_are_refused(archive, tmp_path, nam
 
 def test_a_record_too_large_to_be_one_is_refused(archive, tmp_path, monkeypatch):
     monkeypatch.setattr(package, "MOST_RECORD_BYTES", 100)
-    assert "bytes are no record of a run" in verify(archive)[0]
+    assert "bytes, too large for a record of a run" in verify(archive)[0]
 
 
 @pytest.mark.parametrize("name", ["run.json", "result.json", "system.json", "events.log", "evaluation.json"])
@@ -227,7 +227,7 @@ def test_source_that_no_run_ran_is_a_fault_though_every_digest_is_made_anew(arch
         archive, tmp_path / "c.zip",
         lambda name, content: (name.replace("workloads/", "workloads/0"), content),
     )  # fmt: skip
-    assert "the source of no run in it" in verify(moved)[0]
+    assert "not the source of any run in it" in verify(moved)[0]
 
 
 def test_source_that_is_absent_is_noted_and_no_fault(archive, tmp_path, hpcai500):
@@ -282,7 +282,7 @@ def test_bytes_beside_the_files_of_an_archive_are_refused(archive, tmp_path):
 
 def test_logs_that_no_run_writes_are_refused_before_they_are_unpacked(archive, monkeypatch):
     monkeypatch.setattr(package, "MOST_LOG_BYTES", 100)
-    assert "bytes are no log of a run" in verify(archive)[0]
+    assert "bytes, too large for the log of a run" in verify(archive)[0]
     monkeypatch.setattr(package, "MOST_LOGS_BYTES", 100)
     assert "bytes of events" in verify(archive)[0]
 
@@ -299,7 +299,7 @@ def test_nothing_is_left_of_an_archive_that_could_not_be_written(make_spec, tmp_
     folder = honest_run(make_spec())
     monkeypatch.setattr(package, "MOST_LOG_BYTES", 100)
     code, _, err = hpcai500("package", folder, "--output", tmp_path / "set.zip")
-    assert (code, "no log of a run" in err, (tmp_path / "set.zip").exists()) == (2, True, False)
+    assert (code, "too large for the log of a run" in err, (tmp_path / "set.zip").exists()) == (2, True, False)
     code, _, err = hpcai500("package", folder, "--output", tmp_path / "set.tar")
     assert (code, "name it set.zip" in err) == (2, True)
 

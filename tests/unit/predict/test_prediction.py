@@ -335,7 +335,7 @@ def test_evaluation_and_the_rest_are_the_median_of_the_seeds(tmp_path):
 
 
 def test_a_network_slower_than_the_measured_step_is_refused(tmp_path):
-    with pytest.raises(InputError, match="the network as given would need"):
+    with pytest.raises(InputError, match="the given network would need"):
         predict(read_sizes([a_run(tmp_path, nodes=4, batch=1024)]), [8], wide(1e-4, 1e-4))
 
 
@@ -496,7 +496,7 @@ def test_an_unfinished_run_tells_nothing(tmp_path, capsys):
     log.write_text("".join(line for line in log.read_text().splitlines(keepends=True) if "run_stop" not in line))
     (folder / "result.json").unlink()
     assert main(["predict", str(folder), "--nodes", "2", *COMMAND]) == 2
-    assert "only a finished run tells" in capsys.readouterr().err
+    assert "the step time needs a finished run" in capsys.readouterr().err
 
 
 def test_runs_of_two_systems_make_no_prediction(tmp_path, capsys):
@@ -545,7 +545,7 @@ def test_threads_that_read_ahead_limit_a_step_as_processes_do(tmp_path):
     edit_json(folder / "result.json", lambda result: [epoch.update(data_wait_sec=2.5) for epoch in result["epochs"]])
     log_input(folder, {"layout": "float32", "loader_threads": 1})
     said = prediction_text(predict(read_sizes([folder]), [1], wide()))
-    assert "the run waited for data 25% of a step though loaders read ahead: input limits" in said
+    assert "the run waited for data 25% of a step although loaders read ahead: input limits" in said
 
 
 @pytest.mark.parametrize("loaders", [0, 2])

@@ -58,7 +58,7 @@ def test_a_measured_rank_counts_no_more_threads_than_it_had_cores(tmp_path):
     assert prediction.checks[0].error == pytest.approx(0, abs=1e-3)
     said = prediction_text(prediction)
     assert "oversubscribed: the run on 2 ranks had 4 threads on 2 cores of a node" in said
-    assert "a fitted link too, is doubtful" in said
+    assert "such as a fitted link, is doubtful" in said
     # what half the cores do not explain is the link's, and no more: with as many threads it would be 0.5 of 0.9 s
     link = fit_bandwidth(one, two._replace(step_sec=0.9), Range(10, 10, 10)).likely
     equal = fit_bandwidth(one, two._replace(step_sec=0.9, threads=1), Range(10, 10, 10)).likely
@@ -93,7 +93,7 @@ def test_ranks_that_a_site_confines_have_the_cores_that_it_gave_them(tmp_path):
 def test_a_range_that_no_link_has_is_refused(tmp_path, capsys, text):
     run = a_run(tmp_path)
     for option in ("--bandwidth-gb-s", "--within-node-gb-s"):
-        assert f"{option} {text}: no number from" in refusal(capsys, run, "--nodes", 2, *NETWORK[2:], option, text)
+        assert f"{option} {text}: not a number from" in refusal(capsys, run, "--nodes", 2, *NETWORK[2:], option, text)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_a_range_that_no_link_has_is_refused(tmp_path, capsys, text):
         (lambda record: record["samples"][0].update(size_bytes=0), "an all-reduce of 0 bytes"),
         (lambda record: record.update(samples=[1]), "not what `hpcai500 micro --json` writes"),
         (lambda record: record.update(nodes=float("inf")), "not what `hpcai500 micro --json` writes"),
-        (lambda record: record.update(nodes=9), "nodes and num_ranks: no such numbers"),
-        (lambda record: record.update(num_ranks=10**400), "nodes and num_ranks: no such numbers"),
+        (lambda record: record.update(nodes=9), "nodes and num_ranks are out of range"),
+        (lambda record: record.update(num_ranks=10**400), "nodes and num_ranks are out of range"),
     ],
 )
 def test_a_file_of_all_reduces_that_none_can_be_is_refused(tmp_path, capsys, change, said):
@@ -212,8 +212,8 @@ def test_totals_are_of_as_many_epochs_as_the_run_trained(tmp_path):
     assert check.measured_total_sec == 36.0
     assert check.predicted_total_sec == pytest.approx(3 * prediction.points[1].total_sec.likely)
     said = prediction_text(prediction)
-    assert "the run trained 1 of 90 epochs, up to its target: every total is of as many" in said
-    assert "2 measured ranks trained 3 epochs: what their total and FLOPS are held against is of as many" in said
+    assert "the run trained 1 of 90 epochs, up to its target: every total is for as many" in said
+    assert "2 measured ranks trained 3 epochs: what their total and FLOPS are compared with is for as many" in said
     assert "epochs" not in prediction_text(predict(read_sizes([a_run(tmp_path, procs=2, batch=512)]), [1], FREE))
 
 
@@ -234,8 +234,8 @@ def test_unfinished_runs_of_a_folder_are_left_out_and_named(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["left_out"] == [f"{broken}: status aborted"]
     # named itself, by its folder or by one of its files, or beside nothing that is finished
     for named in ([broken], [whole, broken], [tmp_path, broken], [broken / "run.json"]):
-        assert "only a finished run tells" in refusal(capsys, *named, "--nodes", 2, *NETWORK)
-    assert "and no finished run beside it" in refusal(capsys, tmp_path / "1x2", "--nodes", 2, *NETWORK)
+        assert "the step time needs a finished run" in refusal(capsys, *named, "--nodes", 2, *NETWORK)
+    assert "no finished run beside it" in refusal(capsys, tmp_path / "1x2", "--nodes", 2, *NETWORK)
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--plot", "out.svg"]])
@@ -323,4 +323,4 @@ def test_a_first_epoch_that_was_shorter_is_so_at_every_size(tmp_path):
     short = predict(read_sizes([folder]), [1, 4096], FREE).points
     assert all(point.total_sec.low > 0 for point in short)
     said = prediction_text(predict([sized._replace(total_sec=300.0)], [1], FREE))  # else less than a hundredth of it
-    assert "the first epoch was 40% shorter than others: it is taken to be at every size" in said
+    assert "the first epoch was 40% shorter than others: assumed at every size" in said
