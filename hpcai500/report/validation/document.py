@@ -30,12 +30,12 @@ class NodeOutcome(Frozen):
 
 
 class MetricSummary(Frozen):
-    """One metric over all subjects that have it; figures are of numbers alone, in `unit`."""
+    """One metric over all subjects that have it; figures are given for numbers only, in `unit`."""
 
     stage: Stage
     metric: str
     num_nodes: int
-    """Of one subject: 1 for a node or device, 2 for a link, more for a collective."""
+    """Nodes of one subject: 1 for a node or device, 2 for a link, more for a collective."""
     unit: str
     better: str
     num_values: int
@@ -47,7 +47,7 @@ class MetricSummary(Frozen):
     worst_device: str = ""
     best: float | None = None
     num_distinct: int | None = None
-    """Of texts."""
+    """How many texts differ."""
 
 
 class ReportDocument(Frozen):

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from hpcai500.errors import HpcAi500Error
@@ -20,6 +21,7 @@ from hpcai500.score.rules.training_rules import training_findings
 from hpcai500.spec.levels import Level
 from hpcai500.spec.metrics import kind_of
 from hpcai500.spec.models import Frozen
+from hpcai500.spec.reference import find_reference
 from hpcai500.spec.run import read_run
 
 
@@ -51,10 +53,11 @@ def check_entry(
     """
     breaches: list[Breach] = []
     held: list[Evidence] = []
+    find = cache(find_reference)  # of one entry, all runs have the same
     runs = sorted(map(source_of, folders), key=by_name)
     for folder in runs:
         try:
-            evidence = gather(folder, opened.get(folder) if opened else None)
+            evidence = gather(folder, opened.get(folder) if opened else None, find)
             kind = own_rules(evidence)
             found = [*record_findings(evidence, kind), *training_findings(evidence)]
             found += layer_findings(evidence, kind, framework)
