@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
         document = ranking_in([Path(path) for path in args.paths])
         if document is None:
             with opened(args.paths, unverified=args.unverified) as found:
-                document = _ranked(args, found)
+                document = _ranked(args, found, is_detailed=style.is_detailed)
         elif args.exponent or args.by:
             option = "--exponent" if args.exponent else "--by"
             raise InputError(f"{option} with a ranking file, which has its order", "rank the results instead")
@@ -65,7 +65,7 @@ def _format(args: argparse.Namespace) -> Format:
     return by_ending(FORMATS, args.output or "")
 
 
-def _ranked(args: argparse.Namespace, found: Opened) -> RankingDocument:
+def _ranked(args: argparse.Namespace, found: Opened, *, is_detailed: bool) -> RankingDocument:
     from hpcai500.score.ranking.collection import collect
     from hpcai500.score.ranking.detail import with_details
     from hpcai500.score.ranking.document import ranking_document
@@ -84,8 +84,10 @@ def _ranked(args: argparse.Namespace, found: Opened) -> RankingDocument:
     published = [
         rank_published(path, exponent, exponents=moved) for path in collected.published for exponent in exponents
     ]
-    checked = with_details(with_compliance(lists, collected.runs), collected.runs)
-    return ranking_document(checked, published, [*collected.not_ranked, *found.refused])
+    lists = with_compliance(lists, collected.runs)
+    if is_detailed:
+        lists = with_details(lists, collected.runs)
+    return ranking_document(lists, published, [*collected.not_ranked, *found.refused])
 
 
 def parse_exponents(text: str | None) -> tuple[list[int | None], tuple[int, ...]]:

@@ -14,7 +14,9 @@ class Format(NamedTuple):
     module: str
     """Its `render` makes the text; imported only if the format is asked for."""
     endings: tuple[str, ...] = ()
-    """Of files in this format, e.g. `.html`; an empty one is a name without any."""
+    """Endings of files in this format, e.g. `.html`; an empty one is for names without any."""
+    is_detailed: bool = False
+    """Whether it shows the curves and layers of entries, which take reading."""
 
     @property
     def render(self) -> Callable[..., str]:

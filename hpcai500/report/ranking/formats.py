@@ -8,6 +8,6 @@ FORMATS = (
     Format("table", f"{_HERE}.terminal", (".txt", "")),
     Format("md", f"{_HERE}.markdown", (".md",)),
     Format("csv", f"{_HERE}.csv_table", (".csv",)),
-    Format("json", f"{_HERE}.json_document", (".json",)),
-    Format("html", f"{_HERE}.page", (".html", ".htm")),
+    Format("json", f"{_HERE}.json_document", (".json",), is_detailed=True),
+    Format("html", f"{_HERE}.page", (".html", ".htm"), is_detailed=True),
 )

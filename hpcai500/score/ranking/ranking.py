@@ -57,7 +57,7 @@ def rank(
 
 
 def list_name(identity: Identity) -> tuple[str, str]:
-    """Workload and title of the list that a result stands in: the shipped workload's of the same benchmark."""
+    """Workload and title of a result's list: those of the shipped workload of the same benchmark."""
     return _shipped().get(identity.benchmark or "", (identity.workload, identity.title))
 
 
@@ -174,7 +174,7 @@ def _entry(runs: Sequence[Run], exponent: int, num_diverged: int) -> Entry:
 
 
 def _own_workload(identity: Identity) -> dict[str, str]:
-    """What tells a changed copy of a workload from the original."""
+    """How a changed copy of a workload differs in name from the original."""
     return {} if identity.workload == list_name(identity)[0] else {"workload": identity.workload}
 
 

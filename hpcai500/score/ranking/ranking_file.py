@@ -111,7 +111,7 @@ def _shown(name: str) -> str:
 
 
 def _contradictions(document: RankingDocument | None) -> Iterator[str]:
-    """What no ranking holds although each value alone may be right, and what no format could show."""
+    """Values that contradict each other, or that no format could show."""
     if document is None:
         return
     for number, ranked in enumerate(document.lists):

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from hpcai500.errors import HpcAi500Error
@@ -12,12 +13,13 @@ from hpcai500.score.record.run_files import RunFiles
 from hpcai500.score.record.source import Source, SourceName, by_name, source_of
 from hpcai500.score.record.system import SystemRecord, read_system
 from hpcai500.score.rules.catalogue import FILE_RULES, RUN_RULES, SET_RULES, Breach
-from hpcai500.score.rules.evidence import Evidence, gather
+from hpcai500.score.rules.evidence import Evidence, FindReference, gather
 from hpcai500.score.rules.kinds import own_rules
 from hpcai500.score.rules.rule import CheckedRun, CheckedSet, Unreadable
 from hpcai500.spec.levels import Level
 from hpcai500.spec.metrics import kind_of
 from hpcai500.spec.models import Frozen
+from hpcai500.spec.reference import find_reference
 from hpcai500.spec.run import read_run
 
 
@@ -49,9 +51,10 @@ def check_entry(
     """
     breaches: list[Breach] = []
     held: list[Evidence] = []
+    find = cache(find_reference)  # all runs of an entry have the same one
     runs = sorted(map(source_of, folders), key=by_name)
     for folder in runs:
-        evidence, found = _check_run(folder, framework, opened.get(folder) if opened else None)
+        evidence, found = _check_run(folder, framework, opened.get(folder) if opened else None, find)
         breaches += found
         held += [evidence] if evidence else []
     breaches += _set_breaches(CheckedSet(held=held, num_runs=len(runs), is_whole=whole_set))
@@ -65,11 +68,11 @@ def check_entry(
 
 
 def _check_run(
-    folder: Source, framework: SystemRecord | None, files: RunFiles | None
+    folder: Source, framework: SystemRecord | None, files: RunFiles | None, find: FindReference
 ) -> tuple[Evidence | None, list[Breach]]:
     """The evidence in `folder`, and its breaches; no evidence if a file or record cannot be read."""
     try:
-        evidence = gather(folder, files)
+        evidence = gather(folder, files, find)
         run = CheckedRun(evidence=evidence, kind=own_rules(evidence), framework=framework)
         found = [
             Breach(rule=rule.number, run=folder, message=message) for rule in RUN_RULES for message in rule.check(run)

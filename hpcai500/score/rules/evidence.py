@@ -1,7 +1,7 @@
 """All files of one run, read once, for the rules to check."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,8 @@ from hpcai500.score.record.system import SystemRecord, system_of
 from hpcai500.score.record.timing import Timing, read_timing
 from hpcai500.spec.reference import Reference, find_reference
 from hpcai500.spec.run import AnyRun
+
+FindReference = Callable[[str, str], Reference | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ class Evidence:
         return self.result.status == "success" and bool(self.result.score and self.result.score.epochs_to_quality)
 
 
-def gather(source: Source, files: RunFiles | None = None) -> Evidence:
+def gather(source: Source, files: RunFiles | None = None, find: FindReference = find_reference) -> Evidence:
     """The evidence of the run in the folder `source`; `files` are its files if some have been read already.
 
     Raises:
@@ -97,7 +99,7 @@ def gather(source: Source, files: RunFiles | None = None) -> Evidence:
             reports=tuple(payloads(events, EpochReport)),
             system=system_of(files.record(SYSTEM), files.path(SYSTEM)),
             result=result_of(spec, events, files),
-            reference=find_reference(spec.workload.benchmark, spec.problem),
+            reference=find(spec.workload.benchmark, spec.problem),
             timing=read_timing(folder),
         )
     except MALFORMED as error:
