@@ -4,7 +4,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from honest import honest_run
 
 from hpcai500.score.record.source import source_of
@@ -41,7 +40,6 @@ def test_the_rule_passes_an_honest_run_and_names_an_epoch_that_cannot_be(make_sp
 
 
 def test_the_format_renders_a_ranking_document():
-    pytest.importorskip("hpcai500.report.ranking.formats", reason="formats have no registry in this version")
     from hpcai500.report.formats import Format, by_ending, by_name
     from hpcai500.score.ranking.document import RankingDocument
 
