@@ -38,7 +38,7 @@ from hpcai500.spec.foreign_run import ForeignRun
 from hpcai500.spec.levels import Level
 from hpcai500.spec.models import parse
 from hpcai500.spec.record import SYNTHETIC
-from hpcai500.spec.workload import Settings, find_workload, load_rules, problem_settings
+from hpcai500.spec.workload import Settings, WorkloadRules, find_workload, load_rules, problem_settings
 from hpcai500.text import printable
 
 MOST_LOG_BYTES = 256 * 2**20
@@ -204,14 +204,7 @@ def spec_of(
     )
     command = command_of(argv, source)
     record = {
-        "workload": {
-            "name": folder.name,
-            "folder": str(source) if source else "",
-            "code_digest": source_digest(source) if source else "",
-            "title": rules.title,
-            "benchmark": rules.benchmark,
-            "model": stated[7]["model"],
-        },
+        "workload": _workload(folder.name, rules, source, stated[7]["model"]),
         "problem": problem,
         "level": Level.FREE,
         "backend": ForeignRun.BACKEND,
@@ -228,6 +221,17 @@ def spec_of(
         },
     }
     return parse(ForeignRun, record, log)
+
+
+def _workload(name: str, rules: WorkloadRules, source: Path | None, model: str) -> dict[str, str]:
+    return {
+        "name": name,
+        "folder": str(source) if source else "",
+        "code_digest": source_digest(source) if source else "",
+        "title": rules.title,
+        "benchmark": rules.benchmark,
+        "model": model,
+    }
 
 
 def _ranks(world_size: Any, nodes: int, log: Path) -> dict[str, Any]:

@@ -20,12 +20,12 @@ PUBLISHED_BASE: ClassBase = 0
 NUM_CLASSES = 4
 
 _COLUMNS: dict[BoxOrder, tuple[int, int, int, int]] = {"yxyx": (1, 0, 3, 2), "yyxx": (2, 0, 3, 1)}
-"""Where xmin, ymin, xmax, ymax stand."""
+"""Columns of xmin, ymin, xmax, ymax."""
 _NAMES: dict[BoxOrder, str] = {"yxyx": "(ymin, xmin, ymax, xmax)", "yyxx": "(ymin, ymax, xmin, xmax)"}
 
 
 class Rows(NamedTuple):
-    """The real rows of a file; those of -1 alone are padding."""
+    """The real rows of a file; rows of only -1 are padding."""
 
     path: Path
     frames: npt.NDArray[np.intp]
@@ -56,7 +56,7 @@ def fits(rows: Rows, order: BoxOrder, height: int, width: int) -> npt.NDArray[np
 
 
 def decide_order(rows: Rows, height: int, width: int, wanted: Literal["auto"] | BoxOrder) -> tuple[BoxOrder, str]:
-    """The order that every row fits, and how it was found.
+    """The column order that fits every row, and how it was found.
 
     Raises:
         DataError: naming a row that does not fit.
@@ -73,17 +73,17 @@ def decide_order(rows: Rows, height: int, width: int, wanted: Literal["auto"] | 
         neither = ~(fitting["yxyx"] | fitting["yyxx"])
         if neither.any():
             row = rows.describe(int(np.argmax(neither)))
-            raise DataError(f"{row} fits neither {_NAMES['yxyx']} nor {_NAMES['yyxx']} in {frame}", "mend the row")
+            raise DataError(f"{row} fits neither {_NAMES['yxyx']} nor {_NAMES['yyxx']} in {frame}", "fix the row")
         one, other = (rows.describe(int(np.argmin(fitting[order]))) for order in ("yxyx", "yyxx"))
         reason = f"{one} is no box {_NAMES['yxyx']}, and {other} no box {_NAMES['yyxx']}, in {frame}"
-        raise DataError(reason, "mend the rows")
+        raise DataError(reason, "fix the rows")
     if len(candidates) == 1:
         return candidates[0], "the only one that fits"
     return PUBLISHED_ORDER, "both fit; the published one is taken"
 
 
 def class_evidence(rows: Rows) -> ClassBase | None:
-    """The first class's number, as far as this file alone tells; None where classes 1 to 3 are all it has.
+    """Number of the first class, from this file only; None if it has only classes 1 to 3.
 
     Raises:
         DataError: naming a row whose class is out of range, or a file with both 0 and 4.
@@ -91,11 +91,11 @@ def class_evidence(rows: Rows) -> ClassBase | None:
     classes = rows.values[:, 4]
     wrong = (classes < 0) | (classes > NUM_CLASSES)
     if wrong.any():
-        raise DataError(f"{rows.describe(int(np.argmax(wrong)))} has a class outside 0 to 4", "mend the row")
+        raise DataError(f"{rows.describe(int(np.argmax(wrong)))} has a class outside 0 to 4", "fix the row")
     zero, four = (classes == 0), (classes == NUM_CLASSES)
     if zero.any() and four.any():
         first, last = rows.describe(int(np.argmax(zero))), rows.describe(int(np.argmax(four)))
-        raise DataError(f"{first} and {last}: classes go neither from 0 to 3 nor from 1 to 4", "mend the rows")
+        raise DataError(f"{first} and {last}: classes go neither from 0 to 3 nor from 1 to 4", "fix the rows")
     return 0 if zero.any() else 1 if four.any() else None
 
 
@@ -105,7 +105,7 @@ def decide_bases(
     """For each file's name the number of the first class, and how it was found.
 
     Raises:
-        DataError: if a file contradicts what is forced, or cannot be told where others differ.
+        DataError: if a file contradicts the forced number, or is ambiguous while others differ.
     """
     known = {base for base in evidence.values() if base is not None}
     decided: dict[str, tuple[ClassBase, str]] = {}

@@ -17,7 +17,7 @@ Box = list[float]
 
 
 class FrameResult(NamedTuple):
-    """What was found in one frame and what is there."""
+    """Detections and true boxes of one frame."""
 
     index: int
     boxes: list[Box]
@@ -28,7 +28,7 @@ class FrameResult(NamedTuple):
 
 
 def merge(states: Iterable[Iterable[FrameResult]]) -> list[FrameResult]:
-    """All ranks' frames in the order of the data set, so that equal scores rank alike however they were split."""
+    """All ranks' frames in the order of the data set, so that equal scores rank alike for any split."""
     return sorted((result for state in states for result in state), key=lambda result: result.index)
 
 

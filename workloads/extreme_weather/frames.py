@@ -62,11 +62,11 @@ class Frames:
 
     @property
     def layout(self) -> str:
-        """How the files hold the frames, as far as the manifest tells."""
+        """Layout of the files, from the manifest."""
         return ", ".join(sorted({entry.storage for entry in self._entries}))
 
     def read(self, index: int) -> Sample:
-        """A frame in memory of its own. In a loop `read_into` is several times as fast: fresh pages are slow."""
+        """A frame in new memory. In a loop `read_into` is several times as fast, since fresh pages are slow."""
         image = np.empty(self.shape, np.float32)
         return Sample(image, *self.read_into(index, image))
 
@@ -121,7 +121,7 @@ class _Handles:
 
 
 class _OpenFile:
-    """One file, through a file descriptor where its bytes lie as they are used, else through HDF5."""
+    """One file, through a file descriptor if its bytes can be used as they are, else through HDF5."""
 
     def __init__(self, path: Path, entry: FileEntry) -> None:
         self._path = path
@@ -177,7 +177,7 @@ class _OpenFile:
 
 
 def _frame_offsets(path: Path, images: h5py.Dataset) -> list[int] | None:
-    """Where each frame starts in the file; None if frames are compressed, swapped or in pieces."""
+    """Offset of each frame in the file; None if frames are compressed, byte-swapped or in pieces."""
     num_frames, *frame_shape = images.shape
     if images.id.get_create_plist().get_nfilters() or not images.dtype.isnative or images.external:
         return None

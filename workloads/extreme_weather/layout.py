@@ -35,16 +35,16 @@ CHANNELS = (
     "PRECT", "PS", "PSL", "QREFHT", "T200", "T500", "TMQ", "TREFHT",
     "TS", "U850", "UBOT", "V850", "VBOT", "Z1000", "Z200", "ZBOT",
 )  # fmt: skip
-"""In their order. One version of the data set's page calls Z1000 Z100; its authors' converter reads Z1000."""
+"""Channels in order. One version of the data set's page has Z100 for Z1000; its authors' converter reads Z1000."""
 CLASS_NAMES = ("tropical depression", "tropical cyclone", "extratropical cyclone", "atmospheric river")
-"""In the order of the labels 0 to 3."""
+"""Classes in the order of the labels 0 to 3."""
 MANIFEST = "manifest.json"
 
 PLAUSIBLE_MEANS = (
     (0, 1e-6), (8e4, 1.1e5), (9.5e4, 1.05e5), (1e-4, 0.03), (180, 250), (220, 290), (2, 60), (220, 310),
     (220, 310), (-20, 20), (-20, 20), (-20, 20), (-20, 20), (-200, 500), (1e4, 1.3e4), (30, 100),
 )  # fmt: skip
-"""Of each channel, in SI units: outside it the channels stand in another order or have another unit."""
+"""Range of each channel in SI units; values outside show another order of channels or another unit."""
 
 Count = Annotated[int, Field(ge=0)]
 Pixels = Annotated[int, Field(ge=16)]
@@ -55,16 +55,16 @@ class DataSettings(Frozen):
     train_years: Annotated[tuple[Year, ...], Field(min_length=1)]
     eval_years: Annotated[tuple[Year, ...], Field(min_length=1)]
     test_years: tuple[Year, ...]
-    """Kept apart: no run reads them."""
+    """Test years, which no run reads."""
     box_order: Literal["auto", "yxyx", "yyxx"]
     class_base: Literal["auto", "0", "1"]
     """The number of the first class."""
     frame_height: Pixels
     frame_width: Pixels
     num_synthetic_frames: Annotated[int, Field(ge=1)]
-    """Frames a year that `synthesize` writes."""
+    """Frames per year that `synthesize` writes."""
     storage: Storage
-    """What `prepare` writes."""
+    """Encoding that `prepare` writes."""
 
     @property
     def years(self) -> tuple[int, ...]:
@@ -84,9 +84,9 @@ class FileEntry(Frozen):
     name: str
     year: int
     sha256: str
-    """Of the file."""
+    """SHA-256 of the file."""
     content_sha256: str
-    """Of its values: the same in the published layout and in a prepared one of float32."""
+    """Digest of its values: equal for the published layout and a prepared one of float32."""
     num_frames: Count
     frame_height: Pixels
     frame_width: Pixels
@@ -98,11 +98,11 @@ class FileEntry(Frozen):
 
 
 class Manifest(Frozen):
-    """What training needs to know of a data set without reading it."""
+    """Facts about a data set that training needs before it reads any frame."""
 
     schema_version: Literal[1] = 1
     train_years: tuple[int, ...]
-    """Those that the means and deviations are of."""
+    """Years that the means and deviations are computed over."""
     files: tuple[FileEntry, ...]
     channel_names: tuple[str, ...]
     channel_mean: tuple[float, ...]
@@ -195,7 +195,7 @@ def _open_checked(settings: DataSettings, path: Path) -> tuple[Structure, npt.ND
 
 
 def verify(settings: DataSettings, folder: Path) -> Iterator[str]:
-    """Check every file of the configured years and write the manifest; yields one line a finding.
+    """Check every file of the configured years and write the manifest; yields one line per finding.
 
     Raises:
         DataError: naming the file, the place in it and the reason.

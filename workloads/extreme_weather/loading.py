@@ -1,4 +1,4 @@
-"""Batches read ahead by threads: HDF5 and the copies beneath it leave the interpreter, so no process is needed."""
+"""Batches read ahead by threads: HDF5 and copies release the interpreter lock, so that no processes are needed."""
 
 import math
 import mmap
@@ -19,7 +19,7 @@ Batch = TypeVar("Batch")
 
 
 def page_aligned(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """Uninitialised memory: the kernel copies pages of a file twice as fast to where pages begin."""
+    """Uninitialised memory aligned to pages, to which the kernel copies a file twice as fast."""
     size = math.prod(shape)
     memory = np.empty(size + _PAGE // 4, np.float32)
     start = -memory.ctypes.data % _PAGE // 4
@@ -27,7 +27,7 @@ def page_aligned(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
 
 
 class Buffers:
-    """Memory of batches, handed out again once no tensor holds it: to touch fresh pages costs more than to read.
+    """Memory of batches, reused once no tensor holds it: touching fresh pages costs more than reading.
 
     Page-locked memory, from which a GPU fetches, is kept by torch in the same way, until its copies are done.
     """

@@ -54,28 +54,28 @@ class ModelSettings(Frozen):
     stem_pooling: bool
     """The max pooling behind the first convolution. Without it every level is twice as fine."""
     num_stages: Annotated[int, Field(ge=1, le=4)]
-    """Of the backbone, each of half the resolution of the one before; the pyramid adds a level of half the last's."""
+    """Stages of the backbone in use, each with half the resolution of the last; the pyramid adds one more."""
     num_pyramid_channels: Count
     num_head_features: Count
-    """Width of the two hidden layers that judge a proposal."""
+    """Width of the two hidden layers that classify a proposal."""
     anchor_sizes: tuple[Annotated[float, Field(gt=0)], ...]
     """Square root of an anchor's area in pixels, one for each pyramid level."""
     anchor_aspects: tuple[Annotated[float, Field(gt=0)], ...]
-    """Height over width; an anchor of each at each place."""
+    """Aspect ratios (height over width) of the anchors at each position."""
     num_candidates: Count
     """Anchors of each level that enter non-maximum suppression."""
     num_proposals: Count
-    """Boxes a frame that leave it, for the head to judge in evaluation and to sample from in training."""
+    """Boxes per frame after suppression, for the head to judge in evaluation and to sample from in training."""
     num_sampled_anchors: Count
-    """A frame, in the loss of the proposals."""
+    """Anchors per frame in the loss of the proposals."""
     num_sampled_proposals: Count
-    """A frame, in the loss of the head."""
+    """Proposals per frame in the loss of the head."""
     score_threshold: Annotated[float, Field(ge=0, lt=1)]
-    """Detections below it are dropped."""
+    """Score below which a detection is dropped."""
     nms_threshold: Fraction
-    """Of two detections of one class that overlap by more, the weaker is dropped."""
+    """Overlap above which the weaker of two detections of one class is dropped."""
     num_detections: Count
-    """At most so many a frame are kept; COCO's evaluation looks at 100."""
+    """Most detections kept per frame; COCO's evaluation uses 100."""
 
     @model_validator(mode="after")
     def _one_anchor_size_a_level(self) -> "ModelSettings":
@@ -97,7 +97,7 @@ class FrameSampler(BalancedPositiveNegativeSampler):
     def __init__(self, num_sampled: int, positive_fraction: float) -> None:
         super().__init__(num_sampled, positive_fraction)
         self.seeds: Sequence[int] = ()
-        """One a frame of the coming batch."""
+        """One seed per frame of the next batch."""
 
     def __call__(self, matches: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """For each frame a mask of the positives (`matches` > 0) and of the negatives (0) that are drawn."""

@@ -9,7 +9,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 class Moments(NamedTuple):
-    """Of each channel, (channels,)."""
+    """Mean of each channel, (channels,)."""
 
     num_values: int
     mean: Numbers
@@ -24,7 +24,7 @@ class Moments(NamedTuple):
         return deviation
 
     def merged(self, other: "Moments") -> "Moments":
-        """Of both sets together (Chan, Golub and LeVeque 1979)."""
+        """Moments of both sets together (Chan, Golub and LeVeque 1979)."""
         count = self.num_values + other.num_values
         if not self.num_values or not other.num_values:
             return self if self.num_values else other
@@ -44,7 +44,7 @@ def no_moments(num_channels: int) -> Moments:
 
 
 def moments_of(plane: npt.NDArray[np.float32]) -> Moments:
-    """Of one channel of one frame: in two passes over what the cache holds. Non-finite where the plane is."""
+    """Moments of one channel of one frame, in two passes over the cached plane. Non-finite if the plane is."""
     mean = plane.mean(dtype=np.float64)
     with np.errstate(invalid="ignore"):  # an infinity less itself; the caller refuses the plane
         distance = np.subtract(plane, mean, dtype=np.float64).ravel()  # numpy 1 would stay in float32
@@ -53,5 +53,5 @@ def moments_of(plane: npt.NDArray[np.float32]) -> Moments:
 
 
 def stacked(channels: list[Moments]) -> Moments:
-    """Single channels' moments of one frame as one."""
+    """Moments of a frame from those of its channels."""
     return Moments(channels[0].num_values, *(np.concatenate(part) for part in list(zip(*channels, strict=True))[1:]))

@@ -1,4 +1,4 @@
-"""Reading whole files once: what their frames hold, by channel, and a digest that no layout on disk changes."""
+"""One pass over whole files: moments per channel, and a digest that is independent of the layout on disk."""
 
 import hashlib
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ class BlockScan(NamedTuple):
 
 class FileScan(NamedTuple):
     content_sha256: str
-    """Over the digests of all planes and the boxes: the same for the same values in whatever layout."""
+    """SHA-256 over the digests of all planes and the boxes: equal for equal values in any layout."""
     moments: Moments
 
 
 def scan_block(block: Block) -> BlockScan:
-    """Raises DataError for a value that is not finite, naming its frame and channel."""
+    """Raise DataError for a value that is not finite, with its frame and channel."""
     num_frames = block.end - block.first
     digests: list[list[bytes]] = [[] for _ in range(num_frames)]
     moments: list[Moments] = []

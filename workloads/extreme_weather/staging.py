@@ -19,7 +19,7 @@ def staged_folder(manifest: Manifest, staging: Path) -> Path:
 def stage(folder: Path, manifest: Manifest, years: Sequence[int], staging: Path) -> None:
     """Copy the files of `years` into the data set's `staged_folder`.
 
-    What was copied before stays, so one process a node calls this, and an interrupted copy goes on.
+    Files copied before stay, so that an interrupted copy continues. One process per node calls this.
 
     Raises:
         DataError: naming a file that cannot be read.

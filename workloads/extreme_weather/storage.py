@@ -1,4 +1,4 @@
-"""How a file holds its frames: opening it, its structure, and the encodings of prepared files."""
+"""Files of frames: opening, structure, and the encodings of prepared files."""
 
 import os
 import re
@@ -26,7 +26,7 @@ Array = npt.NDArray[np.float32]
 
 
 class Encoding(NamedTuple):
-    """What a file's numbers mean: `stored * scale + offset` for each channel, in 16 bits; in 32, themselves."""
+    """Encoding of a file: a value is `stored * scale + offset` per channel in 16 bits, the stored one in 32."""
 
     storage: Storage
     offset: Array
@@ -39,7 +39,7 @@ class Encoding(NamedTuple):
         return {"float32": 0.0, "float16": 2.0**-11, "bfloat16": 2.0**-8}[self.storage]
 
     def encode(self, values: Array, channels: slice) -> npt.NDArray[np.generic]:
-        """`values` (..., channels, H, W) as they are stored. What is too large becomes infinite."""
+        """`values` (..., channels, H, W) as they are stored. Values that are too large become infinite."""
         if self.storage == "float32":
             return np.ascontiguousarray(values, dtype="<f4")
         scaled: Array = (values - self.offset[channels, None, None]) / self.scale[channels, None, None]
@@ -63,7 +63,7 @@ class Encoding(NamedTuple):
 
 
 class Structure(NamedTuple):
-    """What a file holds, as read from its headers."""
+    """Structure of a file, from its headers."""
 
     num_frames: int
     num_channels: int
@@ -83,7 +83,7 @@ class Structure(NamedTuple):
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn what HDF5 and the file system say into one line that names `path`."""
+    """Turn errors of HDF5 and the file system into one line that names `path`."""
     try:
         yield
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -93,11 +93,11 @@ def readable(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writable(path: Path) -> Iterator[None]:
-    """Turn what HDF5 and the file system say of a full disk, and the like, into one line that names `path`."""
+    """Turn errors while writing, such as a full disk, into one line that names `path`."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        number = re.search(r"errno = (\d+)", str(error))  # HDF5 tells of it in its own text alone
+        number = re.search(r"errno = (\d+)", str(error))  # HDF5 gives it only in its message
         if number:
             error = OSError(int(number[1]), os.strerror(int(number[1])))
         if isinstance(error, OSError):
@@ -134,7 +134,7 @@ def read_structure(path: Path, file: h5py.File) -> Structure:
 
 
 def prepared_digest(path: Path) -> str | None:
-    """The digest of the values that `prepare` wrote into a file, which stands in it; none in a published file."""
+    """Digest of its values that `prepare` stored in a file; None in a published file."""
     with open_file(path) as file:
         return file.attrs.get("content_sha256")
 

@@ -1,4 +1,4 @@
-"""Tasks over several processes, in order; few bytes are worth no processes."""
+"""Tasks in several processes, with results in order; without processes if there are few bytes."""
 
 import multiprocessing
 import os
@@ -15,7 +15,7 @@ MIN_POOL_BYTES = 512 * 2**20
 
 
 def run_tasks(tasks: Sequence[Callable[[], Any]], *, num_bytes: int) -> Iterator[Any]:
-    """What each of `tasks` (picklable) returns, in their order. `num_bytes` is what all of them handle together.
+    """Results of `tasks` (picklable), in order. `num_bytes` is the size of the data of all tasks together.
 
     Raises:
         HpcAi500Error: as a task raised it, in whichever process.

@@ -35,9 +35,9 @@ class FrameBatch(NamedTuple):
     labels: tuple[torch.Tensor, ...]
     """For each frame int64 (n,), from 0."""
     indices: tuple[int, ...]
-    """Each frame's place in its data set."""
+    """Index of each frame in its data set."""
     seeds: tuple[int, ...] = ()
-    """For each frame of a training batch, what its sampled anchors and proposals follow from."""
+    """For each frame of a training batch, the seed of its sampled anchors and proposals."""
 
 
 class ExtremeWeather(Workload):
@@ -86,7 +86,7 @@ class ExtremeWeather(Workload):
         return self._eval.read(batches)
 
     def synthetic_batch(self, num_samples: int, device: torch.device, seed: int) -> FrameBatch:
-        """Three boxes a frame, each an eighth to a quarter of its height and width."""
+        """Random frames with three boxes each, of an eighth to a quarter of the frame's height and width."""
         generator = torch.Generator().manual_seed(seed)
         height, width = self.data_settings.frame_height, self.data_settings.frame_width
         extent = torch.tensor([width, height])
@@ -100,7 +100,7 @@ class ExtremeWeather(Workload):
 
     def to_device(self, batch: FrameBatch, device: torch.device) -> FrameBatch:
         layout = torch.channels_last if self.settings.execution.channels_last else torch.contiguous_format
-        # They stay on the device: a copy from pageable memory would wait for it at each step.
+        # They stay on the device: copying from pageable memory would synchronise at each step.
         self._mean, self._deviation = self._mean.to(device), self._deviation.to(device)
         frames = (batch.frames.to(device, non_blocking=True) - self._mean).div_(self._deviation)
         return batch._replace(
@@ -110,7 +110,7 @@ class ExtremeWeather(Workload):
         )
 
     def loss(self, model: nn.Module, batch: FrameBatch) -> torch.Tensor:
-        """The sum of torchvision's four losses: of each, the mean over what was sampled of the frames."""
+        """Sum of torchvision's four losses, each the mean over the samples of the frames."""
         targets = [
             {"boxes": boxes, "labels": labels + 1} for boxes, labels in zip(batch.boxes, batch.labels, strict=True)
         ]
@@ -140,7 +140,7 @@ class ExtremeWeather(Workload):
         ]
 
     def quality(self, states: Sequence[list[FrameResult]]) -> Quality:
-        """The mean of the classes' average precisions. A class without a true box has none and is left out."""
+        """Mean of the classes' average precisions; a class without a true box is left out."""
         results = merge(states)
         if not self.spec.is_synthetic:
             assert [result.index for result in results] == list(range(self.settings.problem.num_eval_samples))
@@ -182,7 +182,7 @@ class ExtremeWeather(Workload):
 
 
 def require_statistics_of(years: Sequence[int], manifest: Manifest, folder: Path) -> None:
-    """Refuse to normalise by the means of other years than those that are trained."""
+    """Refuse statistics of other years than the training years."""
     if sorted(manifest.train_years) != sorted(years):
         raise DataError(
             f"{folder}: the manifest's statistics are of {_joined(manifest.train_years)}, the run trains on "
@@ -196,7 +196,7 @@ def _joined(years: Sequence[int]) -> str:
 
 
 def read_batch(frames: Frames, indices: Sequence[int], buffers: Buffers) -> FrameBatch:
-    """The frames of `indices` in one piece of memory, which is used again once the batch is let go."""
+    """The frames of `indices` in one piece of memory, which is reused once the batch is released."""
     images = buffers.take((len(indices), *frames.shape))
     truths = [frames.read_into(index, image.numpy()) for index, image in zip(indices, images, strict=True)]
     return FrameBatch(
@@ -208,7 +208,7 @@ def read_batch(frames: Frames, indices: Sequence[int], buffers: Buffers) -> Fram
 
 
 def frame_seed(seed: int, key: SampleKey) -> int:
-    """64 bits that follow from the run's seed, the epoch and the sample alone."""
+    """64 bits that depend only on the run's seed, the epoch and the sample."""
     text = f"{seed}/{key.epoch}/{key.sample}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 

@@ -1,4 +1,4 @@
-"""ImageNet-2012 as folders of files, and the index of a data set, however it lies on disk."""
+"""ImageNet-2012 as folders of files, and the index of a data set in any layout."""
 
 import hashlib
 import os
@@ -35,7 +35,7 @@ class DataSettings(Frozen):
     eval_resize: Annotated[int, Field(ge=1)]
     """Shorter side before the centre crop of an evaluation image."""
     decoder: Wanted
-    """Of JPEG files; `auto` takes the fastest that is installed of those whose pixels are the same."""
+    """Decoder of JPEG files; `auto` takes the fastest installed one of those with equal pixels."""
 
 
 class ImageIndex:
@@ -43,7 +43,7 @@ class ImageIndex:
 
     layout = "files"
     remedy = "replace the file"
-    """Of an image that is damaged."""
+    """What to do about a damaged image."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class ImageIndex:
         return self.root / self.name(index)
 
     def place(self, index: int) -> str:
-        """Where a person finds the image."""
+        """Location of the image, for a message."""
         return str(self.path(index))
 
     def size(self, index: int) -> int:
@@ -145,7 +145,7 @@ class Indices(NamedTuple):
 
 
 def read_index(folder: Path, num_classes: int) -> Indices:
-    """The cached index, if folders and labels have not changed since, else a new one (cached where one may write)."""
+    """The cached index, if folders and labels have not changed since, else a new one (cached if writable)."""
     train, val = folder / "train", folder / "val"
     for part in (train, val):
         if not part.is_dir():
@@ -212,7 +212,7 @@ def _index_flat(folder: Path, val: Path, labels: dict[str, int]) -> ImageIndex:
 
 
 def flat_labels(folder: Path, names: Sequence[str], labels: dict[str, int]) -> list[int]:
-    """Of the sorted names of a flat `val/`, by the development kit: line n of the ground truth is image n's id."""
+    """Labels of a flat `val/` by sorted names: line n of the development kit's ground truth is image n's id."""
     truth_file, meta_file = _development_kit(folder)
     try:
         truth = [int(line) for line in truth_file.read_text().split()]
@@ -258,7 +258,7 @@ def _wnid_of_id(meta_file: Path) -> dict[int, str]:
 
 
 def _stamp(folder: Path, classes: Sequence[str]) -> str:
-    """What changes when an image comes or goes, or a label: the times of the folders, and the development kit."""
+    """Stamp that changes with images or labels: times of the folders, and the development kit."""
     places = [folder / "train", folder / "val"]
     places += [folder / split / name for split in ("train", "val") for name in classes]
     total = hashlib.sha256(_INDEX_FORMAT.encode())

@@ -24,18 +24,18 @@ Decoder = Literal["torchvision", "simplejpeg", "nvjpeg", "dali"]
 Wanted = Literal["auto", "torchvision", "simplejpeg", "nvjpeg", "dali"]
 
 BATCHED: tuple[Decoder, ...] = ("nvjpeg", "dali")
-"""They decode a batch at once where the model is, and not in the loader's processes."""
+"""Decoders that decode a whole batch on the model's device, not in the loader's processes."""
 
 Bytes = npt.NDArray[np.uint8]
 
 _JPEG = b"\xff\xd8\xff"
 _OTHERS = ("PNG", "GIF", "WEBP")
 _ORIGIN = re.compile(r"^\S+, \S+:\d+, ")
-"""Of torchvision's messages: a function and a file of those who built it."""
+"""Part of torchvision's messages with a function and file of its build."""
 
 
 def choose_decoder(wanted: Wanted, device: torch.device) -> Decoder:
-    """The decoder of a run; `auto` takes simplejpeg where it is installed, whose pixels are torchvision's.
+    """The decoder of a run; `auto` takes simplejpeg if it is installed: its pixels equal torchvision's.
 
     Raises:
         MachineError: if the one that is wanted cannot be used here.
@@ -48,7 +48,7 @@ def choose_decoder(wanted: Wanted, device: torch.device) -> Decoder:
     if wanted == "dali" and not _has_dali():
         raise MachineError("data.decoder=dali: it is not installed", "pip install hpcai500[dali]")
     if wanted == "nvjpeg" and device.type != "cuda":
-        raise MachineError("data.decoder=nvjpeg decodes on a GPU alone", "use data.decoder=auto")
+        raise MachineError("data.decoder=nvjpeg decodes only on a GPU", "use data.decoder=auto")
     return wanted
 
 
@@ -59,7 +59,7 @@ def _has_dali() -> bool:
 
 
 def named(decoder: Decoder) -> str:
-    """A decoder and the release of the package that brings it."""
+    """A decoder and the version of its package."""
     if decoder == "dali":
         import nvidia.dali
 
@@ -101,7 +101,7 @@ def _by_pillow(data: Bytes) -> torch.Tensor:
 
 
 def _by_simplejpeg(data: Bytes) -> torch.Tensor | None:
-    """None for what simplejpeg takes for no JPEG, or converts otherwise than torchvision."""
+    """The pixels; None if simplejpeg does not read the file as JPEG or converts it differently from torchvision."""
     from simplejpeg import decode_jpeg as decode_bytes
     from simplejpeg import decode_jpeg_header
 
@@ -114,7 +114,7 @@ def _by_simplejpeg(data: Bytes) -> torch.Tensor | None:
 
 
 class BatchDecoder:
-    """Many files at once, by nvJPEG on a GPU or by DALI where the model is."""
+    """Decoder of many files at once: nvJPEG on a GPU, or DALI on the model's device."""
 
     def __init__(self, decoder: Decoder, device: torch.device, num_threads: int) -> None:
         self._decoder, self._device, self._num_threads = decoder, device, num_threads

@@ -1,4 +1,4 @@
-"""What the files of packed images are called: known without h5py, which folders of images do not need."""
+"""Names of the files of packed images, apart from `shards.py` since folders of images need no h5py."""
 
 import os
 import re
@@ -13,7 +13,7 @@ def is_packed(folder: Path) -> bool:
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether shards lie there, whole or in part, and neither an index nor folders."""
+    """Whether the folder has shards, whole or in part, and neither an index nor folders."""
     names = os.listdir(folder) if folder.is_dir() else []
     shards = [name for name in names if SHARD.fullmatch(name.lstrip(".").removesuffix(".partial"))]
     return bool(shards) and not {INDEX, "train"} & set(names)

@@ -20,7 +20,7 @@ from .spans import SpanIndex
 
 _TABLES = ("names", "ends", "labels", "firsts", "offsets", "lengths")
 _UNREADABLE = (OSError, KeyError, RuntimeError, TypeError, ValueError)
-"""What h5py and numpy raise at a damaged file."""
+"""Errors of h5py and numpy for a damaged file."""
 
 FORMAT = 1
 
@@ -50,16 +50,16 @@ class PackedIndex(SpanIndex):
             self._digests[number] = self._digests_of(number)
         data = self.read(index)
         if sha256(data) != self._digests[number][index - int(self.firsts[number])]:
-            raise DataError(f"{self.place(index)}: is not what was packed", self.remedy)
+            raise DataError(f"{self.place(index)}: differs from what was packed", self.remedy)
         self._must_decode(index, data)
         return data
 
     def _digests_of(self, number: int) -> Sequence[bytes]:
-        """Of a shard whose names, labels and lengths are those of the index."""
+        """Digests of a shard's files, after a check that its names, labels and lengths are those of the index."""
         shard = read_shard(self.files[number])
         bounds = [*self.firsts.tolist(), len(self)]
         members = range(bounds[number], bounds[number + 1])
-        with suppress(ValueError, IndexError):  # a name that is none, a place that does not exist
+        with suppress(ValueError, IndexError):  # an invalid name, or an offset outside the file
             if Part(self, members).identity(self.lengths[members.start : members.stop]) == shard.identity:
                 return shard.digests
         raise DataError(f"{self.root / INDEX}: is not of {self.files[number].name}", self.remedy)
@@ -101,12 +101,12 @@ class Part(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """What a shard says of itself."""
+    """Tables of a shard."""
 
     identity: str
     lengths: npt.NDArray[np.int64]
     offset: int
-    """Where its first file begins."""
+    """Offset of its first file."""
     digests: list[bytes]
 
 

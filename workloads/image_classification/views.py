@@ -1,4 +1,4 @@
-"""What training and evaluation see of an image, and batches of it."""
+"""Views of an image for training and evaluation, and batches of them."""
 
 import math
 import random
@@ -27,7 +27,7 @@ class ImageBatch(NamedTuple):
 
 
 class EncodedBatch(NamedTuple):
-    """Files as they are stored, to be decoded where the model is."""
+    """Files as stored, to be decoded on the model's device."""
 
     data: torch.Tensor
     """uint8: the files one after the other."""
@@ -89,7 +89,7 @@ class ImageReader:
         return self.__dict__ | {"_batch_decoder": None}
 
     def num_bytes(self, num_images: int) -> int:
-        """Of a batch's pixels; 0 where batches hold files."""
+        """Bytes of a batch's pixels; 0 if batches hold files."""
         return 0 if self._decoder in BATCHED else num_images * 3 * self._settings.image_size**2
 
     def fill(self, keys: Sequence[SampleKey] | Sequence[int], memory: torch.Tensor) -> Labels:
@@ -131,7 +131,7 @@ class ImageReader:
         return ImageBatch(torch.stack(views), batch.labels)
 
     def view(self, image: torch.Tensor, key: SampleKey | int) -> torch.Tensor:
-        """What training or evaluation sees of uint8 (3, H, W): the same of the same key, whoever decoded it."""
+        """View of uint8 (3, H, W) for training or evaluation: equal for equal keys, whatever the decoder."""
         if isinstance(key, SampleKey):
             return self.train_view(image, random.Random(f"{self._seed}/{key.epoch}/{key.sample}"))
         return self.eval_view(image)

@@ -24,7 +24,7 @@ from .views import EncodedBatch, ImageBatch, ImageReader
 
 CHANNEL_MEAN = (0.485, 0.456, 0.406)
 CHANNEL_STANDARD_DEVIATION = (0.229, 0.224, 0.225)
-"""ImageNet's, of values in [0, 1]: the constants of every published ResNet-50."""
+"""Mean and deviation of ImageNet for values in [0, 1], as in every published ResNet-50."""
 
 
 class ModelSettings(Frozen):
@@ -73,7 +73,7 @@ class ImageClassification(Workload):
         return self._decoded(self._eval_reader, self._eval.read(batches))
 
     def _decoded(self, reader: ImageReader, batches: Iterator[ImageBatch | EncodedBatch]) -> Iterator[ImageBatch]:
-        """What no loader's process decodes is decoded here, so that it counts as waiting for data."""
+        """Decode what the loader's processes did not, so that it counts as waiting for data."""
         for batch in batches:
             yield reader.decode_on(self._device, batch) if isinstance(batch, EncodedBatch) else batch
             del batch  # its memory is free while the next one is waited for
@@ -89,7 +89,7 @@ class ImageClassification(Workload):
     def to_device(self, batch: ImageBatch, device: torch.device) -> ImageBatch:
         layout = torch.channels_last if self.settings.execution.channels_last else torch.contiguous_format
         images = batch.images.to(device, non_blocking=True)
-        # They stay on the device: a copy from pageable memory would wait for it at each step.
+        # They stay on the device: copying from pageable memory would synchronise at each step.
         self._mean, self._deviation = self._mean.to(device), self._deviation.to(device)
         normalised = (images - self._mean).div_(self._deviation).contiguous(memory_format=layout)
         return ImageBatch(normalised, batch.labels.to(device, non_blocking=True))

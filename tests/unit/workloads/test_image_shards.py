@@ -311,14 +311,14 @@ def test_a_corrupt_file_is_named_when_it_is_packed_and_a_corrupt_shard_when_it_i
     place = rf"train-0001\.h5: {WNIDS[1]}/{WNIDS[1]}_0\.JPEG"
     with pytest.raises(DataError, match=rf"{place}: cannot be decoded .*; prepare the data set again"):
         ImageReader(train, SETTINGS, seed=0)([SampleKey(1, 5)])
-    with pytest.raises(DataError, match=rf"{place}: is not what was packed"):
+    with pytest.raises(DataError, match=rf"{place}: differs from what was packed"):
         list(verify(folder, 2, problem))
     with (folder / "train-0001.h5").open("r+b") as file:
         file.seek(int(train.offsets[5]))
         file.write(good[:4])
         file.seek(int(train.offsets[6]) + len(train.read(6)) - 3)  # a byte before the end marker decodes all the same
         file.write(b"\x55")
-    with pytest.raises(DataError, match=r"_1\.JPEG: is not what was packed"):
+    with pytest.raises(DataError, match=r"_1\.JPEG: differs from what was packed"):
         list(verify(folder, 2, problem))
     (folder / "train-0002.h5").unlink()
     with pytest.raises(DataError, match=r"train-0002\.h5: cannot be opened"):
@@ -391,7 +391,7 @@ def test_a_damaged_file_is_refused_whichever_decoder_reads_it(decoder):
 
 def test_a_decoder_that_cannot_be_used_is_refused(monkeypatch):
     assert choose_decoder("auto", CPU) in ("simplejpeg", "torchvision")
-    with pytest.raises(MachineError, match="nvjpeg decodes on a GPU alone"):
+    with pytest.raises(MachineError, match="nvjpeg decodes only on a GPU"):
         choose_decoder("nvjpeg", CPU)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert choose_decoder("auto", CPU) == "torchvision"

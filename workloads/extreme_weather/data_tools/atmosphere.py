@@ -1,4 +1,4 @@
-"""The atmosphere in which synthetic storms stand: zonal means, season, land and correlated noise, in real units."""
+"""The atmosphere around synthetic storms: zonal means, season, land and correlated noise, in real units."""
 
 from functools import lru_cache
 from typing import Any
@@ -14,7 +14,7 @@ Fields = dict[str, Array]
 """Channels by name, each (H, W)."""
 
 PROGNOSTIC = ("PRECT", "PSL", "T200", "T500", "TMQ", "TREFHT", "TS", "U850", "V850", "Z200")
-"""What storms change; the other channels follow from these (`complete`)."""
+"""Channels that storms change; the others follow from these (`complete`)."""
 
 _QUANTUM_EXPONENTS = {
     "PRECT": -36, "PS": 2, "PSL": -1, "QREFHT": -20, "T200": -9, "T500": -7, "TMQ": -7, "TREFHT": -6,
@@ -41,7 +41,7 @@ class Grid:
         self.storm_scale = (height / _MINI_HEIGHT) ** 0.75
         """Pixels for each pixel of the mini grid. Below 1:1, as a coarse grid must draw storms larger than life."""
         self.aspect = (width / 360) / (height / 180)
-        """Columns a degree over rows a degree."""
+        """Columns per degree over rows per degree."""
 
     def row(self, latitude: float) -> float:
         return (latitude + 90) * self.height / 180 - 0.5

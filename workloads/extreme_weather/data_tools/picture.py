@@ -17,7 +17,7 @@ _CLASS_COLOURS = ((255, 255, 255), (255, 92, 92), (255, 178, 60), (120, 220, 255
 _PANEL_WIDTH = 768
 _TITLE_HEIGHT = 26
 _MIN_SCORE = 0.3
-"""Weaker predictions are not drawn: a detector offers many."""
+"""Least score of a drawn prediction: a detector gives many weak ones."""
 
 DEFAULT_CHANNELS = ("TMQ", "PSL", "V850", "PRECT")
 
@@ -36,7 +36,7 @@ def draw_frame(
         boxes: true boxes as x1, y1, x2, y2 in pixels.
         labels: their classes, from 0.
         record: `boxes`, `labels` and `scores` of the predictions, or None.
-        channels: names; TMQ, PSL, V850 and PRECT where empty.
+        channels: names; TMQ, PSL, V850 and PRECT if empty.
 
     Raises:
         InputError: for a channel that does not exist.
@@ -67,7 +67,7 @@ class Drawn(NamedTuple):
     """x1, y1, x2, y2 in pixels of a frame with row 0 in the north."""
     label: int
     score: float | None
-    """Of a prediction; None for the truth."""
+    """Score of a prediction; None for the truth."""
 
 
 def _turned(box: Sequence[float], num_rows: int) -> tuple[float, float, float, float]:

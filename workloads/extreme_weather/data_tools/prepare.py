@@ -43,7 +43,7 @@ def prepare(settings: DataSettings, source: Path | None, folder: Path) -> Iterat
     written anew.
 
     Raises:
-        SpecError: without a source, or where it is the destination.
+        SpecError: without a source, or if it is the destination.
         DataError: naming what is wrong with the source, or with what was written.
         MachineError: if another process is preparing data there.
     """
@@ -69,7 +69,7 @@ def prepare(settings: DataSettings, source: Path | None, folder: Path) -> Iterat
 
 
 def _fault(target: Path, file: CheckedFile, source_sha256: str, wanted: Storage) -> str:
-    """How `target` differs from what preparing `file` makes; empty if it does not."""
+    """Difference between `target` and a newly prepared `file`; empty if there is none."""
     try:
         with open_file(target) as opened:
             structure, boxes = read_structure(target, opened), opened["boxes"][:]
@@ -156,7 +156,7 @@ class _Copy(NamedTuple):
     source: Block
     target: Path
     offset: int
-    """Of the target's first frame."""
+    """Index of the target's first frame."""
     encoding: Encoding
     plane_shape: tuple[int, int]
     num_channels: int
@@ -165,7 +165,7 @@ class _Copy(NamedTuple):
 class _Copied(NamedTuple):
     digests: list[list[bytes]]
     error: float
-    """The largest, over the scale of its channel."""
+    """Largest error, relative to the scale of its channel."""
 
 
 def _copy(file: CheckedFile, target: Path, offset: int, encoding: Encoding) -> tuple[str, float]:
@@ -187,7 +187,7 @@ def _copy(file: CheckedFile, target: Path, offset: int, encoding: Encoding) -> t
 
 
 def _sign(path: Path, content_sha256: str) -> None:
-    """Complete a file by the digest of its values: any later reader can hold them against it."""
+    """Complete a file with the digest of its values, so that later readers can compare them."""
     with h5py.File(path, "r+") as opened:
         opened.attrs["content_sha256"] = content_sha256
     with path.open("rb") as written:
@@ -222,10 +222,10 @@ def _checked_error(
     """The largest error over its channel's scale.
 
     Raises:
-        DataError: where a value is off by more than the storage's rounding and that of float32.
+        DataError: if a value is off by more than the storage's rounding and that of float32.
     """
     if encoding.storage == "float32":
-        return 0.0  # the digest of what is read back tells any difference
+        return 0.0  # the digest of the values read back shows any difference
     scale, offset = encoding.scale[channels, None, None], encoding.offset[channels, None, None]
     error = np.abs(decoded.astype(np.float64) - values)
     allowed = np.abs(values - offset) * (encoding.relative_error + 2.0**-22) + np.abs(offset) * 2.0**-23

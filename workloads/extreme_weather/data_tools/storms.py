@@ -20,7 +20,7 @@ class Storm(NamedTuple):
 
     rows: npt.NDArray[np.intp]
     columns: npt.NDArray[np.intp]
-    """Of the window; may lie outside the grid, which wraps."""
+    """Columns of the window; may lie outside the grid, which wraps."""
     added: Fields
     footprint: npt.NDArray[np.bool_]
     """The phenomenon itself, without its far field: what the box encloses.
@@ -29,7 +29,7 @@ class Storm(NamedTuple):
     """
 
     def box(self, grid: Grid) -> Box | None:
-        """The box that encloses the footprint; None where the footprint leaves the grid."""
+        """The box that encloses the footprint; None if the footprint leaves the grid."""
         rows, columns = self.rows[self.footprint.any(axis=1)], self.columns[self.footprint.any(axis=0)]
         if not len(rows) or columns[0] < 0 or columns[-1] >= grid.width:
             return None
@@ -243,7 +243,7 @@ PHENOMENA = (
     Kind(extratropical_cyclone, (34, 62)),
     Kind(atmospheric_river, (24, 46)),
 )
-"""In the order of the labels."""
+"""Phenomena in the order of the labels."""
 
 DISTRACTORS = (
     Kind(moist_blob, (0, 45)),

@@ -34,7 +34,7 @@ class _Frame(NamedTuple):
 def synthesize(settings: DataSettings, folder: Path, *, num_samples: int | None, seed: int) -> Iterator[str]:
     """Write one file for each configured year, and the manifest; files that are there already stay.
 
-    Every frame follows from (seed, year, its number) alone, on every processor. `num_samples` frames a year, else as
+    Each frame depends only on (seed, year, its number), on every processor. `num_samples` frames per year, else as
     configured.
 
     Raises:

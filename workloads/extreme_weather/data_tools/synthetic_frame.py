@@ -1,4 +1,4 @@
-"""One synthetic frame: an atmosphere, what merely looks like a phenomenon, and the phenomena with their boxes."""
+"""One synthetic frame: an atmosphere, distractors, and the phenomena with their boxes."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,7 @@ from .atmosphere import Array, Fields, Grid, background, complete
 from .storms import DISTRACTORS, PHENOMENA, Box, Kind, Storm
 
 COUNT_PROBABILITIES = (0.10, 0.18, 0.25, 0.23, 0.15, 0.09)
-"""Of 0 to 5 phenomena in a frame."""
+"""Probabilities of 0 to 5 phenomena in a frame."""
 CLASS_PROBABILITIES = (0.26, 0.26, 0.24, 0.24)
 _MEAN_DISTRACTORS = 4.0
 _TRIES = 30
@@ -32,7 +32,7 @@ def make_frame(grid: Grid, season: float, seed: tuple[int, ...]) -> tuple[Array,
 
 
 def _place(rng: np.random.Generator, grid: Grid, fields: Fields, label: int, rows: list[Row]) -> list[Row]:
-    """Add a phenomenon where it is whole and hides no other; its row, or none where no place was found."""
+    """Add a phenomenon where it is whole and hides no other; returns its row, or none if there is no room."""
     for _ in range(_TRIES):
         storm = _draw(rng, grid, PHENOMENA[label])
         box = storm.box(grid)

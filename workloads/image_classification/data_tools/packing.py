@@ -22,7 +22,7 @@ from ..shards import FORMAT, Part, open_packed, read_shard, sha256
 from ..spans import read_at
 
 IMAGES_PER_SHARD = 32_768
-"""About 4 GB of ImageNet."""
+"""Images per shard, about 4 GB of ImageNet."""
 _BLOCK = 256
 _NUM_READERS = 16
 """Threads that read small files: a parallel file system takes a millisecond for each."""
@@ -32,7 +32,7 @@ def pack(source: Indices, folder: Path) -> Iterator[str]:
     """Write the files of `source` into `folder`, in its order; yields a line for each shard.
 
     Every image is decoded once, and what was written is read back and compared. A finished shard stays if its bytes
-    and the source's are the same still, so that a second call goes on where a first one was ended. Shards of a larger
+    still equal the source's, so that a second call continues where the first one was stopped. Shards of a larger
     source that was packed there before are removed.
 
     Raises:
@@ -62,7 +62,7 @@ def _pack(source: Indices, folder: Path) -> Iterator[str]:
 
 
 def _remove_others(folder: Path, shards: Set[Path]) -> Iterator[str]:
-    """Remove the shards of an earlier source, which no index names any more; a file that is no shard stays."""
+    """Remove shards of an earlier source, which the index no longer lists; other files stay."""
     for path in sorted(folder.iterdir()):
         if SHARD.fullmatch(path.name) and path not in shards:
             try:
@@ -90,7 +90,7 @@ def _pack_shard(part: Part, target: Path) -> str:
             with storage(target):
                 offset = _create(temporary, lengths)
                 digests = _copy(part, lengths, temporary, offset, pool)
-                if not _holds(digests, lengths, temporary, offset, pool):
+                if not _has_digests(digests, lengths, temporary, offset, pool):
                     raise DataError(
                         f"{temporary}: what was written reads back differently", "check the disk, and prepare again"
                     )
@@ -98,7 +98,7 @@ def _pack_shard(part: Part, target: Path) -> str:
                     file.attrs["identity"] = identity
                     file["sha256"][:] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
                 _sync(temporary)
-                (target.parent / INDEX).unlink(missing_ok=True)  # tells of the shard that goes
+                (target.parent / INDEX).unlink(missing_ok=True)  # it lists the shard that is replaced
                 temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -115,13 +115,13 @@ def _is_written(
             shard.identity == identity
             and np.array_equal(shard.lengths, lengths)
             and part.digests(pool) == shard.digests
-            and _holds(shard.digests, lengths, target, shard.offset, pool)
+            and _has_digests(shard.digests, lengths, target, shard.offset, pool)
         )
     return False
 
 
 def _create(path: Path, lengths: npt.NDArray[np.int64]) -> int:
-    """An empty shard of full size; where its first file goes. A disk that is too small says so now."""
+    """Create an empty shard of full size, so that a full disk shows now; returns the offset of its first file."""
     total = int(lengths.sum())
     with h5py.File(path, "w") as file:
         _contiguous(file, "lengths", lengths)
@@ -133,7 +133,7 @@ def _create(path: Path, lengths: npt.NDArray[np.int64]) -> int:
 
 
 def _contiguous(parent: h5py.Group, name: str, values: npt.NDArray[Any], num_bytes: int | None = None) -> int:
-    """A data set in one piece, of `values` or of so many bytes that are not written yet; its place in the file."""
+    """Create a contiguous data set of `values`, or of unwritten bytes; returns its offset in the file."""
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_layout(h5py.h5d.CONTIGUOUS)
     plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -150,7 +150,7 @@ def _contiguous(parent: h5py.Group, name: str, values: npt.NDArray[Any], num_byt
 def _copy(
     part: Part, lengths: npt.NDArray[np.int64], path: Path, offset: int, pool: ThreadPoolExecutor
 ) -> list[bytes]:
-    """The digests of the files that were written."""
+    """Copy all files; returns their digests."""
     digests: list[bytes] = []
     descriptor = os.open(path, os.O_WRONLY)
     try:
@@ -170,7 +170,7 @@ def _copy(
     return digests
 
 
-def _holds(
+def _has_digests(
     digests: Sequence[bytes], lengths: npt.NDArray[np.int64], path: Path, offset: int, pool: ThreadPoolExecutor
 ) -> bool:
     """Whether the files in a shard, read from the disk, have these digests."""
@@ -194,7 +194,7 @@ def _offsets(lengths: npt.NDArray[np.int64], offset: int) -> npt.NDArray[np.int6
 
 
 def _write_index(folder: Path, source: Indices, shards: Mapping[str, Sequence[Path]]) -> None:
-    """The index of all shards, from their own tables: whole or not at all."""
+    """Write the index of all shards from their own tables, atomically."""
     temporary = folder / f".{INDEX}.partial"
     try:
         with storage(folder / INDEX):
@@ -229,7 +229,7 @@ def _tables(index: ImageIndex, paths: Sequence[Path]) -> dict[str, npt.NDArray[A
 
 
 def _write_at(descriptor: int, data: Bytes, offset: int) -> int:
-    """Write all of `data`; where the next goes."""
+    """Write all of `data`; returns the offset after it."""
     rest = data.data
     while rest:
         count = os.pwrite(descriptor, rest, offset)

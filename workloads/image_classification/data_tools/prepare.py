@@ -33,7 +33,7 @@ def prepare(source: Path | None, folder: Path, num_classes: int) -> Iterator[str
 
 
 def verify(folder: Path, num_classes: int, problem: ProblemDomain) -> Iterator[str]:
-    """Count and decode every file; yields one line a finding.
+    """Count and decode every file; yields one line per finding.
 
     Raises:
         DataError: naming the first file that cannot be decoded, or the count that is wrong.

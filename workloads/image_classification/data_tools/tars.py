@@ -1,4 +1,4 @@
-"""ImageNet as it is fetched: a tar of a thousand tars for training, one of all images for validation."""
+"""ImageNet as downloaded: a tar of a thousand tars for training, and one tar for validation."""
 
 import tarfile
 from pathlib import Path
@@ -13,7 +13,7 @@ from ..spans import SpanIndex
 TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 
 _Span = tuple[str, int, int]
-"""A name, where its bytes begin in the tar, and how many there are."""
+"""Name, offset in the tar, and number of bytes."""
 
 
 def has_tars(folder: Path) -> bool:
@@ -21,7 +21,7 @@ def has_tars(folder: Path) -> bool:
 
 
 def read_tars(folder: Path, num_classes: int) -> Indices:
-    """The same splits, names and labels as the unpacked tars have, read from where they lie.
+    """Splits, names and labels equal to those of the unpacked tars, read in place.
 
     Raises:
         DataError: if a tar is broken, or the number of classes is another.
