@@ -156,7 +156,7 @@ def test_help_does_not_import_what_is_slow():
         "slow = {'torch', 'pydantic', 'jinja2', 'numpy', 'scipy', 'tabulate'} & set(sys.modules)\n"
         "assert not slow, slow\n"
         "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('hpcai500.')}\n"
-        "assert rooms == {'cli', 'errors', 'launch', 'text'}, rooms"
+        "assert rooms == {'cli', 'errors', 'launch', 'report', 'score', 'text'}, rooms"
     )
     subprocess.run([sys.executable, "-c", check], check=True, capture_output=True)
 

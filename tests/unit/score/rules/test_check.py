@@ -340,7 +340,7 @@ def test_two_runs_for_one_place_of_an_archive_are_refused(honest_set, tmp_path, 
     copy = tmp_path / "copy" / folders[0].name
     shutil.copytree(folders[0], copy)
     code, _, err = hpcai500("package", folders[0], copy, "--output", tmp_path / "set.zip")
-    assert (code, "would stand at the same place" in err) == (2, True)
+    assert (code, "would have the same name in the archive" in err) == (2, True)
     assert not (tmp_path / "set.zip").exists()
 
 
