@@ -1,6 +1,6 @@
 """Writes the tables in docs/ that are made from the code anew: `python tools/tables.py`.
 
-Each stands between two marks, `<!-- NAME: made by tools/tables.py -->` and `<!-- end of NAME -->`.
+Each is between two marks, `<!-- NAME: made by tools/tables.py -->` and `<!-- end of NAME -->`.
 """
 
 from collections.abc import Callable, Iterator

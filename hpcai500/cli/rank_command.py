@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _format(args: argparse.Namespace) -> Format:
-    """The format asked for, else the one that the output's ending stands for, else a table."""
+    """The format asked for, else the one of the output's ending, else a table."""
     if args.json or args.format:
         return by_name(FORMATS, "json" if args.json else args.format)
     return by_ending(FORMATS, args.output or "")

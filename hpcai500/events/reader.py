@@ -89,7 +89,7 @@ def parse_log(file: IO[bytes], path: Path) -> list[Event]:
 
 
 def run_start_ms(file: IO[bytes], path: Path) -> float:
-    """Start of the run of an open log, in ms since 1970; infinity if the log does not say it or is broken."""
+    """Start of the run of an open log, in ms since 1970; infinity if the log lacks it or is broken."""
     try:
         start = first(parse_lines(_bounded(file, path), path), Key.RUN_START)
     except (OSError, InputError, RecursionError):

@@ -188,7 +188,7 @@ def read_sizes(paths: Iterable[Path], left_out: list[str] | None = None) -> list
             raise InputError(f"{file if file.exists() else folder}: {reason}", _UNTOUCHED)
         runs.setdefault(spec.world_size, []).append((spec, result, folder))
     if not runs:
-        raise InputError(f"{skipped[0]}: no finished run beside it", "finish one, or give another folder")
+        raise InputError(f"{skipped[0]}: no finished run next to it", "finish one, or give another folder")
     everything = [run for members in runs.values() for run in members]
     _require_same(everything)
     return [_sized(members) for _, members in sorted(runs.items())]

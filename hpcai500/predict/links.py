@@ -21,7 +21,7 @@ class GivenLinks(NamedTuple):
     bandwidth: Range | None = None
     """Between nodes, each way, in 1e9 bytes per second."""
     latency: Range | None = None
-    """Of a message between nodes, in microseconds."""
+    """Latency of a message between nodes, in microseconds."""
     within_bandwidth: Range | None = None
     within_latency: Range | None = None
 

@@ -55,7 +55,7 @@ class StepTiming(NamedTuple):
 
 
 def rank_spread(base: MeasuredSize) -> float:
-    """Spread of ranks' step times, at most the usual one: one slow epoch says nothing about single ranks."""
+    """Spread of ranks' step times, at most the usual one: one slow epoch is no evidence about single ranks."""
     return USUAL_SPREAD if base.spread is None else min(base.spread, USUAL_SPREAD)
 
 
@@ -94,7 +94,7 @@ def compute_sec(base: MeasuredSize, network: Network) -> float:
     """Computation in the measured step: its time minus data wait and predicted exposed communication.
 
     Raises:
-        InputError: if the network alone would take longer than the measured step.
+        InputError: if the network by itself would take longer than the measured step.
     """
     spec = base.spec
     measured = base.step_sec * (1 - (base.wait_share or 0.0))

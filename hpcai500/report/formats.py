@@ -10,9 +10,9 @@ from hpcai500.errors import InputError, SpecError, nearest
 
 class Format(NamedTuple):
     name: str
-    """As `--format` takes it."""
+    """The name that `--format` takes."""
     module: str
-    """Its `render` makes the text; imported only if the format is asked for."""
+    """The module whose `render` makes the text; imported only if the format is asked for."""
     endings: tuple[str, ...] = ()
     """Endings of files in this format, e.g. `.html`; an empty one is for names without any."""
     is_detailed: bool = False
@@ -51,5 +51,5 @@ def by_ending(formats: Sequence[Format], output: str) -> Format:
     if found is None:
         endings = ", ".join(ending for one in formats for ending in one.endings if ending)
         hint = f"end it in one of {endings}, or add --format"
-        raise InputError(f"--output {output}: {suffix} says no format", hint)
+        raise InputError(f"--output {output}: no format has the ending {suffix}", hint)
     return found

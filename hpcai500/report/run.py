@@ -68,7 +68,7 @@ def _time_line(time: Time) -> str:
 
 
 def _wait_lines(result: Result) -> list[str]:
-    """How long training waited for data; nothing if the record does not say."""
+    """How long training waited for data; nothing if the record lacks it."""
     waits = [epoch.data_wait_sec for epoch in result.epochs]
     known = [wait for wait in waits if wait is not None]
     if not known or len(known) < len(waits):

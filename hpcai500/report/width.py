@@ -20,8 +20,9 @@ def _columns(letter: str) -> int:
 
 
 def folded(text: str, most: int, *, first: str = "", others: str = "") -> list[str]:
-    """`text` in lines of at most `most` columns, broken at spaces and after hyphens, within a word where one is
-    longer; lines begin with `first`, then `others`, which count.
+    """`text` in lines of at most `most` columns, broken at spaces and after hyphens, and within a longer word.
+
+    The first line begins with `first`, the others with `others`; both count.
     """
     lines, line = [], first
     start = first
@@ -44,7 +45,7 @@ def folded(text: str, most: int, *, first: str = "", others: str = "") -> list[s
 
 
 def _head(text: str, most: int) -> str:
-    """As many letters as fit into `most` columns, at least one."""
+    """The letters that fit into `most` columns, at least one."""
     taken = 0
     for position, letter in enumerate(text):
         taken += _columns(letter)

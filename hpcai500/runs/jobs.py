@@ -46,7 +46,7 @@ def job_scripts(
     """A job array over the seeds for each size; several if the seeds exceed the cluster's largest array.
 
     `sizes` are lists of runs that differ only in their seed. `choose` picks those of a list that get a job. The
-    code that a script runs is copied beside the results.
+    code that a script runs is copied next to the results.
     """
     limit = max_array_size()
     template = job_template()

@@ -1,6 +1,6 @@
 """Layer 7's identity: a digest over the files of a workload that training can execute.
 
-Tooling that only makes, prepares, checks or draws data lies in the sub-folder `data_tools/`, which the digest leaves
+Tooling that only makes, prepares, checks or draws data lies in the sub-folder `data_tools/`. The digest leaves it
 out, so that a better picture does not make old results incomparable. In return, training may not import it: the
 source is searched before a run starts, and the ranks refuse the import (`hpcai500.train.data_tools`).
 """

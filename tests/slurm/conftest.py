@@ -20,7 +20,7 @@ FINAL = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL
 
 
 def pytest_collection_modifyitems(items):
-    """Of several processes that test, one has the testbed, from the beginning on."""
+    """Give the testbed to one of several test processes, from the beginning on."""
     for item in items:
         if _is_here(item):
             item.add_marker("slurm")

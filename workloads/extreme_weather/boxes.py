@@ -1,4 +1,4 @@
-"""The two column orders and the two class numberings in which the boxes exist, told apart by the boxes themselves.
+"""The two column orders and the two class numberings in which the boxes exist, recognised by the boxes themselves.
 
 The data set's page gives (ymin, xmin, ymax, xmax, class) and classes 0 to 3. Its authors' converter and reader use
 (ymin, ymax, xmin, xmax, class), and the converter copies classes 1 to 4.

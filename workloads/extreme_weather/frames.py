@@ -33,8 +33,8 @@ class Sample(NamedTuple):
 class Frames:
     """The frames of some years, numbered through in the order of the years.
 
-    The data set's page does not say whether xmax and ymax are inside a box. They are taken as its edges, so that a
-    box is xmax - xmin wide, as its authors' reader has it and as torchvision counts; xmax may equal the width.
+    The data set's page leaves open whether xmax and ymax are inside a box. They are taken as its edges. So a box is
+    xmax - xmin wide, as in its authors' reader and in torchvision; xmax may equal the width.
 
     Files are opened by the process that reads them, at its first read: HDF5's handles must not cross a fork. What
     is stored as it is used (`prepare`) is read with `preadv` outside HDF5, which serves one thread at a time.

@@ -36,10 +36,10 @@ def group_norm(num_channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(32, num_channels)
 
 
-# Group normalisation is the reference: a rank trains 1 to 4 frames at a time, too few for batch statistics, and
-# detectors learn from scratch with it as well as from pretrained weights (He, Girshick, Dollar 2018,
-# arXiv:1811.08883). Frozen batch normalisation, usual in detection, keeps the statistics of pretraining; without
-# any it normalises nothing, and is here for those who load some at the free level.
+# Group normalisation is the reference. A rank trains 1 to 4 frames at a time, too few for batch statistics.
+# Detectors learn from scratch with it as well as from pretrained weights (He, Girshick, Dollar 2018,
+# arXiv:1811.08883). Frozen batch normalisation, usual in detection, keeps the statistics of pretraining. Without
+# any it normalises nothing; it is here for those who load some at the free level.
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "group": group_norm,
     "batch": nn.BatchNorm2d,
@@ -90,8 +90,8 @@ class ModelSettings(Frozen):
 class FrameSampler(BalancedPositiveNegativeSampler):
     """Draws the anchors or proposals that enter a loss, for each frame from a seed of its own.
 
-    torchvision's sampler draws for all frames of a batch from the global generator; which ones it draws would
-    follow from the batch that a frame stands in, and so from the number of ranks.
+    torchvision's sampler draws for all frames of a batch from the global generator. Its choice would depend on the
+    other frames of the batch, and so on the number of ranks.
     """
 
     def __init__(self, num_sampled: int, positive_fraction: float) -> None:
@@ -128,7 +128,7 @@ def _mask_of_some(match: torch.Tensor, members: torch.Tensor, count: int, genera
 
 class _Anchors(AnchorGenerator):
     def forward(self, image_list: ImageList, feature_maps: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Anchors take the type of the features; stand-ins of the same shapes carry float32."""
+        """Anchors take the type of the features; empty tensors of the same shapes carry float32."""
         stand_ins = [torch.empty((), device=feature.device).expand(feature.shape) for feature in feature_maps]
         return super().forward(image_list, stand_ins)
 

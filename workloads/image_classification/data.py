@@ -237,7 +237,7 @@ def _development_kit(folder: Path) -> tuple[Path, Path]:
             return truth_file, meta_file
     raise DataError(
         f"{folder}: val/ is flat, and {GROUND_TRUTH} with {META} is missing",
-        "put both from the ILSVRC 2012 development kit beside val/, or sort val/ into class folders",
+        "put both from the ILSVRC 2012 development kit next to val/, or sort val/ into class folders",
     )
 
 

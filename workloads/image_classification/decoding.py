@@ -17,7 +17,7 @@ from torchvision.io import ImageReadMode, decode_image, decode_jpeg
 
 from hpcai500.errors import MachineError
 
-# torchvision keeps its decoders for now, and says at each call that TorchCodec will take their place.
+# torchvision keeps its decoders for now, and warns at each call that TorchCodec will take their place.
 warnings.filterwarnings("ignore", "The image decoding and encoding capabilities of TorchVision", DeprecationWarning)
 
 Decoder = Literal["torchvision", "simplejpeg", "nvjpeg", "dali"]

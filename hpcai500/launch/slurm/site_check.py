@@ -71,7 +71,7 @@ def check_all(site: Site, nodes: int | None, *, starts_job: bool) -> Iterator[Si
 
 
 def check_site(site: Site, nodes: int, cluster: Cluster, groups: Sequence[str]) -> Iterator[SiteFinding]:
-    """What Slurm's own words say of a job of `nodes` nodes, for a user in `groups`."""
+    """Findings from Slurm's configuration about a job of `nodes` nodes, for a user in `groups`."""
     names = partition_names(site, cluster)
     if not names:
         yield SiteFinding("error", "partition", "the cluster has no default partition: give slurm.partition")

@@ -164,7 +164,7 @@ COLUMNS = (
 
 
 def columns(by: By) -> tuple[Column, ...]:
-    """`COLUMNS`, with the interval of the figure that the list is ordered by beside that figure."""
+    """`COLUMNS`, with the interval of the figure that orders the list next to that figure."""
     if by == "vflops":
         return COLUMNS
     own = Column(

@@ -19,7 +19,7 @@ _DATA = "\0data\0"
 
 
 def render(document: RankingDocument, *, is_narrow: bool = False) -> str:
-    """At most 1 MB, unless the tables and figures alone take more; curves and layers get what these leave."""
+    """A page of at most 1 MB, unless tables and figures need more. Curves and layers get what these leave."""
     whole = with_sensitivity(document, EXPONENTS)
     head, _, tail = _rendered(whole).rpartition(_DATA)
     room = _MOST_BYTES - len(head.encode()) - len(tail.encode()) - 1

@@ -46,7 +46,7 @@ _SPARED = ("CV", "FLOPS", "epochs", "framework")
 
 
 def render(document: RankingDocument, *, is_narrow: bool = False) -> str:
-    """With `is_narrow`, long names are broken into lines, so that tables keep to 100 columns."""
+    """The ranking as text. With `is_narrow`, long names are broken into lines to keep tables within 100 columns."""
     parts = [_list_text(ranked, is_narrow) for ranked in document.lists]
     parts += [_published_text(listed, is_narrow) for listed in document.published]
     if document.lists:
@@ -142,7 +142,7 @@ def _sensitivity(found: Sensitivity | None, names: Sequence[str], is_narrow: boo
 
 
 def _table(headings: Row, rows: Sequence[Row], is_narrow: bool, name_column: int = 1) -> str:
-    """With `is_narrow`, names get what other columns leave of 100; if that is too little, columns are left out."""
+    """A table. With `is_narrow`, names get what other columns leave of 100; if too little, columns are left out."""
     if not is_narrow:
         return padded_table(headings, rows)
     widths = [max(map(width, column)) for column in zip(headings, *rows, strict=True)]

@@ -30,7 +30,7 @@ def bootstrap_interval(values: Sequence[float]) -> tuple[float, float] | None:
     if len(set(values)) == 1:  # the acceleration would be 0 / 0
         return values[0], values[0]
     sample, count = np.asarray(values, dtype=np.float64), len(values)
-    with np.errstate(all="ignore"):  # values so large or so close together that nothing can be said: not finite
+    with np.errstate(all="ignore"):  # values so large or so close together that the means are not finite
         means = np.concatenate([sample[drawn].mean(axis=-1) for drawn in _resamples(count)])
         low, high = _bca_tails(sample, means)
     if not math.isfinite(low + high):

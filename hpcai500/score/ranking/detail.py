@@ -21,7 +21,7 @@ Layers = tuple[tuple[tuple[str, str], ...], ...]
 
 
 def with_details(lists: Sequence[RankedList], runs: Sequence[Run]) -> list[RankedList]:
-    """The same lists; the first 200 entries of them all have curves and layers."""
+    """`lists`, with curves and layers for the first 200 entries of them all."""
     by_name = {(run.files.source, run.result.identity.run_id): run for run in runs}
     room = MOST_DETAILED
     detailed = []

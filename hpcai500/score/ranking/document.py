@@ -32,7 +32,7 @@ def ranking_document(
 
 
 def with_sensitivity(document: RankingDocument, exponents: Sequence[int]) -> RankingDocument:
-    """The same ranking, in which each list has how its order moves: with `exponents`, if it had not yet."""
+    """`document` with the sensitivity of each list to `exponents`, unless it has one already."""
     lists = [
         ranked.model_copy(
             update={

@@ -37,7 +37,7 @@ class Entry(Frozen):
     """Runs of one experiment on one system, over seeds."""
 
     rank: int | None = None
-    """By the mean; equal means share one. Null if the figure is missing: `not_placed` says why."""
+    """Rank by the mean; equal means share one. Null if the figure is missing: `not_placed` is the reason."""
     rank_low: int | None = None
     rank_high: int | None = None
     """The ranks that the data allow at 95 % confidence."""

@@ -17,7 +17,7 @@ _Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 def ranges_of_many(summaries: Sequence[Summary]) -> list[tuple[int, int]]:
-    """As `undecided_ranks` defines them."""
+    """Ranges of ranks, as `undecided_ranks` defines them."""
     count = len(summaries)
     means, errors, sizes = _moments(summaries)
     reach = _surely_beyond(sizes)
@@ -53,8 +53,8 @@ def _surely_beyond(sizes: _Arrays) -> _Arrays:
 def _differing(index: int, means: _Arrays, errors: _Arrays, sizes: _Arrays, reach: _Arrays) -> _Flags:
     """Which entries surely differ from entry `index`; `errors`: squared standard errors of the means.
 
-    p is computed only where it matters: Welch's degrees of freedom are at least those of the smaller of the two sets,
-    so that beyond `reach` a pair falls at whatever place Holm gives it; below `_LEAST_SURE` it falls at none.
+    p is computed only for pairs that it can decide. Welch's degrees of freedom are at least those of the smaller set.
+    So beyond `reach` a pair is rejected at every place in Holm's order, and below `_LEAST_SURE` at none.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         total = errors[index] + errors

@@ -9,7 +9,7 @@ By = Literal["vflops", "vflops_per_watt", "time_to_quality", "flops", "quality"]
 
 class Metric(NamedTuple):
     name: By
-    """As `--by` takes it."""
+    """The name that `--by` takes."""
     title: str
     unit: str
     """Empty if the title holds it."""

@@ -15,14 +15,14 @@ from hpcai500.spec.workload import ProblemDomain, PublishedList, WorkloadRules, 
 
 class PublishedEntry(Frozen):
     rank: int
-    """By the VFLOPS recomputed here."""
+    """Rank by the VFLOPS recomputed here."""
     published_rank: int
     source: str
     accelerator: str
     accelerator_count: int
     framework: str
     is_suspect: bool = False
-    """Its hardware and framework appear to be another row's; the list's note says more."""
+    """Whether hardware and framework appear to be another row's; the list's note explains it."""
     time_sec: float
     achieved_quality: float
     flops: float
@@ -97,7 +97,7 @@ def rank_published(
 
 
 def _known(folder: Path, path: Path) -> tuple[WorkloadRules, PublishedList]:
-    """The rules in `folder`, and what they say about the list in `path`."""
+    """The rules in `folder`, and their entry for the list in `path`."""
     if not (folder / "workload.toml").exists():
         raise InputError(f"{path}: no published list of a workload", "rank results: folders or archives")
     rules = load_rules(folder)

@@ -36,10 +36,10 @@ def rank(
 ) -> list[RankedList]:
     """One list for each benchmark, problem, level and target; equal means share a rank.
 
-    A changed copy of a workload, whatever its folder is called, stands beside the original.
+    A changed copy of a workload is in the same list as the original, whatever its folder is called.
 
     `penalty_exponent` scores every result with another exponent than its own. `diverged` runs count as ones that
-    never reached the target, in the entry that they belong to. With `exponents` each list says how its order moves
+    never reached the target, in the entry that they belong to. With `exponents` each list shows how its order moves
     with n.
     """
     lists: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
@@ -68,7 +68,7 @@ def _shipped() -> dict[str, tuple[str, str]]:
 
 
 def with_compliance(lists: Iterable[RankedList], runs: Iterable[Run]) -> list[RankedList]:
-    """The same lists, each entry checked by the rules of its level; with more than 200 runs, none is."""
+    """`lists`, with each entry checked by the rules of its level; with more than 200 runs, none is."""
     every = list(lists)
     if sum(len(entry.runs) for ranked in every for entry in ranked.entries) > MOST_CHECKED:
         return every

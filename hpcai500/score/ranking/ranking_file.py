@@ -36,7 +36,7 @@ def ranking_in(paths: Sequence[Path]) -> RankingDocument | None:
     Any file is taken for a ranking but a published list, an archive and a result.
 
     Raises:
-        InputError: for a file that holds neither, and for a ranking beside other paths.
+        InputError: for a file that holds neither, and for a ranking together with other paths.
     """
     found = [path for path in paths if _may_hold_ranking(path)]
     documents = [document for document in map(_read, found) if document]

@@ -34,7 +34,7 @@ class ScalingSeries(Frozen):
     backend: str
     precision: str
     settings: tuple[str, ...]
-    """Its overrides without those that grow with its size; its code, if another series has other code."""
+    """Overrides, without those that grow with the size; the code, if another series has other code."""
     kind: Literal["strong", "weak", "unknown"]
     """Strong: the global batch stays; weak: each rank's share stays; unknown: no run.json has the batch."""
     batch_size: int | float | None
@@ -61,7 +61,7 @@ class Sensitivity(Frozen):
 
 
 def scaling(sizes: Sequence[Size]) -> tuple[ScalingSeries, ...]:
-    """Series of at least two sizes. An entry may stand in a strong and in a weak one.
+    """Series of at least two sizes. An entry may be in a strong and in a weak one.
 
     A rank's share is held exactly: 64 samples over 3 ranks are not 21 each.
     """

@@ -27,7 +27,7 @@ class Summary(Frozen):
     median: float | None = None
     """Median of all runs, by Kaplan and Meier if some never reached the figure; null if most did not."""
     standard_deviation: float | None = None
-    """With n - 1; null for fewer than two runs."""
+    """Sample standard deviation, with n - 1; null for fewer than two runs."""
     coefficient_of_variation: float | None = None
     """Standard deviation over mean; that of epochs to quality is HPC AI500's measure of repeatability."""
     interval_low: float | None = None
@@ -92,8 +92,8 @@ def mean_of(values: Sequence[float]) -> float:
 def survival_median(values: Sequence[float | None], limits: Sequence[float] | None = None) -> float | None:
     """The median, where each None is a run that was observed up to its limit and did not get there.
 
-    Kaplan and Meier (1958): the first value at which the product-limit estimate of "not there yet" is below one half;
-    if it is exactly one half, midway to the next value, which is the plain median if nothing is censored.
+    Kaplan and Meier (1958): the first value at which the product-limit estimate of "not there yet" is below one half.
+    If the estimate is exactly one half, it is midway to the next value: the plain median if nothing is censored.
     """
     known = [float(value) for value in values if value is not None]
     if len(known) == len(values):
@@ -129,7 +129,7 @@ def mlperf_score(values: Sequence[float | None]) -> float | None:
 def outliers(values: Sequence[float]) -> list[Outlier]:
     """Values whose modified z-score `0.6745 * (x - median) / MAD` exceeds 3.5 (Iglewicz and Hoaglin 1993).
 
-    Where more than half of the values are equal the MAD is zero, and the mean absolute deviation over 1.2533 takes
+    If more than half of the values are equal, the MAD is zero. The mean absolute deviation over 1.2533 then takes
     its place (the same source; IBM SPSS's form).
     """
     if len(values) < _LEAST_FOR_OUTLIERS:

@@ -56,4 +56,4 @@ def _stored(files: RunFiles) -> Result:
             record = json.loads(content.decode())  # loads would take the bytes of UTF-16 too
         except ValueError as error:
             raise InputError(f"{name}: not valid JSON ({error})") from error
-        return parse(Result, record, name)  # it says what is wrong
+        return parse(Result, record, name)  # it names what is wrong

@@ -1,4 +1,4 @@
-"""result.json: one run's figures, derived from run.json, events.log and system.json alone."""
+"""result.json: one run's figures, derived only from run.json, events.log and system.json."""
 
 import math
 from itertools import pairwise

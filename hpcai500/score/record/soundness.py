@@ -25,7 +25,7 @@ NOT_PRINTABLE = f"longer than {LONGEST_TEXT} characters, or not printable"
 
 
 def fault(result: Result) -> str | None:
-    """Why a finished result cannot be believed; None if it can."""
+    """The contradiction in a finished result; None if there is none."""
     return bound_fault(result) or next(_contradictions(result), None)
 
 

@@ -16,11 +16,11 @@ class Archive:
     """An archive that the user named, unpacked while a command reads it."""
 
     name: Path
-    """As the user gave it."""
+    """The path that the user gave."""
     folder: Path
     """The folder with its content."""
     fault: str = ""
-    """Its first fault, if it was altered and is read anyway."""
+    """The first fault, if the archive was altered and is read anyway."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from hpcai500.score.rules.evidence import Evidence, pairs
 from hpcai500.score.rules.rule import CheckedRun, run_rule
 
 _SLACK_SEC, _SLACK = 0.5, 0.02
-"""Tolerance between the loop's clock and the event beside it: a write to a shared file system, and rounding."""
+"""Tolerance between the loop's clock and the event next to it: a write to a shared file system, and rounding."""
 _CLOCK_MS = 1_000
 """Tolerance between a program's clock and that of the process that ran it."""
 _ORDER = (Key.EPOCH_START, Key.EPOCH_STOP, Key.EVAL_START, Key.EVAL_STOP)

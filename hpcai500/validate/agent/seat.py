@@ -33,7 +33,7 @@ class Seat(NamedTuple):
         return self.members[0] == self.node
 
     def wait(self, name: str, word: object = None, *, late_sec: float = 0.0) -> dict[str, object]:
-        """Wait for all members, showing signs of life, and return the word of each; of this node only if it is alone.
+        """Wait for all members, showing signs of life, and return the word of each: only this node's without others.
 
         Members that take longer than a step's limit plus `late_sec` are left out.
         """

@@ -111,7 +111,7 @@ def open_folder(output: Path, plan: Plan) -> Path:
 
 
 def write_order(folder: Path, order: Order) -> None:
-    """Write what the agents read beside the plan."""
+    """Write what the agents read besides the plan."""
     write_atomic(folder / ORDER, order.model_dump_json(indent=2) + "\n")
 
 

@@ -6,11 +6,11 @@ A value is off if it is worse than the median by more than
 
 and by more than `relative` times the median (a warning), or twice that (a failure).
 
-1.4826 * MAD estimates the
-standard deviation of normal noise and is robust against outliers; b(n) corrects it for few values (Croux and
-Rousseeuw, Time-efficient algorithms for two highly robust estimators of scale, COMPSTAT 1992); 3.5 is the limit of
-Iglewicz and Hoaglin (How to Detect and Handle Outliers, 1993), and z, the quantile of the normal distribution, raises
-it with the number of values n (Bonferroni), so that 3,000 healthy nodes raise no more alarms than 100. With MAD = 0
+1.4826 * MAD estimates the standard deviation of normal noise and is robust against outliers. b(n) corrects it for few
+values (Croux and Rousseeuw, Time-efficient algorithms for two highly robust estimators of scale, COMPSTAT 1992). 3.5
+is the limit of Iglewicz and Hoaglin (How to Detect and Handle Outliers, 1993). z, the quantile of the normal
+distribution, raises it with the number of values n (Bonferroni): 3,000 healthy nodes raise no more alarms than 100.
+With MAD = 0
 only the relative bound decides. A rate below a fifth of the median is off whatever the noise: if healthy rates spread
 by 30 %, k(n) s exceeds the median, and the first bound would accept even a rate of zero.
 """

@@ -1,4 +1,4 @@
-"""What the verdict says about a node, a link or the partition: the table of all kinds of findings, and one finding.
+"""The verdict's findings about a node, a link or the partition: the table of all kinds of findings, and one finding.
 
 The table of docs/validation.md is made from this (tools/tables.py).
 """

@@ -43,7 +43,7 @@ def column(series: Series) -> Column:
 
 
 def compare_figures(series: Series, rules: Sequence[PeerRule]) -> tuple[list[Deviation], Finding | None]:
-    """Deviations on either side, and a finding if values spread too far to tell which is slow."""
+    """Deviations on either side, and a finding if values spread too far to find out which is slow."""
     relative = relative_bound(series.key, rules)
     subjects, values = column(series)
     if relative is None or len(values) < FEWEST:

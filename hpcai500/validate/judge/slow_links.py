@@ -1,8 +1,8 @@
 """Comparison of each link with all links; slow links that share a node are blamed on that node.
 
 A bad adapter slows all N - 1 links of its node. Among few nodes that is half of all links or more, and the plain
-median would be that of slow links. So each node first gives its typical link (the better of the two middle ones), and
-the centre is the median over nodes; likewise the scale. That works until half of the nodes are bad.
+median would be that of slow links. So each node first gives its typical link, the better of the two middle ones. The
+centre is the median over nodes; likewise the scale. That works until half of the nodes are bad.
 """
 
 from collections import defaultdict

@@ -25,8 +25,8 @@ def judge(
     """Judge the validation in `folder`, and compare it with a stored baseline and the site's values if given.
 
     Raises:
-        InputError: if the plan, the baseline or the file of values cannot be read, or the baseline is of another
-            partition without `any_baseline`; never because of what nodes wrote.
+        InputError: if the plan, the baseline or the file of values cannot be read; if the baseline is of another
+            partition without `any_baseline`. What nodes wrote never raises.
     """
     reading = read(folder)
     reading.series.update(scaling_efficiency(reading.series))
@@ -90,7 +90,7 @@ def _order(finding: Finding) -> tuple[int, int, float, list[tuple[tuple[int, str
 
 
 def scaling_efficiency(series: dict[Key, Series]) -> dict[Key, Series]:
-    """Series of samples per second per node in training together, over the median of nodes training alone."""
+    """Series of samples per second per node in training together, over the median of nodes that train by themselves."""
     alone = series.get(Key("training", "alone_samples_per_sec", 1))
     centre = float(np.median(column(alone).values)) if alone and not alone.is_text else 0.0
     found = {}

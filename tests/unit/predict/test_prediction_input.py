@@ -235,7 +235,7 @@ def test_unfinished_runs_of_a_folder_are_left_out_and_named(tmp_path, capsys):
     # named itself, by its folder or by one of its files, or beside nothing that is finished
     for named in ([broken], [whole, broken], [tmp_path, broken], [broken / "run.json"]):
         assert "the step time needs a finished run" in refusal(capsys, *named, "--nodes", 2, *NETWORK)
-    assert "no finished run beside it" in refusal(capsys, tmp_path / "1x2", "--nodes", 2, *NETWORK)
+    assert "no finished run next to it" in refusal(capsys, tmp_path / "1x2", "--nodes", 2, *NETWORK)
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--plot", "out.svg"]])

@@ -128,7 +128,7 @@ def _choose_encoding(file: CheckedFile, wanted: Storage) -> Encoding:
 def _create(path: Path, file: CheckedFile, encoding: Encoding, source_sha256: str) -> int:
     """An empty contiguous file of full size; the offset of its first frame.
 
-    The space is taken at once, so that a disk that is too small says so now.
+    The space is taken at once, so that a disk that is too small fails now.
     """
     structure = file.structure
     shape = (structure.num_frames, structure.num_channels, structure.height, structure.width)

@@ -18,7 +18,7 @@ Row = tuple[int, int, int, int, int]
 
 
 def make_frame(grid: Grid, season: float, seed: tuple[int, ...]) -> tuple[Array, list[Row]]:
-    """The 16 channels (16, H, W) and the boxes of the frame that `seed` stands for."""
+    """The 16 channels (16, H, W) and the boxes of the frame of `seed`."""
     rng = np.random.default_rng(seed)
     fields = background(rng, grid, season)
     for _ in range(rng.poisson(_MEAN_DISTRACTORS)):

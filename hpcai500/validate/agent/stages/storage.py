@@ -1,4 +1,4 @@
-"""Speed of the shared file system on each node: alone, and with all nodes at once."""
+"""Speed of the shared file system on each node: one node at a time, and all nodes at once."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ from hpcai500.validate.files import Measurement, Observation, Trouble
 BUDGET_SEC = {1: 3.0, 2: 15.0, 3: 30.0}
 """Time for one node and one measurement, by level."""
 MOST_ALONE = {1: 4, 2: 16, 3: 64}
-"""Number of nodes measured alone, one after the other, by level; spread evenly over a larger partition."""
+"""Number of nodes measured one after the other, by level; spread evenly over a larger partition."""
 LEFT_OUT = "storage_metadata_create_per_sec"
 """Metric that depends on what anyone removed there seconds before (see `measure_metadata`)."""
 

@@ -1,4 +1,4 @@
-"""A short training run on each node alone and on all together: speed, scaling, and equal losses."""
+"""A short training run on each node by itself and on all together: speed, scaling, and equal losses."""
 
 from collections.abc import Iterator
 
