@@ -25,7 +25,7 @@ _Key = TypeVar("_Key")
 def page_data(lists: Sequence[RankedList], published: Sequence[PublishedRankedList], room: int) -> str:
     """JSON in ASCII that is safe in a script element, of at most `room` bytes unless its figures need more.
 
-    Curves are thinned until it fits, then layers are left out, then curves; `points` and `layered` state what is left.
+    Curves are thinned until it fits, then layers are left out, then curves. `points` and `layered` state the rest.
     """
     least = _json(_data(lists, published, 0, is_layered=False))
     if len(least) > room:

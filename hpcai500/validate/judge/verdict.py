@@ -90,7 +90,7 @@ def _order(finding: Finding) -> tuple[int, int, float, list[tuple[tuple[int, str
 
 
 def scaling_efficiency(series: dict[Key, Series]) -> dict[Key, Series]:
-    """Series of samples per second per node in training together, over the median of nodes that train by themselves."""
+    """Series of samples per second per node in training together, over the median of single nodes."""
     alone = series.get(Key("training", "alone_samples_per_sec", 1))
     centre = float(np.median(column(alone).values)) if alone and not alone.is_text else 0.0
     found = {}
