@@ -31,3 +31,15 @@ def reads_environment(path: Path) -> bool:
 def test_the_environment_is_read_only_where_processes_begin_and_start():
     readers = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if reads_environment(path)}
     assert {name for name in readers if name.split("/")[0] not in ROOMS} <= PROCESSES | USERS_FILES
+
+
+def test_functions_have_at_most_50_lines():
+    root = PACKAGE.parent
+    long = [
+        f"{path.relative_to(root)}: {node.name}"
+        for folder in ("hpcai500", "workloads", "examples", "slurm", "tools")
+        for path in (root / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno >= 50
+    ]
+    assert long == []
