@@ -185,6 +185,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="Python files, or folders of them")
     parser.add_argument("--count", action="store_true", help="print only the number of breaches of each folder")
     args = parser.parse_args(argv)
+    for path in args.paths:
+        if not path.exists():
+            parser.error(f"{path}: no such file or folder")
     breaches = [breach for path in python_files(args.paths) for breach in breaches_of(path)]
     if args.count:
         for folder, number in sorted(Counter(breach.path.parent for breach in breaches).items()):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hpcai500.cli.options import Commands, add_action, add_actions, add_problem
 from hpcai500.cli.output import print_json
-from hpcai500.errors import DataError, InputError
+from hpcai500.errors import DataError
 
 if TYPE_CHECKING:
     from hpcai500.spec.workload import Settings
@@ -20,20 +20,20 @@ def add_parser(commands: Commands) -> None:
     actions = add_actions(commands, "data", "prepare, synthesize, verify or show a data set")
 
     prepare = add_action(actions, "prepare", main_prepare, "bring a data set into place")
-    add_problem(prepare)
+    add_problem(prepare, may_be_synthetic=False)
     prepare.add_argument("--source", metavar="DIR", help="the published files")
 
     synthesize = add_action(actions, "synthesize", main_synthesize, "make a data set of the published format")
-    add_problem(synthesize)
+    add_problem(synthesize, may_be_synthetic=False)
     synthesize.add_argument("--samples", type=int, metavar="N", help="frames per year (default: the workload's own)")
     synthesize.add_argument("--seed", type=int, default=0, help="default: 0")
 
     verify = add_action(actions, "verify", main_verify, "check every file of a data set")
-    add_problem(verify)
+    add_problem(verify, may_be_synthetic=False)
 
     show = add_action(actions, "show", main_show, "draw one sample of the evaluation set")
-    add_problem(show)
-    show.add_argument("sample", nargs="?", type=int, help="its number in the evaluation set, from 0")
+    add_problem(show, may_be_synthetic=False)
+    show.add_argument("sample", type=int, help="its number in the evaluation set, from 0")
     show.add_argument("--predictions", metavar="RUN", help="a run's folder, to draw its predictions")
     show.add_argument("--channels", default="", metavar="LIST", help="e.g. TMQ,PSL")
     show.add_argument("--image", default="sample.png", metavar="FILE", help="file to write (default: sample.png)")
@@ -71,8 +71,6 @@ def main_show(args: argparse.Namespace) -> int:
     from hpcai500.files import read_json, storage
 
     data = _existing(_data_set(args))
-    if args.sample is None:
-        raise InputError("data show: which sample?", "give its number in the evaluation set, e.g. 0")
     records = read_json(Path(args.predictions) / "evaluation.json") if args.predictions else None
     layers = [name for name in args.channels.split(",") if name]
     image = data.workload.show_sample(

@@ -61,7 +61,7 @@ def _add_shared(parser: Parser, default: bool | str = False) -> None:
     parser.add_argument("--debug", action="store_true", default=default, help="show tracebacks")
 
 
-def add_problem(parser: Parser) -> None:
+def add_problem(parser: Parser, *, may_be_synthetic: bool = True) -> None:
     """Which problem of which workload, and its data."""
     parser.add_argument("workload", help="a shipped workload's name, or a path to your own")
     parser.add_argument("--problem", default="full", help="full (default) or mini")
@@ -69,7 +69,8 @@ def add_problem(parser: Parser) -> None:
         "--set", dest="assignments", metavar="TABLE.KEY=VALUE", action="append", default=[],
         help="override one value of workload.toml; may be given several times",
     )  # fmt: skip
-    parser.add_argument("--data", metavar="DIR", help="data set (default: data/WORKLOAD/PROBLEM), or `synthetic`")
+    synthetic = ", or `synthetic`" if may_be_synthetic else ""
+    parser.add_argument("--data", metavar="DIR", help=f"data set (default: data/WORKLOAD/PROBLEM){synthetic}")
 
 
 def add_experiment(parser: Parser) -> None:

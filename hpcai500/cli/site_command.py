@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from hpcai500.cli.options import Commands, add_action, add_actions, add_site_values, site_of
 from hpcai500.cli.output import print_json
-from hpcai500.errors import InputError
 
 if TYPE_CHECKING:
     from hpcai500.cli.options import Parser
@@ -28,7 +27,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def _add_site(parser: Parser) -> None:
-    parser.add_argument("site", nargs="?", help="a profile's name, or a path to your own .toml")
+    parser.add_argument("site", help="a profile's name, or a path to your own .toml")
     add_site_values(parser)
 
 
@@ -62,6 +61,4 @@ def main_list(args: argparse.Namespace) -> int:
 
 
 def _site(args: argparse.Namespace) -> Site:
-    if not args.site:
-        raise InputError(f"site {args.action}: which one?", "`hpcai500 site list` names them")
     return site_of(args.site, args.slurm)

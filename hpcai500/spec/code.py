@@ -49,6 +49,10 @@ def require_data_tools_apart(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_symlink() and path.resolve().is_relative_to(tools):
             raise SpecError(f"leads into {DATA_TOOLS}, which the digest of the code leaves out", "remove it", at=path)
+        if path.is_symlink() and path.is_dir():
+            raise SpecError(
+                "is a link to a folder, which the digest of the code leaves out", "copy the folder", at=path
+            )
     for path in code_files(folder):
         source = path.read_bytes()
         if path.suffix != ".py" or DATA_TOOLS.encode() not in source:
@@ -103,3 +107,5 @@ def _names(node: ast.AST) -> Iterator[str]:
             yield name
         case ast.Constant(value=str(text)):
             yield text
+        case ast.Constant(value=bytes(text)):
+            yield text.decode("latin-1")

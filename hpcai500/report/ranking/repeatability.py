@@ -8,7 +8,7 @@ from hpcai500.report.ranking.terminal import not_ranked_parts, title_lines
 from hpcai500.report.width import indented, padded_table
 from hpcai500.score.ranking.repeatability import Figure, Repeatability
 from hpcai500.score.record.reading import NotRanked
-from hpcai500.text import si
+from hpcai500.text import counted, si
 
 LEGEND = (
     "runs: how many have the figure. One that never reached the target counts as longer than it ran.\n"
@@ -33,7 +33,7 @@ def _report_text(report: Repeatability, is_narrow: bool) -> str:
     seeds = ", ".join(str(seed) for seed in entry.seeds)
     title = (
         f"{report.title}, {report.problem} problem, {report.level} level: {entry.system}, "
-        f"{entry.world_size} ranks, {entry.backend}, {entry.precision}; seeds {seeds}"
+        f"{counted(entry.world_size, 'rank')}, {entry.backend}, {entry.precision}; seeds {seeds}"
         + (f"; {compliance(entry)}" if entry.unverified else "")
     )
     headings = ("figure", "runs", "mean", "median", "std dev", "CV", "by t", "by bootstrap", "±5%")

@@ -235,7 +235,7 @@ def _status(events: list[Event], epochs: tuple[Epoch, ...]) -> tuple[Status, str
     if stop is None:
         ends = [event.key for event in events if event.key in (Key.INTERRUPTED, Key.RESUMED)]
         if ends[-1:] == [Key.INTERRUPTED]:
-            return "preempted", "stopped by a signal; --resume goes on with it"
+            return "preempted", "stopped by a signal; --resume continues it"
         return "aborted", reason or "events.log has no run_stop"
     return ("success", None) if stop.metadata.status is RunStatus.SUCCESS else ("aborted", reason)
 

@@ -21,6 +21,7 @@ from hpcai500.spec.metrics import kind_of
 from hpcai500.spec.models import Frozen
 from hpcai500.spec.reference import find_reference
 from hpcai500.spec.run import read_run
+from hpcai500.text import counted
 
 
 class Report(Frozen):
@@ -166,7 +167,7 @@ def _name(evidence: Evidence) -> str:
     spec = evidence.spec
     return (
         f"{spec.workload.name}, {spec.problem} problem, {spec.level} level, {spec.system}, "
-        f"{spec.world_size} ranks, {spec.experiment_digest[:8]}"
+        f"{counted(spec.world_size, 'rank')}, {spec.experiment_digest[:8]}"
     )
 
 

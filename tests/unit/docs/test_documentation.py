@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import grimp
 import pytest
 
 from hpcai500.cli.main import build_parser
@@ -104,3 +105,21 @@ def test_every_command_is_one_that_the_command_line_takes(page):
 
 def test_the_pages_hold_commands_to_check():
     assert sum(len(list(words_of(line))) for page in PAGES for line, _ in commands(page)) > 50
+
+
+def test_design_names_the_imports_between_rooms():
+    """Rooms with a folder of their own; `cli/` uses all."""
+    rows = re.findall(
+        r"^\| `([a-z/]+)/` \| .* \| ([a-z/, ]+) \|$", (ROOT / "docs/design.md").read_text(), re.MULTILINE
+    )
+    stated = {room: set(uses.split(", ")) - {"files"} for room, uses in rows if room != "cli"}
+    rooms = {f"hpcai500.{room.replace('/', '.')}": room for room in stated}
+    graph = grimp.build_graph("hpcai500")
+    for module, room in rooms.items():
+        inside = {module, *graph.find_descendants(module)}
+        imported = {name for one in inside for name in graph.find_modules_directly_imported_by(one)} - inside
+        assert {rooms[own] for name in imported if (own := _room_of(name, rooms))} == stated[room], room
+
+
+def _room_of(name, rooms):
+    return next((room for room in rooms if name == room or name.startswith(f"{room}.")), None)

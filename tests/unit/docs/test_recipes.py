@@ -45,6 +45,6 @@ def test_the_format_renders_a_ranking_document():
 
     render = run_recipe("A report format", {})["render"]
     assert render(RankingDocument(lists=(), published=(), not_ranked=())) == ""
-    line = next(line for line in PAGE.read_text().splitlines() if line.startswith('(Format("lines"'))
-    formats = eval(line, {"Format": Format})
+    line = next(line for line in PAGE.read_text().splitlines() if line.startswith('    Format("lines"'))
+    formats = eval(f"({line.strip()})", {"Format": Format})
     assert by_name(formats, "lines") is by_ending(formats, "ranking.lines") is formats[0]

@@ -109,6 +109,20 @@ def test_a_link_into_the_data_tools_is_refused(folder):
         require_data_tools_apart(folder)
 
 
+def test_a_link_to_any_folder_is_refused(folder, tmp_path):
+    """The digest does not follow it, but an import does."""
+    (tmp_path / "outside").mkdir()
+    (folder / "helpers").symlink_to(tmp_path / "outside")
+    with pytest.raises(SpecError, match="helpers: is a link to a folder"):
+        require_data_tools_apart(folder)
+
+
+def test_bytes_are_searched_too(folder):
+    (folder / "model.py").write_text('SOURCE = open(b"data_tools/prepare.py").read()\n')
+    with pytest.raises(SpecError, match=r"model\.py:1: uses data_tools"):
+        require_data_tools_apart(folder)
+
+
 def test_code_that_does_not_parse_is_named_with_its_line(folder):
     (folder / "model.py").write_text("from .data_tools import (\n")
     with pytest.raises(SpecError, match=r"model\.py:1: "):
