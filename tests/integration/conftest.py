@@ -17,6 +17,12 @@ from hpcai500.cli.main import main
 TINY = Path(__file__).parent / "tiny"
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("busy")
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """Forty training and ten evaluation JPEGs in ten classes."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = pytest.mark.quiet
+pytestmark = pytest.mark.busy
 
 CLONE = Path(__file__).parents[2]
 TESTBED = CLONE / "slurm/testbed/testbed.py"
