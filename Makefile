@@ -46,7 +46,7 @@ check: $(STAMP)
 
 # Unit tests fill the time in which Slurm's tests wait. What keeps every core busy comes last, one test at a time.
 test: $(STAMP)
-	$(BIN)/python -m pytest --durations=10 -n $(JOBS) --dist loadgroup -m "not busy" $(PYTEST_ARGS) || test $$? = 5
+	$(BIN)/python -m pytest --durations=10 -n $(JOBS) -m "not busy" $(PYTEST_ARGS) || test $$? = 5
 	$(BIN)/python -m pytest --durations=10 -m busy $(PYTEST_ARGS) || test $$? = 5 # none of them was asked for
 
 horovod: $(STAMP)

@@ -20,6 +20,18 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests that run beside others leave th
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give the testbed to one process, and the browser to one. Other tests go where there is time."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return next((room for room in ("tests/slurm", "tests/browser") if nodeid.startswith(room)), nodeid)
+
+    return Scheduling(config, log)
+
+
 def pytest_collection_finish():
     """Compute with one thread in each of several test processes."""
     if "PYTEST_XDIST_WORKER" in os.environ and "torch" in sys.modules:

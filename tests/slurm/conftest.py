@@ -20,16 +20,9 @@ FINAL = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL
 
 
 def pytest_collection_modifyitems(items):
-    """Give the testbed to one of several test processes, from the beginning on."""
     for item in items:
-        if _is_here(item):
+        if Path(__file__).parent in item.path.parents:
             item.add_marker("slurm")
-            item.add_marker(pytest.mark.xdist_group("testbed"))
-    items.sort(key=lambda item: not _is_here(item))
-
-
-def _is_here(item):
-    return Path(__file__).parent in item.path.parents
 
 
 def testbed(*argv: str) -> subprocess.CompletedProcess[str]:
