@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from hpcai500.score.ranking.entries import Entry, RankedList
 from hpcai500.score.ranking.published import PublishedRankedList
 from hpcai500.score.ranking.scaling import ScalingSeries, Sensitivity
 from hpcai500.score.record.limits import (
+    LONGEST_SHOWN,
     MOST_EXPONENT,
     MOST_FIGURE,
     MOST_RANKING_BYTES,
@@ -22,10 +24,12 @@ from hpcai500.score.record.limits import (
     MOST_VFLOPS,
 )
 from hpcai500.score.record.run_files import RUN_FILES
+from hpcai500.score.record.source import ARCHIVE_SUFFIX
 from hpcai500.spec.layers import Layer
 from hpcai500.spec.models import parse
 
-_LONGEST_TEXT = 10_000
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_START_BYTES = 64
 _MAY_BE_NEGATIVE = {"interval_low", "bootstrap_low"}
 _HINT = "`hpcai500 rank RESULTS --json` writes one"
 
@@ -33,28 +37,42 @@ _HINT = "`hpcai500 rank RESULTS --json` writes one"
 def ranking_in(paths: Sequence[Path]) -> RankingDocument | None:
     """The ranking in the one file among `paths` that holds one; None if they are results.
 
-    Any file is taken for a ranking but a published list, an archive and a result.
+    A ranking is known by its content. A file that is named as a result, a published list or an archive may be
+    anything else; any other file must be a ranking or a result.
 
     Raises:
         InputError: for a file that holds neither, and for a ranking together with other paths.
     """
-    found = [path for path in paths if _may_hold_ranking(path)]
-    documents = [document for document in map(_read, found) if document]
+    documents = [document for path in paths if path.is_file() and (document := _read(path))]
     if documents and len(paths) > 1:
         raise InputError("a ranking file among other paths", "rank the results, or name the ranking file only")
     return documents[0] if documents else None
 
 
-def _may_hold_ranking(path: Path) -> bool:
-    return path.name not in RUN_FILES and path.suffix.lower() not in (".csv", ".zip") and path.is_file()
+def _is_named_otherwise(path: Path) -> bool:
+    """Whether its name is that of a run's file, a published list or an archive."""
+    return path.name in RUN_FILES or path.suffix.lower() in (".csv", ARCHIVE_SUFFIX)
+
+
+def _may_be_ranking(path: Path) -> bool:
+    """Whether a file that is named otherwise starts like one object of JSON, and has lists."""
+    try:
+        with path.open("rb") as file:
+            if file.read(_START_BYTES).lstrip()[:1] != b"{":
+                return False
+        return b'"lists"' in read_plain(path, MOST_RANKING_BYTES)
+    except (InputError, OSError):
+        return False  # who reads it as what it is named has the better message
 
 
 def _read(path: Path) -> RankingDocument | None:
-    """The ranking in `path`; None if it holds a run's result, by whatever name.
+    """The ranking in `path`; None if it holds a run's result, by whatever name, or is named as something else.
 
     Raises:
         InputError: for anything else.
     """
+    if _is_named_otherwise(path) and not _may_be_ranking(path):
+        return None
     try:
         content = read_plain(path, MOST_RANKING_BYTES)
     except OSError as error:
@@ -67,13 +85,15 @@ def _read(path: Path) -> RankingDocument | None:
         return None
     if not (isinstance(record, dict) and "lists" in record):
         raise InputError("neither a ranking nor a result", _HINT, at=path)
-    record.pop("ranking_file_sha256", None)
+    first = record.setdefault("ranking_file_sha256", None)
     fault = next(_unusable_values(record), None)
+    if isinstance(first, str) and not _SHA256.fullmatch(first):
+        fault = fault or "ranking_file_sha256: not a SHA-256 in hex"
     document = None if fault else parse(RankingDocument, record, path)
     fault = fault or next(_contradictions(document), None)
     if fault or document is None:
         raise InputError(f"not a ranking: {fault}", _HINT, at=path)
-    return document.model_copy(update={"ranking_file_sha256": hashlib.sha256(content).hexdigest()})
+    return document.model_copy(update={"ranking_file_sha256": first or hashlib.sha256(content).hexdigest()})
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -97,8 +117,8 @@ def _unusable_values(value: Any, name: str = "") -> Iterator[str]:
         for position, inner in enumerate(value):
             yield from _unusable_values(inner, f"{name}.{position}")
     elif isinstance(value, str):
-        if len(value) > _LONGEST_TEXT or not value.isprintable():
-            yield f"{_shown(name)}: longer than {_LONGEST_TEXT:,} characters, or not printable"
+        if len(value) > LONGEST_SHOWN or not value.isprintable():
+            yield f"{_shown(name)}: longer than {LONGEST_SHOWN:,} characters, or not printable"
     elif isinstance(value, int | float):
         if not abs(value) < MOST_VFLOPS:
             yield f"{_shown(name)}: out of range"

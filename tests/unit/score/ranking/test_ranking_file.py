@@ -84,6 +84,85 @@ def test_an_exponents_range_and_a_metric_are_kept_by_the_file(hpcai500, results,
     assert again.startswith(direct.rstrip("\n"))
 
 
+ODD = "a\N{NO-BREAK SPACE}b\tc\nd \N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET}"
+
+
+def test_a_ranking_of_results_with_odd_texts_is_read_again(hpcai500, results, tmp_path):
+    shutil.copytree(results, tmp_path / "results")
+    for system in (tmp_path / "results").rglob("system.json"):
+        record = json.loads(system.read_text())
+        record["nodes"][0]["layers"]["2"][ODD] = {"odd": ODD, "long": "x" * 20_000}
+        system.write_text(json.dumps(record))
+    workload = tmp_path / "workload"
+    (workload / "published").mkdir(parents=True)
+    shutil.copy(PUBLISHED.parents[1] / "workload.toml", workload)
+    published = workload / "published" / PUBLISHED.name
+    lines = PUBLISHED.read_text().splitlines()
+    cells = [line.split(",") for line in lines[1:3]]
+    column = lines[0].split(",").index("source")
+    cells[0][column], cells[1][column] = f'"{ODD}"', "y" * 20_000
+    published.write_text("\n".join([lines[0], *map(",".join, cells), *lines[3:]]) + "\n")
+    code, direct, _ = hpcai500("rank", tmp_path / "results", published, "--format", "html")
+    assert code == 0
+    assert hpcai500("rank", tmp_path / "results", published, "--output", tmp_path / "r.json")[0] == 0
+    code, again, err = hpcai500("rank", tmp_path / "r.json", "--format", "html")
+    assert (code, err) == (0, "")
+    assert [line for line in again.splitlines() if "quiet origin" not in line] == direct.splitlines()
+    assert "a b c d \N{WOMAN}\N{REPLACEMENT CHARACTER}\N{ROCKET}" in direct
+
+
+def test_a_ranking_of_a_ranking_file_keeps_the_digest_of_the_first(hpcai500, ranking, tmp_path):
+    digest = hashlib.sha256(ranking.read_bytes()).hexdigest()
+    assert hpcai500("rank", ranking, "--output", tmp_path / "second.json")[0] == 0
+    _, third, _ = hpcai500("rank", tmp_path / "second.json", "--json")
+    assert json.loads(third)["ranking_file_sha256"] == digest
+    assert third == (tmp_path / "second.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["result.json", "run.json", "r.csv", "r.zip", "ranking", "r.html"])
+def test_a_ranking_file_is_known_by_its_content(hpcai500, ranking, tmp_path, name):
+    _, expected, _ = hpcai500("rank", ranking)
+    named = tmp_path / name
+    named.write_bytes(ranking.read_bytes())
+    assert hpcai500("rank", named) == (0, expected, "")
+
+
+@pytest.mark.parametrize("style", ["table", "md"])
+def test_an_empty_ranking_file_says_that_there_is_nothing_to_rank(hpcai500, tmp_path, style):
+    (tmp_path / "none").mkdir()
+    assert hpcai500("rank", tmp_path / "none", "--output", tmp_path / "r.json")[0] == 0
+    code, out, _ = hpcai500("rank", tmp_path / "r.json", "--format", style)
+    assert (code, out.split("\n\n")[0]) == (0, "Nothing to rank.")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--json", "--output", "x.html"), "--json and --output x.html, which ends as html"),
+        (("--format", "md", "--output", "x.csv"), "--format md and --output x.csv, which ends as csv"),
+        (("--json", "--format", "md"), "--json and --format md"),
+    ],
+)
+def test_two_formats_at_once_are_refused(hpcai500, ranking, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = hpcai500("rank", ranking, *options)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert not list(tmp_path.glob("x.*"))
+
+
+def test_a_format_may_be_written_to_a_file_with_an_ending_of_none(hpcai500, ranking, tmp_path):
+    assert hpcai500("rank", ranking, "--format", "md", "--output", tmp_path / "ranking.text")[0] == 0
+    assert (tmp_path / "ranking.text").read_text().startswith("##")
+
+
+def test_the_help_of_rank_names_every_kind_of_path(capsys):
+    with pytest.raises(SystemExit):
+        main(["rank", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "a published list (CSV), or, on its own, a ranking file that `rank --json` wrote" in words
+
+
 COUNTED = []
 """Where an open of a run's file is counted: one hook serves all tests, since Python takes none back."""
 
@@ -222,7 +301,9 @@ def test_a_ranking_file_stands_alone(hpcai500, results, ranking, tmp_path):
         assert "a ranking file among other paths" in err
 
 
-@pytest.mark.parametrize("options", [("--by", "flops"), ("--exponent", "5"), ("--exponent", "1..3")])
+@pytest.mark.parametrize(
+    "options", [("--by", "flops"), ("--exponent", "5"), ("--exponent", "1..3"), ("--unverified",)]
+)
 def test_a_ranking_file_keeps_its_order(hpcai500, ranking, options):
     code, _, err = hpcai500("rank", ranking, *options)
     assert (code, err.count("\n")) == (2, 1)
