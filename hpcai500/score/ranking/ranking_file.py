@@ -11,6 +11,7 @@ from typing import Any
 
 from hpcai500.errors import InputError
 from hpcai500.files import read_plain
+from hpcai500.score.ranking.consistency import entry_faults, place_faults, published_faults, run_faults, series_faults
 from hpcai500.score.ranking.document import RankingDocument
 from hpcai500.score.ranking.entries import Entry, RankedList
 from hpcai500.score.ranking.published import PublishedRankedList
@@ -26,6 +27,7 @@ from hpcai500.score.record.limits import (
 from hpcai500.score.record.run_files import RUN_FILES
 from hpcai500.score.record.source import ARCHIVE_SUFFIX
 from hpcai500.spec.layers import Layer
+from hpcai500.spec.levels import Level
 from hpcai500.spec.models import parse
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -134,37 +136,53 @@ def _contradictions(document: RankingDocument | None) -> Iterator[str]:
     """Values that contradict each other, or that no format could show."""
     if document is None:
         return
+    named = Counter(
+        (ranked.workload, ranked.title, ranked.problem, ranked.level, ranked.metric, ranked.target_quality,
+         ranked.penalty_exponent) for ranked in document.lists
+    )  # fmt: skip
+    if named and max(named.values()) > 1:
+        yield "lists: one list twice, with equal workload, problem, level, target_quality and penalty_exponent"
     for number, ranked in enumerate(document.lists):
+        if sum(entry.num_diverged for entry in ranked.entries) > len(document.not_ranked):
+            yield f"lists.{number}: num_diverged: more runs than not_ranked has"
         yield from (f"lists.{number}: {fault}" for fault in _list_faults(ranked))
     for number, listed in enumerate(document.published):
         yield from (f"published.{number}: {fault}" for fault in _published_faults(listed))
 
 
 def _list_faults(ranked: RankedList) -> Iterator[str]:
+    if ranked.level not in set(Level):
+        yield f"level: {ranked.level[:40]!r} is none of {', '.join(Level)}"
     if not 0 < ranked.target_quality <= 1 or not 1 <= ranked.penalty_exponent <= MOST_EXPONENT:
         yield f"target_quality must lie between 0 and 1, penalty_exponent from 1 to {MOST_EXPONENT}"
     for number, entry in enumerate(ranked.entries):
-        yield from (f"entries.{number}: {fault}" for fault in _entry_faults(entry, ranked.target_quality))
+        yield from (f"entries.{number}: {fault}" for fault in _entry_faults(entry, ranked))
     yield from _sensitivity_faults(ranked.sensitivity, len(ranked.entries))
     for number, series in enumerate(ranked.scaling):
         yield from (f"scaling.{number}: {fault}" for fault in _series_faults(series))
+        yield from (f"scaling.{number}: {fault}" for fault in series_faults(series, ranked))
+    yield from place_faults(ranked)
 
 
-def _entry_faults(entry: Entry, target_quality: float) -> Iterator[str]:
+def _entry_faults(entry: Entry, ranked: RankedList) -> Iterator[str]:
     if not 1 <= entry.nodes <= MOST_RANKS or not 1 <= entry.world_size <= MOST_RANKS:
         yield f"nodes and world_size must lie between 1 and {MOST_RANKS:,}"
     if not entry.runs or entry.seeds != tuple(run.seed for run in entry.runs):
         yield "runs must not be empty, and seeds must be theirs"
+    if len(set(entry.seeds)) < len(entry.seeds):
+        yield "seeds: one appears twice"
     ranks = (entry.rank, entry.rank_low, entry.rank_high)
     if None in ranks and (set(ranks) != {None} or entry.not_placed is None):
         yield "rank, rank_low and rank_high must be given together, or not_placed"
     if len(entry.layers) not in (0, len(Layer)):
         yield f"layers must be none, or {len(Layer)}"
-    for run in entry.runs:
+    for number, run in enumerate(entry.runs):
         curve = run.curve
         if curve and len({len(curve.epoch_num), len(curve.quality), len(curve.train_flops)}) > 1:
             yield "the columns of a curve must be equally long"
-        yield from _figure_faults(run.flops, run.achieved_quality, target_quality)
+        yield from _figure_faults(run.flops, run.achieved_quality, ranked.target_quality)
+        yield from (f"runs.{number}: {fault}" for fault in run_faults(run, ranked))
+    yield from entry_faults(entry)
 
 
 def _figure_faults(flops: float, achieved_quality: float, target_quality: float) -> Iterator[str]:
@@ -193,9 +211,12 @@ def _series_faults(series: ScalingSeries) -> Iterator[str]:
 def _published_faults(listed: PublishedRankedList) -> Iterator[str]:
     if not 0 < listed.target_quality <= 1 or not 1 <= listed.penalty_exponent <= MOST_EXPONENT:
         yield f"target_quality must lie between 0 and 1, penalty_exponent from 1 to {MOST_EXPONENT}"
+    if listed.level not in set(Level):
+        yield f"level: {listed.level[:40]!r} is none of {', '.join(Level)}"
     for number, entry in enumerate(listed.entries):
         if entry.accelerator_count < 1 or not entry.published_vflops or not entry.time_sec:
             yield f"entries.{number}: accelerator_count, published_vflops and time_sec must be above 0"
         faults = _figure_faults(entry.flops, entry.achieved_quality, listed.target_quality)
         yield from (f"entries.{number}: {fault}" for fault in faults)
     yield from _sensitivity_faults(listed.sensitivity, len(listed.entries))
+    yield from published_faults(listed)
