@@ -30,9 +30,10 @@ def scaled(value: float) -> tuple[str, str]:
     return f"{value:.4g}", ""
 
 
-def one_line(text: str) -> str:
-    """`text` on one line, without control characters of terminals."""
-    return printable(" ".join(text.split()))
+def one_line(text: str, most: int | None = None) -> str:
+    """`text` on one line, without control characters of terminals; cut to `most` characters if given."""
+    line = printable(" ".join(text.split()))
+    return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
 
 
 def printable(text: str) -> str:

@@ -125,9 +125,10 @@ def add_runs(parser: Parser) -> None:
     )
 
 
-def add_results(parser: Parser, *, required: bool = False) -> None:
+def add_results(
+    parser: Parser, what: str = "a run's folder, a folder of runs, or an archive", *, required: bool = False
+) -> None:
     """The results that a command reads, and whether it takes altered archives."""
-    what = "a run's folder, a folder of runs, or an archive"
     if required:
         parser.add_argument("paths", nargs="+", metavar="RESULT", help=what)
     else:

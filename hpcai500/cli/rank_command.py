@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "rank", main, "rank results by Valid FLOPS")
-    add_results(parser)
+    add_results(
+        parser,
+        "a run's folder, a folder of runs, an archive, a published list (CSV), "
+        "or, on its own, a ranking file that `rank --json` wrote",
+    )
     parser.add_argument(
         "--by",
         choices=tuple(METRICS),
@@ -47,9 +51,8 @@ def main(args: argparse.Namespace) -> int:
         if document is None:
             with opened(args.paths, unverified=args.unverified) as found:
                 document = _ranked(args, found, is_detailed=style.is_detailed)
-        elif args.exponent or args.by:
-            option = "--exponent" if args.exponent else "--by"
-            raise InputError(f"{option} with a ranking file, which has its order", "rank the results instead")
+        else:
+            _refuse_options_of_results(args)
         text = style.render(document, is_narrow=not args.output and sys.stdout.isatty())
     if args.output:
         write_named(args.output, text + "\n")
@@ -58,11 +61,32 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
+def _refuse_options_of_results(args: argparse.Namespace) -> None:
+    """Refuse options that a ranking file cannot follow."""
+    if args.exponent or args.by:
+        option = "--exponent" if args.exponent else "--by"
+        raise InputError(f"{option} with a ranking file, which has its order", "rank the results instead")
+    if args.unverified:
+        raise InputError("--unverified with a ranking file, which is no archive", "leave it out")
+
+
 def _format(args: argparse.Namespace) -> Format:
-    """The format asked for, else the one of the output's ending, else a table."""
-    if args.json or args.format:
-        return by_name(FORMATS, "json" if args.json else args.format)
-    return by_ending(FORMATS, args.output or "")
+    """The format asked for, else the one of the output's ending, else a table.
+
+    Raises:
+        InputError: if the options, or an option and a known ending, name different formats.
+    """
+    if not args.json and not args.format:
+        return by_ending(FORMATS, args.output or "")
+    name = "json" if args.json else args.format
+    if args.format not in (None, name):
+        raise InputError(f"--json and --format {args.format}", "give one of them")
+    suffix = Path(args.output or "").suffix.lower()
+    named = next((found.name for found in FORMATS if suffix and suffix in found.endings), name)
+    if named != name:
+        option = "--json" if args.json else f"--format {name}"
+        raise InputError(f"{option} and --output {args.output}, which ends as {named}", "give one of them")
+    return by_name(FORMATS, name)
 
 
 def _ranked(args: argparse.Namespace, found: Opened, *, is_detailed: bool) -> RankingDocument:
@@ -103,4 +127,4 @@ def parse_exponents(text: str | None) -> tuple[list[int | None], tuple[int, ...]
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch(r"\d{1,3}", part) and 1 <= int(part) <= MOST_EXPONENT for part in parts):
         raise InputError(f"--exponent {text}: not positive whole numbers", hint)
-    return [int(part) for part in parts], ()
+    return list(dict.fromkeys(int(part) for part in parts)), ()

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpcai500.errors import HpcAi500Error, InputError
-from hpcai500.exchange.package import SUFFIX, unpack, verify
 from hpcai500.score.record.folders import run_folders
 from hpcai500.score.record.reading import NotRanked
-from hpcai500.score.record.source import Archive, Source
+from hpcai500.score.record.source import ARCHIVE_SUFFIX, Archive, Source
 from hpcai500.text import one_line
 
 
@@ -84,9 +83,7 @@ def _ends_in_order() -> Iterator[None]:
 
 def _archive_of(path: Path) -> Path | None:
     """The archive that `path` is or leads into; None if there is none."""
-    return next(
-        (archive for archive in (path, *path.parents) if archive.suffix.lower() == SUFFIX and archive.is_file()), None
-    )
+    return next((at for at in (path, *path.parents) if at.suffix.lower() == ARCHIVE_SUFFIX and at.is_file()), None)
 
 
 def one_run(source: Source) -> Source:
@@ -108,6 +105,8 @@ def one_run(source: Source) -> Source:
 
 
 def _open(archive: Path, inner: Path, folder: Path, *, unverified: bool) -> Source:
+    from hpcai500.exchange.package import unpack, verify  # most commands are given no archive
+
     faults = verify(archive) if unverified else []
     unpack(archive, folder, unverified=unverified)
     source = Source(folder, Archive(name=archive, folder=folder, fault=faults[0] if faults else ""))

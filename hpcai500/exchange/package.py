@@ -22,11 +22,11 @@ from hpcai500.files import digest_names, storage
 from hpcai500.score.record.folders import run_folders
 from hpcai500.score.record.limits import MOST_RECORD_BYTES
 from hpcai500.score.record.run_files import MANIFEST, SEALED, RunFiles
+from hpcai500.score.record.source import ARCHIVE_SUFFIX
 from hpcai500.spec.code import digest_files
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.run import AnyRun, read_run
 
-SUFFIX = ".zip"
 CONTENTS = "package.json"
 _OF_A_RUN = (*SEALED, MANIFEST, "result.json", "job.sbatch")
 
@@ -74,8 +74,9 @@ def pack(paths: Iterable[Path], archive: Path) -> Contents:
         InputError: if a path has no runs, or a file may not be in an archive.
         OccupiedError: if `archive` exists.
     """
-    if archive.suffix.lower() != SUFFIX:
-        raise InputError(f"--output {archive}: an archive is a {SUFFIX} file", f"name it {archive.stem}{SUFFIX}")
+    if archive.suffix.lower() != ARCHIVE_SUFFIX:
+        hint = f"name it {archive.stem}{ARCHIVE_SUFFIX}"
+        raise InputError(f"--output {archive}: an archive is a {ARCHIVE_SUFFIX} file", hint)
     if archive.exists():
         raise OccupiedError(f"{archive} exists already", "give another --output")
     files: dict[str, Path] = {}

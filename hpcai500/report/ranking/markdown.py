@@ -30,9 +30,10 @@ def render(document: RankingDocument, *, is_narrow: bool = False) -> str:
     if left_out := document.not_ranked:
         lines = "\n".join(f"- {_escaped(str(item.path))}: {_escaped(item.reason)}" for item in left_out)
         parts += [f"## Not ranked ({len(left_out)})", lines]
+    parts = parts or ["Nothing to rank."]
     if origin := origin_line(document):
         parts.append(_paragraph(origin))
-    return "\n\n".join(parts) or "Nothing to rank."
+    return "\n\n".join(parts)
 
 
 def _list_parts(ranked: RankedList) -> list[str]:

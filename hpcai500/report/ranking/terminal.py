@@ -52,9 +52,10 @@ def render(document: RankingDocument, *, is_narrow: bool = False) -> str:
     if document.lists:
         parts.append(LEGEND)
     parts += not_ranked_parts(document.not_ranked)
+    parts = parts or ["Nothing to rank."]
     if origin := origin_line(document):
         parts.append("\n".join(indented([origin], is_narrow, first="")))
-    return "\n\n".join(parts) or "Nothing to rank."
+    return "\n\n".join(parts)
 
 
 def not_ranked_parts(left_out: Sequence[NotRanked]) -> list[str]:

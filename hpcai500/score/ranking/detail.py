@@ -11,6 +11,7 @@ from hpcai500.score.record.limits import MOST_DETAILED
 from hpcai500.score.record.run_files import RUN, SYSTEM, RunFiles
 from hpcai500.score.record.source import Source
 from hpcai500.spec.layers import LAYER_OF_TABLE, Layer
+from hpcai500.text import one_line
 
 _LONGEST_TEXT = 160
 _MOST_VALUES = 40
@@ -77,4 +78,4 @@ def _pairs(value: Any, name: str) -> Iterator[tuple[str, str]]:
             yield from _pairs(inner, f"{name}.{key}" if name else str(key))
     elif value not in (None, [], {}):
         text = value if isinstance(value, str) else json.dumps(value)
-        yield name[:_LONGEST_TEXT], text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+        yield one_line(name, _LONGEST_TEXT), one_line(text, _LONGEST_TEXT)

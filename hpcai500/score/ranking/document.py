@@ -7,8 +7,10 @@ from hpcai500 import __version__
 from hpcai500.score.ranking.entries import RankedList
 from hpcai500.score.ranking.published import PublishedRankedList
 from hpcai500.score.ranking.scaling import sensitivity
+from hpcai500.score.record.limits import LONGEST_SHOWN
 from hpcai500.score.record.reading import NotRanked
 from hpcai500.spec.models import Frozen
+from hpcai500.text import one_line
 
 
 class RankingDocument(Frozen):
@@ -28,7 +30,12 @@ def ranking_document(
     published: Sequence[PublishedRankedList] = (),
     not_ranked: Sequence[NotRanked] = (),
 ) -> RankingDocument:
-    return RankingDocument(lists=tuple(lists), published=tuple(published), not_ranked=tuple(not_ranked))
+    return RankingDocument(lists=tuple(lists), published=tuple(published), not_ranked=tuple(map(_shown, not_ranked)))
+
+
+def _shown(item: NotRanked) -> NotRanked:
+    """`item` with a reason that a reader of the document accepts."""
+    return item.model_copy(update={"reason": one_line(item.reason, LONGEST_SHOWN)})
 
 
 def with_sensitivity(document: RankingDocument, exponents: Sequence[int]) -> RankingDocument:

@@ -8,9 +8,11 @@ from pydantic import Field
 
 from hpcai500.errors import InputError
 from hpcai500.score.ranking.scaling import Sensitivity, sensitivity
+from hpcai500.score.record.limits import LONGEST_SHOWN
 from hpcai500.score.record.valid_flops import published_flops, valid_flops
 from hpcai500.spec.models import Frozen, parse
 from hpcai500.spec.workload import ProblemDomain, PublishedList, WorkloadRules, load_rules, problem_settings
+from hpcai500.text import one_line
 
 
 class PublishedEntry(Frozen):
@@ -83,14 +85,14 @@ def rank_published(
     entries.sort(key=lambda entry: -entry.vflops)
     points = [[(entry.flops, entry.achieved_quality)] for entry in entries]
     return PublishedRankedList(
-        workload=folder.name,
-        title=f"{rules.title}: {published.title}",
-        problem=published.problem,
+        workload=_shown(folder.name),
+        title=_shown(f"{rules.title}: {published.title}"),
+        problem=_shown(published.problem),
         level=published.level,
         convention=f"{per_sample / 1e9:g} GFLOPs an image, {problem.num_epochs} epochs",
         target_quality=problem.target_quality,
         penalty_exponent=exponent,
-        note=published.note,
+        note=_shown(published.note),
         entries=tuple(e.model_copy(update={"rank": r}) for r, e in enumerate(entries, start=1)),
         sensitivity=sensitivity(points, problem.target_quality, exponents) if exponents else None,
     )
@@ -113,10 +115,10 @@ def _entry(row: _PublishedRow, problem: ProblemDomain, per_sample: float, expone
     return PublishedEntry(
         rank=0,
         published_rank=row.rank,
-        source=row.source,
-        accelerator=row.accelerator,
+        source=_shown(row.source),
+        accelerator=_shown(row.accelerator),
         accelerator_count=row.accelerator_count,
-        framework=row.framework,
+        framework=_shown(row.framework),
         is_suspect=row.is_suspect,
         time_sec=time_sec,
         achieved_quality=quality,
@@ -124,6 +126,11 @@ def _entry(row: _PublishedRow, problem: ProblemDomain, per_sample: float, expone
         vflops=valid_flops(flops, quality, problem.target_quality, exponent),
         published_vflops=row.vpflops * 1e15,
     )
+
+
+def _shown(text: str) -> str:
+    """`text` as a ranking may hold it."""
+    return one_line(text, LONGEST_SHOWN)
 
 
 def _truth(text: str) -> bool:

@@ -8,11 +8,10 @@ from typing import Any
 
 from hpcai500.errors import InputError
 from hpcai500.score.ranking.collection import Run
-from hpcai500.score.ranking.entries import Entry, RankedList, RunFigures, figure_of, is_known
-from hpcai500.score.ranking.metrics import METRICS, By
-from hpcai500.score.ranking.rank_ranges import undecided_ranks
+from hpcai500.score.ranking.entries import Entry, RankedList, RunFigures
+from hpcai500.score.ranking.figures import placed, summaries
+from hpcai500.score.ranking.metrics import By
 from hpcai500.score.ranking.scaling import ScalingSeries, Size, scaling, sensitivity
-from hpcai500.score.ranking.statistics import Summary, mlperf_score, summarize
 from hpcai500.score.record.limits import MOST_CHECKED
 from hpcai500.score.record.reading import MALFORMED
 from hpcai500.score.record.result import Identity, Result
@@ -97,7 +96,7 @@ def _rank_list(
     groups: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in runs:
         groups[run.result.identity.experiment].append(run)
-    entries = _placed([_entry(members, exponent, lost.get(name, 0)) for name, members in groups.items()], by)
+    entries = placed([_entry(members, exponent, lost.get(name, 0)) for name, members in groups.items()], by)
     points = [[(run.flops, run.achieved_quality) for run in entry.runs] for entry in entries]
     return RankedList(
         workload=workload,
@@ -114,39 +113,12 @@ def _rank_list(
     )
 
 
-def _placed(entries: Sequence[Entry], by: By) -> list[Entry]:
-    """In order, with ranks; those without the figure last, with the reason."""
-    metric = METRICS[by]
-    sign = -1 if metric.is_better_when_larger else 1
-
-    def figure(entry: Entry) -> Summary:
-        return figure_of(entry, by)
-
-    known = [entry for entry in entries if is_known(entry, figure(entry))]
-    known.sort(key=lambda entry: (sign * (figure(entry).mean or 0), entry.system, entry.experiment_digest))
-    unknown = [entry for entry in entries if not is_known(entry, figure(entry))]
-    unknown.sort(key=lambda entry: (-(entry.vflops.mean or 0), entry.system, entry.experiment_digest))
-    first_with: dict[float, int] = {}
-    for position, entry in enumerate(known, start=1):
-        first_with.setdefault(figure(entry).mean or 0, position)
-    ranges = undecided_ranks([figure(entry) for entry in known])
-    placed = [
-        entry.model_copy(update={"rank": first_with[figure(entry).mean or 0], "rank_low": low, "rank_high": high})
-        for entry, (low, high) in zip(known, ranges, strict=True)
-    ]
-    return placed + [entry.model_copy(update={"not_placed": metric.missing}) for entry in unknown]
-
-
 def _entry(runs: Sequence[Run], exponent: int, num_diverged: int) -> Entry:
     ordered = sorted(runs, key=lambda run: run.result.identity.seed)
     result = ordered[0].result
     identity = result.identity
     figures = [_figures(run, exponent) for run in ordered]
-    lost: list[None] = [None] * num_diverged
-    limits = [f.total_sec for f in figures] + [max(f.total_sec for f in figures)] * num_diverged
     epochs = [float(run.result.num_epochs) for run in ordered] + [float(result.num_epochs)] * num_diverged
-    to_quality = [*(f.time_to_quality_sec for f in figures), *lost]
-    vflops = summarize([f.vflops for f in figures])
     return Entry(
         system=identity.system,
         accelerator=identity.accelerator,
@@ -159,17 +131,8 @@ def _entry(runs: Sequence[Run], exponent: int, num_diverged: int) -> Entry:
         num_diverged=num_diverged,
         unverified=any(run.source.is_altered for run in runs),
         overrides=tuple(f"{key}={value}" for key, value in {**_own_workload(identity), **result.overrides}.items()),
-        quality=summarize([f.achieved_quality for f in figures]),
-        flops=summarize([f.flops for f in figures]),
-        vflops=vflops,
-        vflops_per_accelerator=(vflops.mean or 0.0) / identity.world_size,
-        vflops_per_watt=summarize([f.vflops_per_watt for f in figures if f.vflops_per_watt is not None]),
-        time_sec=summarize([f.total_sec for f in figures]),
-        time_to_quality_sec=summarize(to_quality, limits),
-        epochs_to_quality=summarize([*(f.epochs_to_quality for f in figures), *lost], epochs),
-        energy_joules=summarize([f.energy_joules for f in figures if f.energy_joules is not None]),
-        mlperf_time_sec=mlperf_score(to_quality),
         runs=tuple(figures),
+        **summaries(figures, num_diverged, identity.world_size, epochs),
     )
 
 

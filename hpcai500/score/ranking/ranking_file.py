@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 
 from hpcai500.errors import InputError
 from hpcai500.files import read_plain
+from hpcai500.score.ranking.consistency import entry_faults, place_faults, published_faults, run_faults, series_faults
 from hpcai500.score.ranking.document import RankingDocument
 from hpcai500.score.ranking.entries import Entry, RankedList
 from hpcai500.score.ranking.published import PublishedRankedList
 from hpcai500.score.ranking.scaling import ScalingSeries, Sensitivity
 from hpcai500.score.record.limits import (
+    LONGEST_SHOWN,
     MOST_EXPONENT,
     MOST_FIGURE,
     MOST_RANKING_BYTES,
@@ -22,10 +25,13 @@ from hpcai500.score.record.limits import (
     MOST_VFLOPS,
 )
 from hpcai500.score.record.run_files import RUN_FILES
+from hpcai500.score.record.source import ARCHIVE_SUFFIX
 from hpcai500.spec.layers import Layer
+from hpcai500.spec.levels import Level
 from hpcai500.spec.models import parse
 
-_LONGEST_TEXT = 10_000
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_START_BYTES = 64
 _MAY_BE_NEGATIVE = {"interval_low", "bootstrap_low"}
 _HINT = "`hpcai500 rank RESULTS --json` writes one"
 
@@ -33,28 +39,42 @@ _HINT = "`hpcai500 rank RESULTS --json` writes one"
 def ranking_in(paths: Sequence[Path]) -> RankingDocument | None:
     """The ranking in the one file among `paths` that holds one; None if they are results.
 
-    Any file is taken for a ranking but a published list, an archive and a result.
+    A ranking is known by its content. A file that is named as a result, a published list or an archive may be
+    anything else; any other file must be a ranking or a result.
 
     Raises:
         InputError: for a file that holds neither, and for a ranking together with other paths.
     """
-    found = [path for path in paths if _may_hold_ranking(path)]
-    documents = [document for document in map(_read, found) if document]
+    documents = [document for path in paths if path.is_file() and (document := _read(path))]
     if documents and len(paths) > 1:
         raise InputError("a ranking file among other paths", "rank the results, or name the ranking file only")
     return documents[0] if documents else None
 
 
-def _may_hold_ranking(path: Path) -> bool:
-    return path.name not in RUN_FILES and path.suffix.lower() not in (".csv", ".zip") and path.is_file()
+def _is_named_otherwise(path: Path) -> bool:
+    """Whether its name is that of a run's file, a published list or an archive."""
+    return path.name in RUN_FILES or path.suffix.lower() in (".csv", ARCHIVE_SUFFIX)
+
+
+def _may_be_ranking(path: Path) -> bool:
+    """Whether a file that is named otherwise starts like one object of JSON, and has lists."""
+    try:
+        with path.open("rb") as file:
+            if file.read(_START_BYTES).lstrip()[:1] != b"{":
+                return False
+        return b'"lists"' in read_plain(path, MOST_RANKING_BYTES)
+    except (InputError, OSError):
+        return False  # who reads it as what it is named has the better message
 
 
 def _read(path: Path) -> RankingDocument | None:
-    """The ranking in `path`; None if it holds a run's result, by whatever name.
+    """The ranking in `path`; None if it holds a run's result, by whatever name, or is named as something else.
 
     Raises:
         InputError: for anything else.
     """
+    if _is_named_otherwise(path) and not _may_be_ranking(path):
+        return None
     try:
         content = read_plain(path, MOST_RANKING_BYTES)
     except OSError as error:
@@ -67,13 +87,15 @@ def _read(path: Path) -> RankingDocument | None:
         return None
     if not (isinstance(record, dict) and "lists" in record):
         raise InputError("neither a ranking nor a result", _HINT, at=path)
-    record.pop("ranking_file_sha256", None)
+    first = record.setdefault("ranking_file_sha256", None)
     fault = next(_unusable_values(record), None)
+    if isinstance(first, str) and not _SHA256.fullmatch(first):
+        fault = fault or "ranking_file_sha256: not a SHA-256 in hex"
     document = None if fault else parse(RankingDocument, record, path)
     fault = fault or next(_contradictions(document), None)
     if fault or document is None:
         raise InputError(f"not a ranking: {fault}", _HINT, at=path)
-    return document.model_copy(update={"ranking_file_sha256": hashlib.sha256(content).hexdigest()})
+    return document.model_copy(update={"ranking_file_sha256": first or hashlib.sha256(content).hexdigest()})
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -97,8 +119,8 @@ def _unusable_values(value: Any, name: str = "") -> Iterator[str]:
         for position, inner in enumerate(value):
             yield from _unusable_values(inner, f"{name}.{position}")
     elif isinstance(value, str):
-        if len(value) > _LONGEST_TEXT or not value.isprintable():
-            yield f"{_shown(name)}: longer than {_LONGEST_TEXT:,} characters, or not printable"
+        if len(value) > LONGEST_SHOWN or not value.isprintable():
+            yield f"{_shown(name)}: longer than {LONGEST_SHOWN:,} characters, or not printable"
     elif isinstance(value, int | float):
         if not abs(value) < MOST_VFLOPS:
             yield f"{_shown(name)}: out of range"
@@ -114,37 +136,53 @@ def _contradictions(document: RankingDocument | None) -> Iterator[str]:
     """Values that contradict each other, or that no format could show."""
     if document is None:
         return
+    named = Counter(
+        (ranked.workload, ranked.title, ranked.problem, ranked.level, ranked.metric, ranked.target_quality,
+         ranked.penalty_exponent) for ranked in document.lists
+    )  # fmt: skip
+    if named and max(named.values()) > 1:
+        yield "lists: one list twice, with equal workload, problem, level, target_quality and penalty_exponent"
     for number, ranked in enumerate(document.lists):
+        if sum(entry.num_diverged for entry in ranked.entries) > len(document.not_ranked):
+            yield f"lists.{number}: num_diverged: more runs than not_ranked has"
         yield from (f"lists.{number}: {fault}" for fault in _list_faults(ranked))
     for number, listed in enumerate(document.published):
         yield from (f"published.{number}: {fault}" for fault in _published_faults(listed))
 
 
 def _list_faults(ranked: RankedList) -> Iterator[str]:
+    if ranked.level not in set(Level):
+        yield f"level: {ranked.level[:40]!r} is none of {', '.join(Level)}"
     if not 0 < ranked.target_quality <= 1 or not 1 <= ranked.penalty_exponent <= MOST_EXPONENT:
         yield f"target_quality must lie between 0 and 1, penalty_exponent from 1 to {MOST_EXPONENT}"
     for number, entry in enumerate(ranked.entries):
-        yield from (f"entries.{number}: {fault}" for fault in _entry_faults(entry, ranked.target_quality))
+        yield from (f"entries.{number}: {fault}" for fault in _entry_faults(entry, ranked))
     yield from _sensitivity_faults(ranked.sensitivity, len(ranked.entries))
     for number, series in enumerate(ranked.scaling):
         yield from (f"scaling.{number}: {fault}" for fault in _series_faults(series))
+        yield from (f"scaling.{number}: {fault}" for fault in series_faults(series, ranked))
+    yield from place_faults(ranked)
 
 
-def _entry_faults(entry: Entry, target_quality: float) -> Iterator[str]:
+def _entry_faults(entry: Entry, ranked: RankedList) -> Iterator[str]:
     if not 1 <= entry.nodes <= MOST_RANKS or not 1 <= entry.world_size <= MOST_RANKS:
         yield f"nodes and world_size must lie between 1 and {MOST_RANKS:,}"
     if not entry.runs or entry.seeds != tuple(run.seed for run in entry.runs):
         yield "runs must not be empty, and seeds must be theirs"
+    if len(set(entry.seeds)) < len(entry.seeds):
+        yield "seeds: one appears twice"
     ranks = (entry.rank, entry.rank_low, entry.rank_high)
     if None in ranks and (set(ranks) != {None} or entry.not_placed is None):
         yield "rank, rank_low and rank_high must be given together, or not_placed"
     if len(entry.layers) not in (0, len(Layer)):
         yield f"layers must be none, or {len(Layer)}"
-    for run in entry.runs:
+    for number, run in enumerate(entry.runs):
         curve = run.curve
         if curve and len({len(curve.epoch_num), len(curve.quality), len(curve.train_flops)}) > 1:
             yield "the columns of a curve must be equally long"
-        yield from _figure_faults(run.flops, run.achieved_quality, target_quality)
+        yield from _figure_faults(run.flops, run.achieved_quality, ranked.target_quality)
+        yield from (f"runs.{number}: {fault}" for fault in run_faults(run, ranked))
+    yield from entry_faults(entry)
 
 
 def _figure_faults(flops: float, achieved_quality: float, target_quality: float) -> Iterator[str]:
@@ -173,9 +211,12 @@ def _series_faults(series: ScalingSeries) -> Iterator[str]:
 def _published_faults(listed: PublishedRankedList) -> Iterator[str]:
     if not 0 < listed.target_quality <= 1 or not 1 <= listed.penalty_exponent <= MOST_EXPONENT:
         yield f"target_quality must lie between 0 and 1, penalty_exponent from 1 to {MOST_EXPONENT}"
+    if listed.level not in set(Level):
+        yield f"level: {listed.level[:40]!r} is none of {', '.join(Level)}"
     for number, entry in enumerate(listed.entries):
         if entry.accelerator_count < 1 or not entry.published_vflops or not entry.time_sec:
             yield f"entries.{number}: accelerator_count, published_vflops and time_sec must be above 0"
         faults = _figure_faults(entry.flops, entry.achieved_quality, listed.target_quality)
         yield from (f"entries.{number}: {fault}" for fault in faults)
     yield from _sensitivity_faults(listed.sensitivity, len(listed.entries))
+    yield from published_faults(listed)

@@ -20,3 +20,5 @@ MOST_RANKS = 1_000_000_000
 MOST_INTEGER = 2**64
 MOST_OVERRIDES = 100
 LONGEST_TEXT = 200
+LONGEST_SHOWN = 10_000
+"""A text in a ranking: what is longer is cut where the ranking is made, and refused where it is read."""

@@ -10,6 +10,8 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 from hpcai500.errors import HpcAi500Error
 from hpcai500.text import printable
 
+ARCHIVE_SUFFIX = ".zip"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
