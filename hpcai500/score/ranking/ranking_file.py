@@ -39,8 +39,8 @@ _HINT = "`hpcai500 rank RESULTS --json` writes one"
 def ranking_in(paths: Sequence[Path]) -> RankingDocument | None:
     """The ranking in the one file among `paths` that holds one; None if they are results.
 
-    A ranking is known by its content. A file that is named as a result, a published list or an archive may be
-    anything else; any other file must be a ranking or a result.
+    A ranking is known by its content. A file with the name of a result, a published list or an archive may hold
+    something else. Any other file must be a ranking or a result.
 
     Raises:
         InputError: for a file that holds neither, and for a ranking together with other paths.

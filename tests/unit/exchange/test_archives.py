@@ -73,7 +73,7 @@ def test_a_whole_archive_is_ranked_checked_shown_and_compared_like_its_folder(pa
     assert hpcai500("repeatability", archive)[0] == 0
     assert hpcai500("show", archive)[1].count("Image Classification") == 5
     code, _, err = hpcai500("compare", archive, archive)
-    assert (code, "5 runs; name one of them" in err, str(archive) in err) == (2, True, True)
+    assert (code, "5 runs; give one of them" in err, str(archive) in err) == (2, True, True)
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(tmp_path / "out")
     one = next((tmp_path / "out").rglob("run.json")).parent
@@ -212,7 +212,7 @@ def test_the_reference_may_be_a_run_s_file_or_an_archive_of_one_run(make_spec, p
     pack([folder], tmp_path / "one.zip")
     for reference in (folder, folder / "system.json", tmp_path / "one.zip"):
         assert hpcai500("check", folder, "--reference", reference)[0] == 0
-    for reference, words in ((several, "5 runs; name one of them"), (tmp_path / "data.csv", "no such file")):
+    for reference, words in ((several, "5 runs; give one of them"), (tmp_path / "data.csv", "no such file")):
         code, _, err = hpcai500("check", folder, "--reference", reference)
         assert (code, err.count("\n"), words in err) == (2, 1, True)
     change_byte(tmp_path / "one.zip")
