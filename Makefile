@@ -44,7 +44,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/python tools/voice.py hpcai500 workloads tools slurm benchmarks examples tests/integration tests/slurm
 
-# Unit tests fill the time in which Slurm's tests wait. What keeps every core busy comes last, one test at a time.
+# Tests of one process run two at once; what starts ranks, or jobs, runs alone.
 test: $(STAMP)
 	$(BIN)/python -m pytest --durations=10 -n $(JOBS) -m "not busy" $(PYTEST_ARGS) || test $$? = 5
 	$(BIN)/python -m pytest --durations=10 -m busy $(PYTEST_ARGS) || test $$? = 5 # none of them was asked for

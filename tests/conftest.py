@@ -22,12 +22,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests that run beside others leave th
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give the testbed to one process, and the browser to one. Other tests go where there is time."""
+    """Give the browser to one process. Other tests go where there is time."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return next((room for room in ("tests/slurm", "tests/browser") if nodeid.startswith(room)), nodeid)
+            return "browser" if nodeid.startswith("tests/browser") else nodeid
 
     return Scheduling(config, log)
 

@@ -23,6 +23,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("slurm")
+            item.add_marker("busy")
 
 
 def testbed(*argv: str) -> subprocess.CompletedProcess[str]:

@@ -11,8 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = pytest.mark.busy
-
 CLONE = Path(__file__).parents[2]
 TESTBED = CLONE / "slurm/testbed/testbed.py"
 EXPECTED = CLONE / "slurm/testbed/expected.toml"

@@ -106,10 +106,10 @@ BAD = [
         "run_stop: metadata.status: input should be 'success' or 'aborted', not '\\x1b[2Jfine'",
     ),
     (lambda records: records.extend(list(records)), "a log holds one run"),
-    (change("cache_clear", key="hpcai500.hologram"), "'hpcai500.hologram' is none that this version knows"),
+    (change("cache_clear", key="hpcai500.hologram"), "this version does not know the key 'hpcai500.hologram'"),
     (
         lambda records: records.insert(1, {**records[0], "key": "hpcai500.run"}),
-        "hpcai500.run is an event of this harness",
+        "only runs of hpcai500 log hpcai500.run",
     ),
     (change("seed", value=-1), "seed"),
     (change("seed", value="0"), "seed"),
@@ -136,7 +136,7 @@ BAD = [
     (change("train_samples", value="1437"), "a.log:9: train_samples: value: input should be a valid integer"),
     (change("eval_samples", value=360.5), "a.log:10: eval_samples: value"),
     (change("opt_weight_decay", value=True), "opt_weight_decay: value"),
-    (change("hpcai500.dataset", value={}), "hpcai500.dataset: value: it names no digest"),
+    (change("hpcai500.dataset", value={}), "hpcai500.dataset: value: it has no digest"),
     (change("hpcai500.dataset", value=["digest"]), "hpcai500.dataset: value: input should be an object"),
     (omit("hpcai500.model", "value", "num_parameters"), "hpcai500.model lacks value.num_parameters"),
     (omit("hpcai500.flops_per_sample", "metadata", "convention"), "flops_per_sample lacks metadata.convention"),
@@ -198,7 +198,7 @@ def test_what_is_no_log_or_too_much_is_refused(ingest, tmp_path, hpcai500, monke
     assert hpcai500("ingest", "/absent", *WORDS)[0] == 2
     assert hpcai500("ingest", "/dev/zero", *WORDS)[0] == 2
     monkeypatch.setattr(foreign, "MOST_SOURCE_BYTES", 3)
-    assert "name the folder of the program's source alone" in ingest(foreign_lines())[2]
+    assert "give a folder with only the program's so" in ingest(foreign_lines())[2]
     monkeypatch.setattr(foreign, "MOST_LOG_BYTES", 10)
     assert "more than 10" in ingest(foreign_lines())[2]
 
