@@ -31,7 +31,8 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--by",
         choices=tuple(METRICS),
-        help="what to rank by (default: vflops)",
+        metavar="FIGURE",
+        help=f"what to rank by: {', '.join(METRICS)} (default: vflops)",
     )
     parser.add_argument("--format", choices=names(FORMATS), help="default: a table")
     parser.add_argument("--output", metavar="FILE", help="write there; its ending decides the format: ranking.html")
